@@ -1,0 +1,44 @@
+# Everything here sets itself up: a fresh clone, Python 3.11 or newer and make are enough.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: chaos test convict trust bench lint format clean
+
+chaos: $(READY)  ## every plan on the correct store and one planted bug; prints the report's path
+	$(BIN)/pytest -m chaos --nemesis-runtime=local -v $(ARGS)
+
+test: $(READY)  ## all other tests
+	$(BIN)/pytest -m "not chaos" $(ARGS)
+
+convict: $(READY)  ## each planted bug is convicted, the same plan and seed without it acquitted
+	$(BIN)/pytest tests/convict --nemesis-runtime=local -v $(ARGS)
+
+trust: $(READY)  ## the same over many seeds: writes docs/trust.md
+	$(BIN)/python tests/convict/trust.py $(ARGS)
+
+bench: $(READY)  ## measured against peers and limits in the same run
+	$(BIN)/python benchmarks/proxy.py
+	$(BIN)/python benchmarks/checkers.py
+	$(BIN)/python benchmarks/throughput.py
+
+lint: $(READY)  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "$(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+	  || { echo "this Python has no venv module; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,116 @@
+"""Fault-injection chaos testing as a pytest plugin: does it keep its promises while things go wrong?
+
+Everything a test needs is here: ``from harness import Plan, at, partition, isolate, register_workload,
+assert_linearizable``. Names are imported when first used, so that a pytest without chaos tests pays nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.chaos import Chaos as Chaos
+    from harness.checkers import (
+        assert_available as assert_available,
+        assert_linearizable as assert_linearizable,
+        assert_no_lost_update as assert_no_lost_update,
+        assert_no_lost_write as assert_no_lost_write,
+        assert_recovers as assert_recovers,
+        check as check,
+        judge as judge,
+    )
+    from harness.condition import event as event, leader_elected as leader_elected, restarted as restarted
+    from harness.faults import (
+        bandwidth as bandwidth,
+        fault as fault,
+        kill as kill,
+        latency as latency,
+        limit_data as limit_data,
+        packet_loss as packet_loss,
+        partition as partition,
+        pause as pause,
+        reset_peer as reset_peer,
+        restart as restart,
+        slicer as slicer,
+        slow_close as slow_close,
+        timeout as timeout,
+    )
+    from harness.history import (
+        Fault as Fault,
+        History as History,
+        HistoryError as HistoryError,
+        NodeEvent as NodeEvent,
+        Operation as Operation,
+    )
+    from harness.journal import load as load
+    from harness.nemesis import Context as Context
+    from harness.plan import Plan as Plan, at as at, every as every, until as until, when as when
+    from harness.run import Run as Run, RunError as RunError
+    from harness.selector import link as link, nodes as nodes
+    from harness.target import (
+        Client as Client,
+        Endpoint as Endpoint,
+        Failed as Failed,
+        Node as Node,
+        Op as Op,
+        Target as Target,
+        Unknown as Unknown,
+    )
+    from harness.topology import (
+        bridge as bridge,
+        halves as halves,
+        isolate as isolate,
+        majorities_ring as majorities_ring,
+        majority_minority as majority_minority,
+        one_way as one_way,
+        pairs as pairs,
+        random_halves as random_halves,
+    )
+    from harness.value import PlanError as PlanError
+    from harness.verdict import (
+        Undecided as Undecided,
+        Verdict as Verdict,
+        Violation as Violation,
+        Witness as Witness,
+    )
+    from harness.workload import (
+        Lane as Lane,
+        Workload as Workload,
+        limit as limit,
+        mix as mix,
+        phases as phases,
+        register_workload as register_workload,
+        rmw_workload as rmw_workload,
+        set_workload as set_workload,
+    )
+
+_HOMES = {
+    "harness.chaos": "Chaos",
+    "harness.checkers": "assert_available assert_linearizable assert_no_lost_update assert_no_lost_write assert_recovers check judge",
+    "harness.condition": "event leader_elected restarted",
+    "harness.faults": "bandwidth fault kill latency limit_data packet_loss partition pause reset_peer restart slicer slow_close timeout",
+    "harness.history": "Fault History HistoryError NodeEvent Operation",
+    "harness.journal": "load",
+    "harness.nemesis": "Context",
+    "harness.plan": "Plan at every until when",
+    "harness.run": "Run RunError",
+    "harness.selector": "link nodes",
+    "harness.target": "Client Endpoint Failed Node Op Target Unknown",
+    "harness.topology": "bridge halves isolate majorities_ring majority_minority one_way pairs random_halves",
+    "harness.value": "PlanError",
+    "harness.verdict": "Undecided Verdict Violation Witness",
+    "harness.workload": "Lane Workload limit mix phases register_workload rmw_workload set_workload",
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if (home := _HOME_OF.get(name)) is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOME_OF]

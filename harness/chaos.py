@@ -1,0 +1,119 @@
+"""The `chaos` fixture's object: runs workloads under plans and keeps what each run left."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from harness.history import History
+from harness.plan import Plan, Schedule
+from harness.run import Run, Settings
+from harness.target import Target
+from harness.verdict import Verdict, worst
+from harness.workload import Workload
+
+
+@dataclass
+class Chaos:
+    """What a chaos test is handed: ``chaos.run(workload, plan)`` gives the history to judge.
+
+    `target` is the marker's; `settings` come from the marker and the command line. Each run has a fresh
+    cluster and its own directory below the test's `output`.
+    """
+
+    target: Target
+    settings: Settings
+    output: Path
+    progress: Callable[[str], None] | None = None
+    replay_from: History | None = None
+    runs: list[Run] = field(default_factory=list)
+    error: str = ""
+
+    def run(
+        self,
+        workload: Workload,
+        plan: Plan | None = None,
+        *,
+        duration: float | None = None,
+        stop_at_violation: bool = False,
+    ) -> History:
+        """Set up, drive `workload` while `plan` is carried out, heal, read a last time; the history.
+
+        `duration` in seconds: of the workload, without set-up and final reads; by default the marker's or
+        option's, else the plan's end + 2. `stop_at_violation` ends the run at the first violation of the
+        workload's own checks. Raises what kept the run from being carried through (PlanError,
+        ClusterError, RunError); what went wrong during it is in ``history.findings`` and fails the test.
+        """
+        with self.running(workload, plan, duration=duration, stop_at_violation=stop_at_violation) as run:
+            run.to_end()
+        return run.history
+
+    @contextlib.contextmanager
+    def running(
+        self,
+        workload: Workload,
+        plan: Plan | None = None,
+        *,
+        duration: float | None = None,
+        stop_at_violation: bool = False,
+    ) -> Iterator[Run]:
+        """A run under way, for a test that acts itself: ``with run.fault(...)``, ``run.wait(s)``.
+
+        Differs from `run` in that it ends with the body rather than with the plan.
+        """
+        number = len(self.runs) + 1
+        settings = replace(
+            self.settings,
+            output=self.output if number == 1 else self.output / f"run-{number}",
+            duration=self.settings.duration if duration is None else duration,
+            stop_at_violation=stop_at_violation,
+            replay=Schedule.from_history(self.replay_from.faults) if self.replay_from else None,
+        )
+        run = Run(self.target, workload, plan if plan is not None else Plan(), settings, self.progress)
+        self.runs.append(run)
+        with run:
+            yield run
+
+    @property
+    def histories(self) -> list[History]:
+        """What the runs left, in order; a run that crashed left what was recorded until then."""
+        return [run.history for run in self.runs if hasattr(run, "history")]
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """Everything judged, over all runs."""
+        return tuple(v for history in self.histories for v in history.verdicts)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The verdict that decides."""
+        return worst(self.verdicts)
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What fails the test beside verdicts, over all runs."""
+        return tuple(f for history in self.histories for f in history.findings)
+
+    def unjudged(self) -> str:
+        """Why nothing can be said of this test although it passed, or ''."""
+        if not self.runs:
+            return "this chaos test never called chaos.run(), so it tested nothing"
+        for number, history in enumerate(self.histories, 1):
+            if not history.verdicts:
+                which = f"run {number} of {len(self.runs)}" if len(self.runs) > 1 else "the run"
+                return (
+                    f"{which} was judged by nothing: end the test with assert_linearizable(history), "
+                    "assert_no_lost_update, assert_no_lost_write or judge(history, your_checker)"
+                )
+        return ""
+
+    def close(self, keep: bool) -> None:
+        """Stop what is still up; `keep` leaves it running and says how to end it."""
+        for run in self.runs:
+            if hasattr(run, "cluster"):
+                run.cluster.stop(keep=keep)
+
+
+__all__ = ["Chaos"]

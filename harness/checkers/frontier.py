@@ -1,0 +1,372 @@
+"""The frontier of a history: every configuration that explains what was seen so far.
+
+A configuration is a state of the model and which of the open operations have happened. A walk takes the
+events in time order. An operation is put into the order no sooner than some return demands it (just-in-time
+linearization, G. Lowe, "Testing for linearizability", 2017); an empty frontier is the first violation.
+Cost is linear in the length of a history and exponential only in the number of operations open at once,
+and three things keep that small:
+
+* operations with the same effect are interchangeable: the one that returns first is used first, and one
+  of unknown outcome last;
+* observers are taken eagerly, since they change nothing; what an overwrite hides stays *optional*: it could
+  have happened just before, unseen;
+* a configuration covers another of the same state that has used up more and may leave out less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from time import monotonic
+from typing import Any
+
+from harness.checkers.model import ANY, NOT_KNOWN, CheckError, Effect, Inconsistent, Model, identity
+from harness.history import OUTCOMES, Columns
+
+ILLEGAL = -1
+NEVER = 1 << 62
+
+
+class Exhausted(Exception):
+    """A walk used up its budget; `cause` is ``time`` or ``memory``."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+class Kinds:
+    """The distinct effects of operations, numbered, and the model's transition table, filled when asked.
+
+    One serves many searches over the same columns.
+    """
+
+    def __init__(self, columns: Columns, model: Model) -> None:
+        self.columns, self.model = columns, model
+        self.effects: list[Effect | None] = []
+        self.states: list[Any] = []
+        self.table: list[dict[int, int]] = []
+        self._calls: list[tuple[str, Any, Any]] = []
+        self._by_columns: dict[tuple[int, int, int], int] = {}
+        self._by_identity: dict[Any, int] = {}
+        self._states: dict[Any, int] = {}
+
+    def kind(self, row: int) -> int:
+        """The number of the operation's effect. Raises CheckError where the model does not know it."""
+        c = self.columns
+        known = OUTCOMES[c.type[row]] == "ok"
+        place = (c.f[row], c.value[row], c.result[row] if known else -1)
+        if (kind := self._by_columns.get(place)) is None:
+            f, value = c.fs.values[c.f[row]], c.values.values[c.value[row]]
+            result = c.values.values[c.result[row]] if known else NOT_KNOWN
+            if f not in self.model.fs:
+                raise CheckError(
+                    f"operation {c.index[row]} is {f!r}, which the model {self.model.name} does not know; "
+                    f"it knows {', '.join(self.model.fs)}"
+                )
+            if wrong := self.model.shape(f, value):
+                raise CheckError(f"operation {c.index[row]}, {f!r} of {value!r}: {wrong}")
+            effect = self.model.effect(f, value, result) if self.model.effect else None
+            alike = (f, identity(value), identity(result))
+            if effect is not None:
+                alike = ("", identity(effect.needs), identity(effect.makes))
+            kind = self._by_identity.setdefault(alike, len(self.effects))
+            if kind == len(self.effects):
+                self.effects.append(effect)
+                self._calls.append((f, value, result))
+            self._by_columns[place] = kind
+        return kind
+
+    def observes(self, kind: int) -> bool:
+        """Whether it surely never changes the state."""
+        effect = self.effects[kind]
+        return effect is not None and effect.observes
+
+    def overwrites(self, kind: int) -> bool:
+        """Whether it surely hides what was there before."""
+        effect = self.effects[kind]
+        return effect is not None and effect.overwrites
+
+    def needs(self, kind: int) -> int | None:
+        """The only state it can happen in, where that is known."""
+        effect = self.effects[kind]
+        return None if effect is None or effect.needs is ANY else self.state(effect.needs)
+
+    def state(self, value: Any) -> int:
+        """The number of a state."""
+        code = self._states.setdefault(identity(value), len(self.states))
+        if code == len(self.states):
+            self.states.append(value)
+            self.table.append({})
+        return code
+
+    def step(self, state: int, kind: int) -> int:
+        """The next state's number, or ILLEGAL."""
+        row = self.table[state]
+        if (following := row.get(kind)) is None:
+            answer = self.model.step(self.states[state], *self._calls[kind])
+            following = row[kind] = ILLEGAL if isinstance(answer, Inconsistent) else self.state(answer)
+        return following
+
+
+Configuration = tuple[int, int]  # masks of open operations: those that happened, those that may have unseen
+Frontier = dict[int, list[Configuration]]  # by the number of the state
+
+
+class Open:
+    """The open operations, a bit each: `movers` may change the state, `observers` never do (bit -> kind).
+
+    `before` maps a mover to those of its kind that are used up before it, since they return earlier.
+    """
+
+    def __init__(self) -> None:
+        self.movers: dict[int, int] = {}
+        self.observers: dict[int, int] = {}
+        self.before: dict[int, int] = {}
+        self._returns: dict[int, int] = {}
+        self._free: list[int] = []
+        self._bits = 0
+
+    def add(self, kind: int, observes: bool, returns: int) -> int:
+        """A bit for an operation that was just invoked."""
+        if self._free:
+            bit = self._free.pop()
+        else:
+            bit = 1 << self._bits
+            self._bits += 1
+        if observes:
+            self.observers[bit] = kind
+            return bit
+        earlier = 0
+        for other, its_kind in self.movers.items():
+            if its_kind == kind:
+                if self._returns[other] <= returns:
+                    earlier |= other
+                else:
+                    self.before[other] |= bit
+        self.movers[bit], self._returns[bit], self.before[bit] = kind, returns, earlier
+        return bit
+
+    def remove(self, bit: int) -> None:
+        """The operation returned: its bit is free again."""
+        if self.observers.pop(bit, None) is None:
+            kind = self.movers.pop(bit)
+            del self._returns[bit], self.before[bit]
+            for other, its_kind in self.movers.items():
+                if its_kind == kind:
+                    self.before[other] &= ~bit
+        self._free.append(bit)
+
+    def copy(self) -> Open:
+        """An independent copy."""
+        other = Open()
+        other.movers, other.observers, other.before = dict(self.movers), dict(self.observers), dict(self.before)
+        other._returns, other._free, other._bits = dict(self._returns), list(self._free), self._bits
+        return other
+
+
+
+def _keep(found: Frontier, state: int, done: int, may: int, movers: int) -> bool:
+    """Add a configuration, unless one of the same state covers it, and drop those it covers."""
+    there = found.get(state)
+    if there is None:
+        found[state] = [(done, may)]
+        return True
+    undone = ~done
+    for done2, may2 in there:
+        if not (may & ~may2 or done & ~(done2 | may2) or done2 & movers & undone):
+            return False
+    hidden, either, moved = ~may, ~(done | may), done & movers
+    kept = [(d, m) for d, m in there if m & hidden or d & either or moved & ~d]
+    kept.append((done, may))
+    found[state] = kept
+    return True
+
+
+class Walk:
+    """One pass over the events of `rows`, return by return (`advance`).
+
+    `starts` are the states it may begin in (default: the initial one); rows in `optional` may be left out of
+    the order; nothing after position `until` counts: what returned later has an unknown outcome. With
+    `reusable`, what nobody waits for is never used up: not a proof of validity, but far fewer configurations.
+    Failed operations did not happen: leave them out of `rows`.
+
+    `exact` says that no configuration was dropped for width: then an empty frontier proves a violation;
+    one that is not empty always proves that everything so far is explained (unless `reusable`).
+    """
+
+    def __init__(
+        self, kinds: Kinds, rows: Iterable[int], *, starts: Iterable[int] = (), optional: Collection[int] = (),
+        until: int = NEVER, reusable: bool = False,
+    ) -> None:  # fmt: skip
+        self.kinds, self.optional, self.until, self.reusable = kinds, optional, until, reusable
+        self.events = _events(kinds, rows, until)
+        self.at = 0  # the next event
+        self.explained = 0  # returns
+        self.exact = True
+        self.work = 0  # events walked and configurations expanded
+        self.opened = Open()
+        self.bits: dict[int, int] = {}
+        self.frontier: Frontier = {s: [(0, 0)] for s in starts} or {kinds.state(kinds.model.initial): [(0, 0)]}
+        self.movers = self.overwriters = self.unneeded = 0  # masks of open operations
+
+    def copy(self) -> Walk:
+        """The same place, to come back to."""
+        other = object.__new__(Walk)
+        other.__dict__.update(self.__dict__)
+        other.opened, other.bits, other.frontier = self.opened.copy(), dict(self.bits), dict(self.frontier)
+        return other
+
+    @property
+    def done(self) -> bool:
+        """Whether every event was walked."""
+        return self.at == len(self.events)
+
+    @property
+    def width(self) -> int:
+        """How many configurations the frontier has."""
+        return sum(map(len, self.frontier.values()))
+
+    def _open_until_return(self) -> tuple[int | None, dict[int, int], int]:
+        """Open what is invoked up to the next return: its row, new observers and what nobody waits for."""
+        kinds, columns, opened, events = self.kinds, self.kinds.columns, self.opened, self.events
+        observers: dict[int, int] = {}
+        unneeded = 0
+        while self.at < len(events):
+            row = events[self.at][1]
+            self.at += 1
+            self.work += 1
+            if row < 0:
+                self.unneeded |= unneeded
+                return ~row, observers, unneeded
+            kind, returns = kinds.kind(row), columns.ret[row]
+            observes, endless = kinds.observes(kind), not 0 <= returns <= self.until
+            bit = self.bits[row] = opened.add(kind, observes, NEVER if endless else returns)
+            if observes:
+                observers[bit] = kind
+            else:
+                self.movers |= bit
+                if kinds.overwrites(kind):
+                    self.overwriters |= bit
+            if endless or row in self.optional:
+                unneeded |= bit
+        return None, observers, unneeded
+
+    def advance(
+        self, width: int | None = None, configurations: int = NEVER, deadline: float = float("inf")
+    ) -> int | None:
+        """Walk on to the next return; None, or the row whose return nothing explains.
+
+        `width` keeps only the most promising configurations, and less than all of the ways to reach them. Raises
+        Exhausted where one return has more than `configurations` or the clock passes `deadline`.
+        """
+        row, new_observers, new_unneeded = self._open_until_return()
+        if row is None:
+            return None
+        step, opened, movers = self.kinds.step, self.opened, self.movers
+        bit = self.bits.pop(row)
+        rest = ~bit
+        following: Frontier = {}
+        without: Frontier = {}  # configurations in which the operation has yet to happen
+        todo: list[tuple[int, int, int]] = []
+        for state, found in self.frontier.items():
+            seen = 0
+            for observer, kind in new_observers.items():
+                if step(state, kind) != ILLEGAL:
+                    seen |= observer
+            for done, may in found:
+                done |= seen
+                may |= new_unneeded
+                if (done | may) & bit:
+                    _keep(following, state, done & rest, may & rest, movers)
+                if not done & bit and _keep(without, state, done, may & rest, movers):
+                    todo.append((state, done, may & rest))
+        lasting = ~self.unneeded if self.reusable else -1
+        moves: dict[int, list[tuple[int, int, int, int]]] = {}
+        for count, (state, done, may) in enumerate(todo):  # grows meanwhile
+            if (done, may) not in without[state]:
+                continue  # covered meanwhile
+            self.work += 1
+            if width is not None and count > 2 * width and following:
+                self.exact = False
+                break
+            if not count & 255:
+                if len(todo) > configurations:
+                    raise Exhausted("memory")
+                if monotonic() > deadline:
+                    raise Exhausted("time")
+            if (possible := moves.get(state)) is None:
+                possible = moves[state] = self._moves(state, bit)
+            for mover, to, seen, hides in possible:
+                if mover & done or opened.before[mover] & ~done & (-1 if mover & may else ~may):
+                    continue
+                done2 = done | (mover & lasting) | seen
+                may2 = ((may & ~mover) | (hides & ~done2)) if mover & lasting else may | (hides & ~done2)
+                if (done2 | may2 | mover) & bit:
+                    _keep(following, to, done2 & rest, may2 & rest, movers)
+                may2 &= rest
+                if not done2 & bit and _keep(without, to, done2, may2, movers):
+                    todo.append((to, done2, may2))
+        opened.remove(bit)
+        self.movers, self.overwriters, self.unneeded = movers & rest, self.overwriters & rest, self.unneeded & rest
+        self.frontier = following
+        if not following:
+            return row
+        self.explained += 1
+        if width is not None and self.width > width:
+            self._narrow(width)
+        return None
+
+    def _moves(self, state: int, bit: int) -> list[tuple[int, int, int, int]]:
+        """What is worth doing in a state: (mover, next state, open observers that fit it, what it hides).
+
+        An overwrite that nobody open needs can wait: whatever follows it hides it, and so makes it optional.
+        """
+        step, possible = self.kinds.step, []
+        needed = {self.kinds.needs(kind) for ops in (self.opened.movers, self.opened.observers) for kind in ops.values()}
+        for mover, kind in self.opened.movers.items():
+            to = step(state, kind)
+            hides = self.overwriters if mover & self.overwriters else 0
+            if to == ILLEGAL or (mover & self.unneeded and to == state and not hides):
+                continue
+            if hides and mover != bit and to not in needed:
+                continue
+            seen = 0
+            for observer, its_kind in self.opened.observers.items():
+                if step(to, its_kind) != ILLEGAL:
+                    seen |= observer
+            possible.append((mover, to, seen, hides))
+        return possible
+
+    def _narrow(self, width: int) -> None:
+        """Keep the `width` most promising configurations: least used up, least still to do."""
+        movers, unneeded = self.movers, self.unneeded
+        needed = (movers & ~unneeded) | sum(self.opened.observers)
+        ranked = sorted(
+            (
+                14 * (done & movers).bit_count() + 10 * (done & unneeded).bit_count()
+                + 4 * (needed & ~(done | may)).bit_count(),
+                state, done, may,
+            )
+            for state, found in self.frontier.items()
+            for done, may in found
+        )  # fmt: skip
+        self.exact = False
+        kept: Frontier = {}
+        for _, state, done, may in ranked[:width]:
+            kept.setdefault(state, []).append((done, may))
+        self.frontier = kept
+
+
+def _events(kinds: Kinds, rows: Iterable[int], until: int) -> list[tuple[int, int]]:
+    """(position, row) of each invocation and (position, ~row) of each return, in order."""
+    columns = kinds.columns
+    events = []
+    for row in rows:
+        returned = 0 <= columns.ret[row] <= until
+        if columns.call[row] > until or (not returned and kinds.observes(kinds.kind(row))):
+            continue  # whatever an observer saw, nobody was told
+        events.append((columns.call[row], row))
+        if returned:
+            events.append((columns.ret[row], ~row))
+    events.sort()
+    return events

@@ -1,0 +1,127 @@
+"""A run's directory and the lock that says its owner lives.
+
+Everything of the runs of one user on one machine is below one *base*: a directory per run, with a lock
+file that the owner (the test process) holds by flock until it ends in whatever way, and the port locks
+(`harness.cluster.ports`). What no living owner holds is left over (`harness.cluster.sweep`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+GATE_WITHIN = 15.0  # seconds to wait for a neighbour that claims or sweeps; both take milliseconds
+
+
+class ClusterError(RuntimeError):
+    """A cluster could not do what was asked; the text says which node, what happened and what to do."""
+
+
+def base_directory() -> Path:
+    """The base of this user: ``nemesis-UID`` in the temporary directory (TMPDIR moves it).
+
+    Not XDG_RUNTIME_DIR: the nodes' data lies below it too, and that is a small file system in memory,
+    on which fsync costs nothing.
+    """
+    return Path(tempfile.gettempdir()) / f"nemesis-{os.getuid()}"
+
+
+def private(path: Path) -> Path:
+    """Make `path` a directory of this user's alone; ClusterError if another user has put something there."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise ClusterError(
+            f"{path} must be a directory of user {os.getuid()}, but it belongs to user {found.st_uid} or is "
+            "a link: remove it, or set TMPDIR to a directory of your own"
+        )
+    if found.st_mode & 0o077:
+        path.chmod(0o700)
+    return path
+
+
+def try_lock(path: Path, *, create: bool = True) -> int | None:
+    """Hold the lock file `path` and return its descriptor (closing it releases), or None: another holds it.
+
+    Raises FileNotFoundError where it is missing and not to be created.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        except FileNotFoundError:  # removed between open and lock: it locks nobody out any more
+            if not create:
+                os.close(descriptor)
+                raise
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                return None
+            raise
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def gate(base: Path) -> Iterator[None]:
+    """Let one process at a time make or remove what is below `base`."""
+    path = private(base) / "gate"
+    deadline = time.monotonic() + GATE_WITHIN
+    while (descriptor := try_lock(path)) is None:
+        if time.monotonic() > deadline:
+            raise ClusterError(
+                f"another process has held {path} for {GATE_WITHIN:.0f} s; starting and sweeping take "
+                f"milliseconds, so it is probably stopped: find it with `fuser {path}`"
+            )
+        time.sleep(0.005)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+class RunDirectory:
+    """The directory of one run, locked by this process from `claim` to `release`."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self.descriptor = descriptor
+
+    @classmethod
+    def claim(cls, base: Path, run_id: str) -> RunDirectory:
+        """Make and lock the directory of `run_id`; call it within `gate`."""
+        if not re.fullmatch(r"[^./\0\s][^/\0\s]{0,99}", run_id):
+            raise ClusterError(
+                f"run id {run_id!r} cannot name a directory: use 1 to 100 characters without '/' and space, "
+                "not beginning with '.'"
+            )
+        path = private(private(base) / "runs") / run_id
+        try:
+            path.mkdir(mode=0o700)
+        except FileExistsError:
+            raise ClusterError(
+                f"run {run_id!r} is running already ({path} is locked by a living process): use another id "
+                "or stop that run first"
+            ) from None
+        descriptor = try_lock(path / "lock")
+        assert descriptor is not None, "a directory just made within the gate cannot be locked by another"
+        return cls(path, descriptor)
+
+    def release(self, *, remove: bool = True) -> None:
+        """Remove the directory (unless told not to), then unlock; idempotent."""
+        if self.descriptor < 0:
+            return
+        if remove:
+            shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self.descriptor)
+        self.descriptor = -1

@@ -1,0 +1,100 @@
+"""One node's process as its cluster knows it, and the words that errors use for it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.cluster.lock import ClusterError
+from harness.cluster.proof import Held
+from harness.cluster.sockets import holder, listener
+from harness.cluster.supervisor import NODE, RUN
+from harness.target import Node, Target
+
+TAIL = 12  # lines of a log that an error shows
+State = Literal["down", "starting", "up", "paused"]
+
+
+@dataclass
+class Member:
+    """A node's process: `launches` counts its starts, `asked` says that the plan killed it, `served` that it
+    was ready once; `ended` is how it ended and `why` what keeps it from being ready, as words; `held` proves
+    its pause."""
+
+    node: Node
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    log: Path
+    state: State = "down"
+    pid: int = 0
+    launches: int = 0
+    launched: float = 0.0
+    asked: bool = False
+    served: bool = False
+    ended: str = "was never started"
+    why: str = "nothing answered yet"
+    held: Held | None = None
+
+    @classmethod
+    def of(cls, target: Target, node: Node, log: Path, run_id: str) -> Member:
+        """The process that `target` wants for `node`. Raises ClusterError for what is no command."""
+        argv = target.command(node)
+        if isinstance(argv, (str, bytes)) or not argv:
+            raise ClusterError(
+                f"{target.name}.command({node.name}) returned {argv!r}; it must be a list of words, the "
+                "program first"
+            )
+        env = {
+            "PYTHONUNBUFFERED": "1",  # or the last lines of a killed Python node are lost
+            **os.environ, **target.environment(node), RUN: run_id, NODE: node.name,
+        }  # fmt: skip
+        return cls(node, [os.fspath(word) for word in argv], env, log)
+
+    @property
+    def words(self) -> str:
+        """Its state for a sentence."""
+        return f"down (it {self.ended})" if self.state == "down" else self.state.replace("up", "running")
+
+    @property
+    def command(self) -> str:
+        """Its command line and how its log ends, for an error."""
+        return f"  command: {' '.join(self.argv)}\n{last(self.log)}"
+
+    def taken(self) -> str:
+        """Which of its ports somebody else listens on, and who; '' where none is."""
+        return "; ".join(
+            f"port {name} ({self.node.host}:{port}) is taken by {holder(port)}: end that process"
+            for name, port in self.node.ports.items()
+            if listener(port)
+        )
+
+    def died(self) -> ClusterError:
+        """What to say when it ended before it was ready."""
+        hint = self.taken()
+        if self.ended.endswith("code 0"):
+            hint = "a node's command must stay in the foreground"
+        return ClusterError(
+            f"{self.node.name} {self.ended} before it was ready{'; ' if hint else ''}{hint}\n{self.command}"
+        )
+
+
+def how_ended(how: Mapping[str, Any]) -> str:
+    """An exit as words."""
+    return f"was ended by signal {how['signal']}" if "signal" in how else f"exited with code {how['code']}"
+
+
+def last_lines(log: Path) -> list[str]:
+    """The last lines of a log."""
+    with contextlib.suppress(OSError), open(log, "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - 8192))
+        return file.read().decode(errors="replace").splitlines()[-TAIL:]
+    return []
+
+
+def last(log: Path) -> str:
+    """The last lines of a log, for an error."""
+    return "\n".join([f"  {log} ends:", *(f"    {line}" for line in last_lines(log) or ["(nothing)"])])

@@ -1,0 +1,112 @@
+"""Leftovers of earlier runs: found by their label, removed only when their owner's lock is free."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+from harness.cluster.lock import ClusterError, gate, try_lock
+from harness.cluster.supervisor import RUN, environ, process
+
+GONE_WITHIN = 5.0  # seconds for killed processes to leave the process table
+
+
+def labelled(*run_ids: str) -> dict[int, str]:
+    """Living processes of this user that carry one of the runs' labels: pid to run id.
+
+    The label is the environment with which a process was *started*; this process and its ancestors are
+    left out, since a test may itself run inside a node of another run.
+    """
+    spared, pid = {os.getpid()}, os.getpid()
+    while (entry := process(pid)) is not None and entry.parent > 0:
+        spared.add(pid := entry.parent)
+    found: dict[int, str] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit() and (pid := int(name)) not in spared and _mine(pid):
+            run_id = environ(pid).get(RUN)
+            if run_id in run_ids and (entry := process(pid)) is not None and entry.state not in "ZX":
+                found[pid] = run_id
+    return found
+
+
+def end(run_id: str, within: float = GONE_WITHIN) -> int:
+    """Kill every process labelled `run_id` until none is left; how many there were.
+
+    Raises ClusterError naming those that remain after `within` seconds.
+    """
+    deadline = time.monotonic() + within
+    killed: set[int] = set()
+    while left := labelled(run_id):
+        if time.monotonic() > deadline:
+            raise ClusterError(
+                f"processes {sorted(left)} of run {run_id!r} do not go away {within:.0f} s after SIGKILL: "
+                "look at their state with `ps`; processes in state D wait for a device"
+            )
+        for pid in left:
+            _kill(pid, run_id)
+            killed.add(pid)
+        time.sleep(0.002)
+    return len(killed)
+
+
+def sweep(base: Path) -> list[str]:
+    """Remove what runs without a living owner left below `base`; one sentence for each.
+
+    A run whose lock is held is never touched; nor is one whose lock file is missing while processes carry
+    its label, since its owner may live. Goes on past a failure and raises ClusterError at the end.
+    """
+    done, failed = list[str](), list[str]()
+    with gate(base):
+        for directory in sorted((base / "runs").glob("*")):
+            try:
+                if (sentence := _sweep_run(directory)) is not None:
+                    done.append(sentence)
+            except (ClusterError, OSError) as error:
+                failed.append(f"{directory}: {error}")
+    if failed:
+        raise ClusterError("leftovers of earlier runs could not be removed:\n  " + "\n  ".join(failed))
+    return done
+
+
+def _sweep_run(directory: Path) -> str | None:
+    run_id = directory.name
+    try:
+        descriptor = try_lock(directory / "lock", create=False)
+    except FileNotFoundError:
+        if labelled(run_id):
+            return None
+        descriptor = -1
+    if descriptor is None:
+        return None
+    try:
+        killed = end(run_id)
+        shutil.rmtree(directory)
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+    return f"swept run {run_id}: its owner is gone; {killed} process(es) killed, {directory} removed"
+
+
+def _mine(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return os.stat(f"/proc/{pid}").st_uid == os.getuid()
+    return False
+
+
+def _kill(pid: int, run_id: str) -> None:
+    """Kill `pid` if it is still the one that carries the label: its number may have been given away."""
+    with contextlib.suppress(ProcessLookupError):
+        try:
+            handle = os.pidfd_open(pid)
+        except (AttributeError, OSError):  # kernel < 5.3
+            os.kill(pid, signal.SIGKILL)
+            return
+        try:
+            if environ(pid).get(RUN) == run_id:
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+        finally:
+            os.close(handle)

@@ -1,0 +1,431 @@
+"""What happened in one run: operations as columns, the faults as observed, what the nodes did.
+
+A history is what checkers judge and the report draws. It knows nothing of clusters: any stored
+history can be judged and shown again (see `harness.journal` for the file).
+
+The event map is Jepsen's: ``index time(ns) type(invoke|ok|fail|info) process f value [error ...]``.
+Client processes are integers. Events of other processes are pairs or single ``info`` events:
+
+* ``nemesis``: faults, ``start-KIND`` / ``stop-KIND``, each an intent followed by its outcome;
+* ``cluster``: node events (``role``, ``exit``, ``restart``, ``panic``, whatever a target reports);
+* ``run``: the phases of the run and its findings.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+if TYPE_CHECKING:
+    from harness.verdict import Verdict
+
+Outcome = Literal["ok", "fail", "info"]
+OUTCOMES: tuple[Outcome, ...] = ("ok", "fail", "info")
+EVENT_TYPES = ("invoke", *OUTCOMES)
+OTHER_PROCESSES = ("nemesis", "cluster", "run")
+NANOSECONDS = 1_000_000_000
+
+
+class HistoryError(ValueError):
+    """A history breaks a rule that every history must keep; the text names the event and the rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One client operation: its invocation and, unless nobody knows, its completion.
+
+    `value` is what was asked, `result` what an ``ok`` completion reported (for a write, what was
+    written). `start` and `end` are nanoseconds since the run began; `end` is None where the outcome is
+    ``info``: the operation may take effect at any later time. `index` is its invocation's place in the
+    full history and is unique: clients use it as a request id.
+    """
+
+    index: int
+    process: int
+    f: str
+    key: Hashable
+    value: Any
+    result: Any
+    type: Outcome
+    start: int
+    end: int | None
+    error: str | None = None
+    node: str | None = None
+    final: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """When it was invoked, in seconds since the run began."""
+        return self.start / NANOSECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class NodeEvent:
+    """Something a node did: a change of role, an exit, a panic in its log, an entry applied."""
+
+    time: int
+    node: str
+    kind: str
+    detail: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault as it was observed, beside what was asked.
+
+    `start` and `end` are when it was seen to hold and seen to be gone (ns; None: never). `asked` are the
+    plan's own times in seconds (end None: until healed). `grudge` maps a node to the nodes it hears
+    nothing from; `links` are the ordered pairs concerned. `mechanism` says how it was done
+    (``stall``, ``toxiproxy latency``, ``SIGKILL``), `proof` and `healed` what was measured.
+    """
+
+    id: int
+    kind: str
+    what: str
+    asked: tuple[float, float | None]
+    start: int | None
+    end: int | None
+    nodes: tuple[str, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
+    grudge: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    mechanism: str = ""
+    proof: str = ""
+    healed: str = ""
+    error: str = ""
+    spec: Any = None
+
+    def overlaps(self, start: int, end: int | None) -> bool:
+        """Whether [start, end] (end None: open) shares an instant with the fault."""
+        if self.start is None:
+            return False
+        return (end is None or self.start <= end) and (self.end is None or start <= self.end)
+
+
+def frozen(value: Any) -> Hashable:
+    """`value` as something hashable: lists become tuples, maps sorted tuples of pairs."""
+    if isinstance(value, (list, tuple)):
+        return tuple(frozen(item) for item in value)
+    if isinstance(value, (set, frozenset)):
+        return tuple(sorted((frozen(item) for item in value), key=repr))
+    if isinstance(value, Mapping):
+        return tuple(sorted(((key, frozen(item)) for key, item in value.items()), key=repr))
+    return value  # type: ignore[no-any-return]
+
+
+class Interned:
+    """Values numbered in the order they were first met; 0 is always None, the initial value.
+
+    Equal values of different types stay apart (``1``, ``True`` and ``1.0`` are three values).
+    """
+
+    def __init__(self) -> None:
+        self.values: list[Any] = [None]
+        self._codes: dict[Hashable, int] = {(type(None), None): 0}
+
+    def code(self, value: Any) -> int:
+        """The number of `value`, a new one if it was never met."""
+        key = frozen(value)
+        mark = (type(key), key) if not isinstance(key, tuple) else (tuple, _typed(key))
+        code = self._codes.get(mark)
+        if code is None:
+            code = self._codes[mark] = len(self.values)
+            self.values.append(key)
+        return code
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+def _typed(items: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(_typed(i) if isinstance(i, tuple) else (type(i), i) for i in items)
+
+
+class Columns:
+    """Client operations as small integers, a column each, in the order of invocation.
+
+    `call` and `ret` number the events of all operations in true-time order, invocations first where two
+    times are equal, since intervals are closed; `ret` is -1 for an unknown outcome. Checkers need no
+    other clock. `value`, `result`, `key`, `f`, `node` and `error` are numbers in the tables of
+    the same name; `type` is a place in OUTCOMES.
+    """
+
+    def __init__(self) -> None:
+        self.fs, self.keys, self.values = Interned(), Interned(), Interned()
+        self.nodes, self.errors = Interned(), Interned()
+        self.index, self.process, self.start, self.end = array("q"), array("q"), array("q"), array("q")
+        self.f, self.key, self.value, self.result = array("l"), array("l"), array("l"), array("l")
+        self.node, self.error, self.type = array("l"), array("l"), array("b")
+        self.final = array("b")
+        self.completion = array("q")
+        self.call, self.ret = array("q"), array("q")
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def number_events(self) -> None:
+        """Fill `call` and `ret`; called once, when every event is in."""
+        events = []
+        for row in range(len(self)):
+            events.append((self.start[row], 0, self.index[row], row))
+            if self.end[row] >= 0:
+                events.append((self.end[row], 1, self.completion[row], row))
+        if any(time < 0 for time in self.start):  # a history without times: its order is all there is
+            events = [(index, kind, index, row) for _, kind, index, row in events]
+        events.sort()
+        self.call = array("q", bytes(8 * len(self)))
+        self.ret = array("q", [-1]) * len(self)
+        for position, (_, kind, _, row) in enumerate(events):
+            (self.ret if kind else self.call)[row] = position
+
+
+class Operations(Sequence[Operation]):
+    """The client operations of a history in the order of invocation, as views on its columns."""
+
+    def __init__(self, columns: Columns) -> None:
+        self._columns = columns
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    @overload
+    def __getitem__(self, row: int) -> Operation: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[Operation]: ...
+    def __getitem__(self, row: int | slice) -> Operation | list[Operation]:
+        if isinstance(row, slice):
+            return [self[i] for i in range(*row.indices(len(self)))]
+        c = self._columns
+        return Operation(
+            index=c.index[row],
+            process=c.process[row],
+            f=c.fs.values[c.f[row]],
+            key=c.keys.values[c.key[row]],
+            value=c.values.values[c.value[row]],
+            result=c.values.values[c.result[row]],
+            type=OUTCOMES[c.type[row]],
+            start=c.start[row],
+            end=c.end[row] if c.end[row] >= 0 else None,
+            error=c.errors.values[c.error[row]],
+            node=c.nodes.values[c.node[row]],
+            final=bool(c.final[row]),
+        )
+
+    def __iter__(self) -> Iterator[Operation]:
+        return (self[row] for row in range(len(self)))
+
+
+class History:
+    """One run as recorded: `operations` of the clients, `faults` as observed, `events` of the nodes.
+
+    `columns` are the same operations as integers, for checkers and the report. `header` is the first
+    line of the file: seed, plan, target, runtime, versions, model. `findings` fail a run whatever its
+    verdicts: a node that died by itself, a panic in a log, an exception that no client classified, a fault
+    that could not be proved. `verdicts` collects what ``assert_*`` judged of it.
+
+    >>> history = History.from_events([
+    ...     {"index": 0, "time": 0, "type": "invoke", "process": 0, "f": "write", "value": 1},
+    ...     {"index": 1, "time": 5, "type": "ok", "process": 0, "f": "write", "value": 1}])
+    >>> [(op.f, op.value, op.type) for op in history.operations]
+    [('write', 1, 'ok')]
+    """
+
+    def __init__(
+        self, header: Mapping[str, Any], columns: Columns, faults: Sequence[Fault] = (),
+        events: Sequence[NodeEvent] = (), phases: Sequence[tuple[int, str]] = (), path: Path | None = None,
+        findings: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        self.header = header
+        self.columns = columns
+        self.operations = Operations(columns)
+        self.faults = tuple(faults)
+        self.events = tuple(events)
+        self.phases = tuple(phases)
+        self.findings = tuple(findings)
+        self.path = path
+        self.verdicts: list[Verdict] = []
+
+    @classmethod
+    def from_events(
+        cls, events: Iterable[Mapping[str, Any]], header: Mapping[str, Any] | None = None,
+        path: Path | None = None,
+    ) -> History:  # fmt: skip
+        """Pair events into operations and faults; `header["keyed"]` says that values are [key, value].
+
+        Raises HistoryError where an event breaks a rule: unknown type, an index that does not grow, a
+        process that invokes twice or again after ``info``, a completion without its invocation.
+        """
+        header = header or {}
+        builder = _Builder(keyed=bool(header.get("keyed")))
+        for event in events:
+            builder.add(event)
+        return builder.finish(header, path)
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    def in_force(self, start: int, end: int | None = None) -> list[Fault]:
+        """Faults observed at some instant of [start, end] (ns); `end` left out: at `start`."""
+        return [fault for fault in self.faults if fault.overlaps(start, start if end is None else end)]
+
+    @property
+    def has_faults(self) -> bool:
+        """Whether its plan asked for any fault (an imported history has no plan)."""
+        return bool(self.faults) or bool(self.header.get("plan", {}).get("entries"))
+
+    @cached_property
+    def counts(self) -> Mapping[str, int]:
+        """Number of operations by outcome, derived from the columns."""
+        return {name: sum(1 for t in self.columns.type if t == i) for i, name in enumerate(OUTCOMES)}
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the start of the run to the last event."""
+        c = self.columns
+        last = max((max(c.start, default=0), max(c.end, default=0)))
+        return max([last, *(e.time for e in self.events), *(t for t, _ in self.phases)]) / NANOSECONDS
+
+
+class _Builder:
+    def __init__(self, keyed: bool) -> None:
+        self.keyed = keyed
+        self.columns = Columns()
+        self.open: dict[int, int] = {}  # process -> row
+        self.ended: set[int] = set()  # processes that ended in info
+        self.faults: dict[int, dict[str, Any]] = {}
+        self.events: list[NodeEvent] = []
+        self.phases: list[tuple[int, str]] = []
+        self.findings: list[str] = []
+        self.last = -1
+
+    def add(self, event: Mapping[str, Any]) -> None:
+        try:
+            index, time, kind = event["index"], event.get("time", -1), event["type"]
+            process, f = event["process"], event["f"]
+        except KeyError as missing:
+            raise HistoryError(
+                f"event {dict(event)!r} has no {missing.args[0]!r}; every event has index, type, process, f"
+            ) from None
+        where = f"event {index}"
+        if not isinstance(index, int) or not isinstance(time, int):
+            raise HistoryError(f"{where}: index {index!r} and time {time!r} must be integers (time in ns)")
+        if index <= self.last:
+            raise HistoryError(f"{where}: index does not grow (the one before it is {self.last})")
+        self.last = index
+        if kind not in EVENT_TYPES:
+            raise HistoryError(f"{where}: type {kind!r} is none of {', '.join(EVENT_TYPES)}")
+        if isinstance(process, int) and not isinstance(process, bool):
+            if kind == "invoke":
+                self.invoke(where, event, process, str(f))
+            else:
+                self.complete(where, event, process, kind)
+        elif process == "nemesis":
+            self.nemesis(event)
+        elif process == "cluster":
+            detail = dict(event.get("value") or {})
+            self.events.append(NodeEvent(time, str(detail.pop("node", "")), str(f), detail))
+        elif process == "run" and f == "finding":
+            self.findings.append(str(event.get("value")))
+        elif process == "run":
+            self.phases.append((time, str(event.get("value"))))
+        elif not isinstance(process, str):
+            raise HistoryError(f"{where}: process {process!r} is neither an integer nor a name")
+
+    def invoke(self, where: str, event: Mapping[str, Any], process: int, f: str) -> None:
+        if process in self.open:
+            raise HistoryError(f"{where}: process {process} invokes again before its operation completed")
+        if process in self.ended:
+            raise HistoryError(
+                f"{where}: process {process} ended with an unknown outcome and may not invoke again; "
+                "a new process number takes its place"
+            )
+        c = self.columns
+        key, value = self.split(where, event.get("value"))
+        self.open[process] = len(c)
+        c.index.append(event["index"])
+        c.process.append(process)
+        c.start.append(event.get("time", -1))
+        c.end.append(-1)
+        c.completion.append(-1)
+        c.f.append(c.fs.code(f))
+        c.key.append(c.keys.code(key))
+        c.value.append(c.values.code(value))
+        c.result.append(0)
+        c.type.append(OUTCOMES.index("info"))
+        c.node.append(c.nodes.code(event.get("node")))
+        c.error.append(0)
+        c.final.append(bool(event.get("final", False)))
+
+    def complete(self, where: str, event: Mapping[str, Any], process: int, kind: str) -> None:
+        row = self.open.pop(process, None)
+        if row is None:
+            raise HistoryError(f"{where}: process {process} completes an operation that it never invoked")
+        c = self.columns
+        if (f := str(event["f"])) != c.fs.values[c.f[row]]:
+            raise HistoryError(
+                f"{where}: process {process} completes {f!r} but invoked {c.fs.values[c.f[row]]!r}"
+            )
+        c.type[row] = OUTCOMES.index(kind)  # type: ignore[arg-type]
+        c.completion[row] = event["index"]
+        if kind == "info":
+            self.ended.add(process)
+        else:
+            time = event.get("time", -1)
+            if 0 <= time < c.start[row]:
+                raise HistoryError(
+                    f"{where}: completes at {time} ns, before its invocation at {c.start[row]} ns"
+                )
+            c.end[row] = time if time >= 0 else event["index"]
+        if kind == "ok":
+            c.result[row] = c.values.code(self.split(where, event.get("value"))[1])
+        if (error := event.get("error")) is not None:
+            c.error[row] = c.errors.code(error if isinstance(error, str) else str(error))
+
+    def split(self, where: str, value: Any) -> tuple[Any, Any]:
+        if not self.keyed:
+            return None, value
+        if not isinstance(value, (list, tuple)) or len(value) != 2:
+            raise HistoryError(f"{where}: the header says keyed, but value {value!r} is not [key, value]")
+        return value[0], value[1]
+
+    def nemesis(self, event: Mapping[str, Any]) -> None:
+        value = event.get("value")
+        f, time = str(event["f"]), event.get("time", -1)
+        if not isinstance(value, Mapping) or "fault" not in value:
+            return  # another tool's nemesis: kept in the file, nothing here to draw
+        fault = self.faults.setdefault(value["fault"], {"id": value["fault"], "start": None, "end": None})
+        fault.update(
+            {k: v for k, v in value.items() if k not in ("fault", "done", "proof", "error", "start", "end")}
+        )
+        if value.get("error"):
+            fault["error"] = str(value["error"])
+        if value.get("done"):
+            starting = f.startswith("start-")
+            fault["start" if starting else "end"] = value.get("start" if starting else "end", time)
+            fault["proof" if starting else "healed"] = str(value.get("proof", ""))
+
+    def finish(self, header: Mapping[str, Any], path: Path | None) -> History:
+        self.columns.number_events()
+        faults = [
+            Fault(
+                id=f["id"],
+                kind=str(f.get("kind", "")),
+                what=str(f.get("what", "")),
+                asked=tuple(f.get("asked", (0.0, None))),
+                start=f["start"],
+                end=f["end"],
+                nodes=tuple(f.get("nodes", ())),
+                links=tuple((a, b) for a, b in f.get("links", ())),
+                grudge={node: tuple(others) for node, others in f.get("grudge", {}).items()},
+                mechanism=str(f.get("mechanism", "")),
+                proof=str(f.get("proof", "")),
+                healed=str(f.get("healed", "")),
+                error=str(f.get("error", "")),
+                spec=f.get("spec"),
+            )
+            for f in self.faults.values()
+        ]
+        return History(header, self.columns, faults, self.events, self.phases, path, self.findings)

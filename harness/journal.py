@@ -1,0 +1,186 @@
+"""The history on disk: JSON lines, a header first, each event one write, gzipped when finished.
+
+An invocation is in the file before its client is called, so a killed test process loses nothing.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import threading
+import time
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from harness.history import History, HistoryError
+
+SCHEMA = 1
+_SUFFIX = ".gz"
+
+
+class Journal:
+    """An open history file: `invoke`, `complete` and `note` append one event each, from any thread.
+
+    Nothing is buffered in the process: each event is one ``write`` (about 1 µs). Times are nanoseconds of
+    this process's monotonic clock since `start`. Differs from `History`, which is a finished run in memory.
+    """
+
+    def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
+        self.path = path
+        self._encode = msgspec.json.Encoder(enc_hook=_plain).encode
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+        self._lock = threading.Lock()
+        self._next = 0
+        self.operations = 0
+        self.zero = 0
+        os.write(self._file, self._encode({"nemesis": SCHEMA, **header}) + b"\n")
+
+    def start(self) -> None:
+        """Set time zero; events before it have time 0."""
+        self.zero = time.monotonic_ns()
+
+    def now(self) -> int:
+        """Nanoseconds since `start`, 0 before it."""
+        return time.monotonic_ns() - self.zero if self.zero else 0
+
+    def invoke(
+        self, process: int, f: str, value: Any, node: str | None, final: bool = False
+    ) -> tuple[int, int]:
+        """Record an invocation; its (index, time). The time is taken just before the write."""
+        event = {"type": "invoke", "process": process, "f": f, "value": value, "node": node}
+        if final:
+            event["final"] = True
+        self.operations += 1
+        return self._write(event, None)
+
+    def complete(self, process: int, type: str, f: str, value: Any, error: str | None, at: int) -> None:
+        """Record how an operation ended at time `at` (ns since `start`)."""
+        event = {"type": type, "process": process, "f": f, "value": value}
+        if error is not None:
+            event["error"] = error
+        self._write(event, at)
+
+    def note(self, process: str, f: str, value: Any) -> int:
+        """Record an event of ``nemesis``, ``cluster`` or ``run``; its time in ns since `start`."""
+        return self._write({"type": "info", "process": process, "f": f, "value": value}, None)[1]
+
+    def _write(self, event: dict[str, Any], at: int | None) -> tuple[int, int]:
+        with self._lock:
+            if self._file < 0:
+                return -1, -1  # a late completion after the end is nobody's
+            index = self._next
+            self._next += 1
+            when = max(0, self.now() if at is None else at)
+            os.write(self._file, self._line({"index": index, "time": when, **event}))
+        return index, when
+
+    def _line(self, event: dict[str, Any]) -> bytes:
+        try:
+            return self._encode(event) + b"\n"
+        except (TypeError, ValueError, OverflowError):  # lone surrogates, integers beyond 64 bits
+            safe = {k: v if isinstance(v, int) else ascii(v) for k, v in event.items() if k != "type"}
+            return self._encode({**safe, "f": str(event["f"]), "type": event["type"]}) + b"\n"
+
+    def close(self) -> None:
+        """End the file; later events are dropped. Idempotent."""
+        with self._lock:
+            if self._file >= 0:
+                os.close(self._file)
+                self._file = -1
+
+    def finish(self) -> Path:
+        """Close and gzip the file; the plain one goes only when the zipped one is safely on disk."""
+        self.close()
+        zipped = self.path.with_name(self.path.name + _SUFFIX)
+        part = zipped.with_name(zipped.name + ".part")
+        with self.path.open("rb") as source, gzip.open(part, "wb", compresslevel=6) as target:
+            while block := source.read(1 << 20):
+                target.write(block)
+        with part.open("rb") as written:
+            os.fsync(written.fileno())
+        part.replace(zipped)
+        self.path.unlink()
+        self.path = zipped
+        return zipped
+
+
+def _plain(value: Any) -> Any:
+    """What msgspec does not know how to write is written as its repr: nothing recorded is ever lost."""
+    return repr(value)
+
+
+def load(path: str | Path) -> History:
+    """Read a stored history, gzipped or not, finished or cut short by a crash.
+
+    A last line without its newline is what a killed process leaves: it is dropped. Any other broken line
+    raises HistoryError with its number and what is wrong.
+
+    >>> import tempfile
+    >>> journal = Journal(Path(tempfile.mkdtemp()) / "history.jsonl", {"seed": 1})
+    >>> _ = journal.invoke(0, "write", 7, "n1")
+    >>> journal.complete(0, "ok", "write", 7, None, journal.now())
+    >>> load(journal.finish()).operations[0].value
+    7
+    """
+    path = Path(path)
+    lines = _lines(path)
+    number, first = next(lines, (1, b""))
+    header = _decode(path, number, first) if first else None
+    if not isinstance(header, dict) or "nemesis" not in header:
+        raise HistoryError(
+            f"{path}: line 1 is no header; a history starts with a line such as "
+            f'{{"nemesis": {SCHEMA}, "seed": ..., "plan": ...}}'
+        )
+    if header["nemesis"] != SCHEMA:
+        raise HistoryError(f"{path}: schema {header['nemesis']!r} is not the one known here ({SCHEMA})")
+
+    def events() -> Iterator[Mapping[str, Any]]:
+        for number, line in lines:
+            event = _decode(path, number, line)
+            if not isinstance(event, dict):
+                raise HistoryError(f"{path}: line {number} is {type(event).__name__}, not an event object")
+            yield event
+
+    try:
+        return History.from_events(events(), header, path)
+    except HistoryError as error:
+        if str(path) in str(error):
+            raise
+        raise HistoryError(f"{path}: {error}") from None
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """(number, line) of each whole line. Raises HistoryError where there is no such file."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise HistoryError(
+            f"{path}: {error.strerror}; expected a history.jsonl or history.jsonl.gz of an earlier run"
+        ) from None
+    if data[:2] == b"\x1f\x8b":
+        unzip = zlib.decompressobj(wbits=31)
+        try:
+            data = unzip.decompress(data)
+        except zlib.error as error:
+            raise HistoryError(f"{path}: not readable as gzip ({error})") from None
+        if not unzip.eof:
+            raise HistoryError(f"{path}: the gzip file is cut short; the run beside it may have left history.jsonl")
+    end = data.rfind(b"\n")
+    for number, line in enumerate(data[:end].split(b"\n") if end >= 0 else [], start=1):
+        yield number, line
+
+
+def _decode(path: Path, number: int, line: bytes) -> Any:
+    try:
+        return msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        shown = line[:60].decode("utf-8", "replace") + ("..." if len(line) > 60 else "")
+        raise HistoryError(f"{path}: line {number} is not JSON ({error}): {shown!r}") from None
+
+
+__all__ = ["SCHEMA", "Journal", "load"]

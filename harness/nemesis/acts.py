@@ -1,0 +1,148 @@
+"""What each kind of fault does to a running cluster: inject, prove, heal, prove again."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from harness.cluster import Cluster
+from harness.fabric import Effect, FaultError
+from harness.faults import fault
+from harness.resolved import Resolved
+
+NODE_FAULTS = ("kill", "pause", "restart")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a user's own fault is called with: the running `cluster`, and its own random stream."""
+
+    cluster: Cluster
+    rng: random.Random
+
+    @property
+    def leader(self) -> str | None:
+        """Who leads now, as far as the target says."""
+        return self.cluster.leader()
+
+
+@dataclass(frozen=True)
+class Act:
+    """One fault about to happen: `name` is its own in the fabric; `own` are a user's functions."""
+
+    cluster: Cluster
+    name: str
+    resolved: Resolved
+    rng: random.Random
+    own: fault | None = None
+
+    def inject(self) -> Effect:
+        """Make it happen and prove it by traffic. Raises FaultError or ClusterError where it is not seen."""
+        fault, fabric = self.resolved, self.cluster.fabric
+        numbers, links = fault.parameters, fault.links
+        match fault.kind:
+            case "partition":
+                return fabric.cut(self.name, links)
+            case "latency":
+                return fabric.shape(self.name, links, latency=numbers["delay"], jitter=numbers["jitter"])
+            case "bandwidth":
+                return fabric.shape(self.name, links, rate=numbers["rate"])
+            case "packet_loss":
+                return fabric.loss(self.name, links, numbers["probability"])
+            case "reset_peer" | "timeout":
+                return fabric.stream(self.name, links, fault.kind, timeout=_ms(numbers["timeout"]))
+            case "slow_close":
+                return fabric.stream(self.name, links, fault.kind, delay=_ms(numbers["delay"]))
+            case "limit_data":
+                return fabric.stream(self.name, links, fault.kind, bytes=int(numbers["bytes"]))
+            case "slicer":
+                return fabric.stream(
+                    self.name,
+                    links,
+                    fault.kind,
+                    average_size=int(numbers["average_size"]),
+                    size_variation=int(numbers["size_variation"]),
+                    delay=round(numbers["delay"] * 1e6),
+                )
+            case "kill":
+                return self._each(self.cluster.kill, "SIGKILL")
+            case "pause":
+                return self._each(self.cluster.pause, "SIGSTOP")
+            case "restart":
+                return self._each(self._restart, "SIGKILL and start")
+            case "fault":
+                return self._own_inject()
+        raise FaultError(f"nobody carries out a fault of kind {fault.kind!r}")
+
+    def heal(self) -> Effect:
+        """Undo it and prove by traffic that it is gone."""
+        match self.resolved.kind:
+            case "kill":
+                return self._each(self.cluster.restart, "start")
+            case "pause":
+                return self._each(self.cluster.resume, "SIGCONT")
+            case "fault":
+                return self._own_heal()
+        return self.cluster.fabric.heal(self.name)
+
+    def _restart(self, node: str) -> str:
+        return f"{self.cluster.kill(node)}; {self.cluster.restart(node)}"
+
+    def _each(self, verb: Callable[[str], str], mechanism: str) -> Effect:
+        began = time.monotonic()
+        proofs = together(verb, self.resolved.nodes)
+        return Effect(mechanism, time.monotonic_ns(), "; ".join(proofs), time.monotonic() - began)
+
+    def _own_inject(self) -> Effect:
+        assert self.own is not None
+        context, began = Context(self.cluster, self.rng), time.monotonic()
+        said = self.own.inject(context)
+        proof = str(said) if said is not None else "nothing was measured: the fault has no verify function"
+        if self.own.verify is not None:
+            if not (held := self.own.verify(context)):
+                raise FaultError(f"{self.own.name}: verify says {held!r} after inject, expected that it holds")
+            proof = f"verify says {held!r}"
+        return Effect(f"own: {self.own.name}", time.monotonic_ns(), proof, time.monotonic() - began)
+
+    def _own_heal(self) -> Effect:
+        assert self.own is not None and self.own.heal is not None
+        context, began = Context(self.cluster, self.rng), time.monotonic()
+        said = self.own.heal(context)
+        proof = str(said) if said is not None else "nothing was measured: the fault has no verify function"
+        if self.own.verify is not None:
+            if held := self.own.verify(context):
+                raise FaultError(f"{self.own.name}: verify says {held!r} after heal, expected that it is gone")
+            proof = f"verify says {held!r}"
+        return Effect(f"own: {self.own.name}", time.monotonic_ns(), proof, time.monotonic() - began)
+
+
+def together(verb: Callable[[str], str], nodes: Iterable[str]) -> list[str]:
+    """Call `verb` of every node at once; the answers in order, or the first error once all have ended."""
+    answers: dict[str, Any] = {}
+
+    def one(node: str) -> None:
+        try:
+            answers[node] = verb(node)
+        except Exception as error:
+            answers[node] = error
+
+    threads = [threading.Thread(target=one, args=(node,), daemon=True) for node in nodes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for answer in answers.values():
+        if isinstance(answer, Exception):
+            raise answer
+    return [f"{node}: {answers[node]}" if len(threads) > 1 else str(answers[node]) for node in nodes]
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+__all__ = ["NODE_FAULTS", "Act", "Context", "together"]

@@ -1,0 +1,294 @@
+"""Carries a schedule out: waits, draws nodes, injects, proves, heals, and records what was observed."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from harness.cluster import Cluster, ClusterError
+from harness.condition import Condition, until
+from harness.fabric import Effect, FaultError
+from harness.faults import Fault, fault
+from harness.resolved import Resolved
+from harness.history import NANOSECONDS, NodeEvent
+from harness.journal import Journal
+from harness.nemesis.acts import NODE_FAULTS, Act
+from harness.plan import Plan, Schedule, Step
+from harness.seed import stream
+from harness.selector import NoSuchNode, Scene
+from harness.value import PlanError
+
+RESOLVE_WITHIN = 2.0
+"""Seconds that a selector may match nothing (no leader yet) before the run fails by its name."""
+
+
+class Nemesis:
+    """What carries a plan out beside the workload: `start`, `stop`; a thread per fault.
+
+    `seed` is (run's seed, test's id), from which each fault's random stream derives. ``finding(text)`` is
+    told what fails the run; `over` is set where going on makes no sense: a fault that cannot be proved.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        journal: Journal,
+        schedule: Schedule,
+        *,
+        plan: Plan,
+        seed: tuple[int, str],
+        finding: Callable[[str], None],
+        over: threading.Event,
+    ) -> None:
+        self._cluster, self._journal, self._schedule, self._plan = cluster, journal, schedule, plan
+        self._seed, self._test = seed
+        self._finding, self._over = finding, over
+        self._ids = itertools.count(1)
+        self._own_steps = itertools.count()
+        self._threads: list[threading.Thread] = []
+        self._stop = threading.Event()
+        self._abandoned = False
+        self._lock = threading.Lock()
+        self._listeners: list[queue.SimpleQueue[NodeEvent]] = []
+        self._busy: set[str] = set()  # nodes that a fault has killed or paused
+        self._active: dict[int, str] = {}
+
+    # ------------------------------------------------------------------ for the run
+
+    def start(self) -> None:
+        """Begin with the schedule; time zero is the journal's."""
+        for step in self._schedule.steps:
+            # listeners are there before anything happens, so that no event is missed
+            events = self._listen() if step.condition is not None else None
+            self._spawn(lambda step=step, events=events: self._carry_out(step, events))
+
+    def stop(self) -> None:
+        """Heal every fault that is still in force; returns when all are proved gone."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def abandon(self) -> None:
+        """End without healing: the cluster is about to be taken down."""
+        self._abandoned = True
+        self._stop.set()
+
+    def notice(self, event: NodeEvent) -> None:
+        """Tell conditions of a node event; called from any thread, never blocks."""
+        with self._lock:
+            listeners = list(self._listeners)
+        for listener in listeners:
+            listener.put(event)
+
+    def in_force(self) -> list[str]:
+        """The faults in force, in words."""
+        with self._lock:
+            return list(self._active.values())
+
+    @contextlib.contextmanager
+    def during(self, fault: Fault) -> Iterator[Resolved]:
+        """`fault` for the body, in the caller's thread: errors are raised here rather than recorded as findings."""
+        step = Step(self._now(), fault, entry=-1 - next(self._own_steps))
+        act, begun = self._begin(step, 0)
+        try:
+            yield act.resolved
+        finally:
+            if not self._abandoned and not step.instant:
+                self._end(act, begun)
+
+    # ------------------------------------------------------------------ one step
+
+    def _spawn(self, work: Callable[[], None]) -> None:
+        thread = threading.Thread(target=work, name="nemesis-fault", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _carry_out(self, step: Step, events: queue.SimpleQueue[NodeEvent] | None) -> None:
+        if step.condition is None:
+            if self._wait_until(step.time):
+                self._happen(step, 0)
+            return
+        assert events is not None
+        for firing in range(step.times):
+            if not self._await(step.condition, events, step.time, step.expires):
+                return
+            if step.after and self._stop.wait(step.after):
+                return
+            self._happen(step, firing)
+
+    def _happen(self, step: Step, firing: int) -> None:
+        try:
+            act, begun = self._begin(step, firing)
+            if step.instant:
+                return
+            if isinstance(step.lasts, until):
+                self._await_event(step.lasts)
+            else:
+                self._stop.wait(step.lasts)
+            if not self._abandoned:
+                self._end(act, begun)
+        except (FaultError, ClusterError, PlanError) as error:
+            self._fail(str(error))
+        except Exception as error:  # a user's own fault may raise anything
+            self._fail(f"{type(error).__name__} in {step.fault!r}: {error}")
+
+    def _fail(self, text: str) -> None:
+        if not self._abandoned:
+            self._finding(text)
+            self._over.set()
+
+    def _begin(self, step: Step, firing: int) -> tuple[Act, dict[str, Any]]:
+        """Draw, record the intent, inject, prove, record what was observed."""
+        number, asked = next(self._ids), self._now()
+        try:
+            resolved = self._resolve(step, firing)
+        except PlanError as error:
+            kind = type(step.fault).__name__
+            about = {"fault": number, "kind": kind, "what": repr(step.fault), "asked": [asked, None]}
+            self._journal.note("nemesis", f"start-{kind}", {**about, "error": str(error)})
+            raise
+        lasts = step.lasts if isinstance(step.lasts, float) else None
+        about = {
+            "fault": number,
+            "kind": resolved.kind,
+            "what": resolved.what,
+            "asked": [asked, asked if step.instant else asked + lasts if lasts is not None else None],
+            "nodes": resolved.nodes,
+            "links": resolved.links,
+            "grudge": {node: sorted(others) for node, others in resolved.grudge.items()},
+            "spec": resolved.to_json(),
+        }
+        self._journal.note("nemesis", f"start-{resolved.kind}", about)
+        own = self._own(step, resolved)
+        rng = stream(self._seed, self._test, "fault", number)
+        act = Act(self._cluster, f"f{number}", resolved, rng, own)
+        try:
+            effect = act.inject()
+        except Exception as error:
+            self._release(resolved)
+            self._journal.note("nemesis", f"start-{resolved.kind}", {"fault": number, "error": str(error)})
+            raise FaultError(f"{resolved.what}: {error}") from error
+        with self._lock:
+            self._active[number] = resolved.what
+        self._observed("start", act, number, effect, about["asked"])
+        if step.instant:
+            self._release(resolved)
+            self._observed("stop", act, number, effect, about["asked"])
+            with self._lock:
+                del self._active[number]
+        return act, about
+
+    def _end(self, act: Act, about: dict[str, Any]) -> None:
+        """Heal, prove that it is gone, record it."""
+        number, (begin, end) = about["fault"], about["asked"]
+        asked = [begin, self._now() if end is None else end]
+        kind = act.resolved.kind
+        self._journal.note("nemesis", f"stop-{kind}", {"fault": number, "asked": asked})
+        try:
+            effect = act.heal()
+        except Exception as error:
+            self._journal.note("nemesis", f"stop-{kind}", {"fault": number, "error": str(error)})
+            raise FaultError(f"heal of {act.resolved.what}: {error}") from error
+        finally:
+            self._release(act.resolved)
+            with self._lock:
+                self._active.pop(number, None)
+        self._observed("stop", act, number, effect, asked)
+
+    def _observed(self, verb: str, act: Act, number: int, effect: Effect, asked: list[float | None]) -> None:
+        observed = {
+            "fault": number,
+            "done": True,
+            verb if verb == "start" else "end": max(0, effect.start - self._journal.zero),
+            "proof": effect.proof,
+            "took": round(effect.took, 4),
+            "asked": asked,
+        }
+        if verb == "start":
+            observed["mechanism"] = effect.mechanism
+        self._journal.note("nemesis", f"{verb}-{act.resolved.kind}", observed)
+
+    # ------------------------------------------------------------------ who
+
+    def _resolve(self, step: Step, firing: int) -> Resolved:
+        """Draw the nodes; while a selector matches nothing, again, for RESOLVE_WITHIN seconds."""
+        end = time.monotonic() + RESOLVE_WITHIN
+        while True:
+            try:
+                return self._try_resolve(step, firing)
+            except NoSuchNode as error:
+                if time.monotonic() > end or self._stop.wait(0.02):
+                    raise PlanError(f"{step.fault!r}: {error}, for {RESOLVE_WITHIN:g} s") from None
+
+    def _try_resolve(self, step: Step, firing: int) -> Resolved:
+        roles = {node.name: node.role for node in self._cluster.nodes}
+        leader = self._cluster.leader()
+        resolved = step.resolve(Scene(roles, leader), self._seed, self._test, firing)
+        if resolved.kind not in NODE_FAULTS:
+            return resolved
+        with self._lock:
+            if taken := self._busy.intersection(resolved.nodes):
+                # "one" means one that can still be killed; a node that was named cannot be had twice
+                left = {name: role for name, role in roles.items() if name not in self._busy}
+                if isinstance(step.fault, Resolved) or not left:
+                    raise NoSuchNode(f"{', '.join(sorted(taken))} is down already")
+                try:
+                    scene = Scene(left, leader if leader in left else None)
+                    resolved = step.resolve(scene, self._seed, self._test, firing)
+                except PlanError:
+                    raise NoSuchNode(f"{', '.join(sorted(taken))} is down already") from None
+            self._busy.update(resolved.nodes)
+        return resolved
+
+    def _release(self, resolved: Resolved) -> None:
+        if resolved.kind in NODE_FAULTS:
+            with self._lock:
+                self._busy.difference_update(resolved.nodes)
+
+    def _own(self, step: Step, resolved: Resolved) -> fault | None:
+        if resolved.kind != "fault":
+            return None
+        return step.fault if isinstance(step.fault, fault) else self._plan.own_fault(resolved.name)
+
+    # ------------------------------------------------------------------ when
+
+    def _now(self) -> float:
+        return self._journal.now() / NANOSECONDS
+
+    def _wait_until(self, moment: float) -> bool:
+        return not self._stop.wait(max(0.0, moment - self._now()))
+
+    def _listen(self) -> queue.SimpleQueue[NodeEvent]:
+        events: queue.SimpleQueue[NodeEvent] = queue.SimpleQueue()
+        with self._lock:
+            self._listeners.append(events)
+        return events
+
+    def _await(
+        self, condition: Condition, events: queue.SimpleQueue[NodeEvent], since: float, expires: float | None
+    ) -> bool:
+        """Wait for an event from `since` on for which `condition` holds; False when it never came."""
+        scene = Scene({node.name: node.role for node in self._cluster.nodes})
+        while not self._stop.is_set() and (expires is None or self._now() < expires):
+            try:
+                event = events.get(timeout=0.05)
+            except queue.Empty:
+                continue
+            if event.time >= since * NANOSECONDS and condition.holds(event, scene):
+                return True
+        return False
+
+    def _await_event(self, lasts: until) -> None:
+        events = self._listen()
+        now = self._now()
+        self._await(lasts.condition, events, now, now + lasts.at_most)
+        with self._lock:
+            self._listeners.remove(events)
+
+
+__all__ = ["RESOLVE_WITHIN", "Nemesis"]

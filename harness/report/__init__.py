@@ -1,0 +1,10 @@
+"""History and verdicts as a page that a person would rather look at than read.
+
+`write_page` writes one run as one HTML file without network, `write_index` a session's index. They know only
+values (history, verdicts, logs as files), so that any stored history can be shown again without a cluster.
+"""
+
+from harness.report.index import Entry, write_index
+from harness.report.page import Page, write_page
+
+__all__ = ["Entry", "Page", "write_index", "write_page"]

@@ -1,0 +1,90 @@
+"""The index page of a session: one line a run, what needs a look first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.report.markup import Child, asset, document, el, joined, judged, link, mark, table
+from harness.report.page import WORDS, Page, Word, save
+from harness.report.redact import redactor
+from harness.report.text import counted, name_text, shorten
+
+ORDER: tuple[Word, ...] = ("invalid", "error", "unknown", "valid")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run as the index shows it: `duration` in seconds, `link` its page relative to the index, or ""."""
+
+    test: str
+    verdict: Word
+    summary: str
+    link: str
+    operations: int
+    duration: float
+    seed: str | int = ""
+
+    def __post_init__(self) -> None:
+        if self.verdict not in ORDER:
+            raise ValueError(f"verdict {self.verdict!r} is none of {', '.join(ORDER)}")
+
+    @classmethod
+    def of(cls, page: Page, link: str) -> Entry:
+        """The entry of `page`, so that page and index cannot disagree."""
+        seed, redact = page.history.header.get("seed"), redactor(page.environment)
+        return cls(
+            test=redact(page.test),
+            verdict=page.word,
+            summary=redact(page.summary),
+            link=link,
+            operations=len(page.history),
+            duration=page.history.duration,
+            seed="" if seed is None else name_text(seed, 60),
+        )
+
+
+def write_index(
+    path: Path, entries: Sequence[Entry], *, title: str = "Chaos tests", seed: str | int = ""
+) -> Path:
+    """Write the session's index page, one HTML file without script or network, and return its path.
+
+    Invalid runs come first, then errors, unknown, valid, each in the order given. Raises OSError where
+    `path` cannot be written.
+    """
+    ranked = sorted(entries, key=lambda entry: ORDER.index(entry.verdict))
+    tally = Counter(entry.verdict for entry in entries)
+    deciding = ranked[0].verdict if ranked else "unknown"
+    bad = len(entries) - tally["valid"]
+    if bad:
+        headline = f"{bad:,} of {counted(len(entries), 'run')} {'needs' if bad == 1 else 'need'} a look"
+    else:
+        headline = f"{counted(len(entries), 'run')}, all valid" if entries else "No run was recorded"
+    rows = []
+    for e in ranked:
+        name, look = shorten(e.test, 300), judged(e.verdict, WORDS[e.verdict])
+        test = el("a", name, href=link(e.link), class_="mono") if e.link else el("span", name, class_="mono")
+        rows.append((look, test, shorten(e.summary, 300), f"{e.operations:,}", f"{e.duration:.1f} s", e.seed))
+    facts: list[Child] = [
+        el("div", el("dt", WORDS[word].lower()), el("dd", f"{tally[word]:,}"))
+        for word in ORDER
+        if tally[word]
+    ]
+    if seed != "":
+        facts.append(el("div", el("dt", "session seed"), el("dd", seed)))
+    text = document(
+        "index.html",
+        asset("common.css") + asset("index.css"),
+        word=deciding,
+        title=title,
+        heading=title,
+        headline=headline,
+        stamp=joined((mark(deciding, 44), el("strong", WORDS[deciding]))) if entries else mark(deciding, 44),
+        facts=joined(facts),
+        runs=table("Runs", ("verdict", "test", "summary", "operations", "duration", "seed"), rows, "runs")
+        if rows
+        else None,
+    )
+    return save(path, text)

@@ -1,0 +1,201 @@
+"""One run as one HTML file: verdicts, witness, timeline, faults, plan, environment, logs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from harness.history import History
+from harness.report import sections
+from harness.report.columns import Rows, arrange, pack, packed_json
+from harness.report.drawing import drawing
+from harness.report.logs import tails
+from harness.report.markup import Child, asset, document, el, joined, judged, mark
+from harness.report.nodes import drawn, rivals, spans
+from harness.report.redact import Redact, redacted, redactor
+from harness.report.text import counted, name_text, shorten, visible
+from harness.report.witness import story
+from harness.verdict import Verdict, worst
+
+Word = Literal["valid", "invalid", "unknown", "error"]
+SCRIPTS = ("tools", "data", "view", "paint", "lanes", "charts", "pointer", "operations", "start")
+WORDS = {"valid": "Valid", "invalid": "Invalid", "unknown": "Unknown", "error": "Error"}
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything that one page shows.
+
+    `test` is the test's id and `replay` the command that runs it again. `logs` are the nodes' log files by
+    node. `findings` fail the run beside its verdicts (a node died, an unmapped exception), `error` is that
+    of a run that ended early. `history_link` is the raw history's path relative to the page.
+    """
+
+    history: History
+    verdicts: tuple[Verdict, ...]
+    test: str
+    replay: str = ""
+    logs: Mapping[str, Path] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    findings: tuple[str, ...] = ()
+    error: str = ""
+    history_link: str = ""
+
+    @property
+    def word(self) -> Word:
+        """How the run stands: a violation outweighs an error, an error an unknown; unjudged is unknown."""
+        decided = worst(self.verdicts)
+        if decided and decided.judgement == "invalid":
+            return "invalid"
+        if self.error or self.findings:
+            return "error"
+        return decided.judgement if decided else "unknown"
+
+    @property
+    def summary(self) -> str:
+        """The same in one line."""
+        decided = worst(self.verdicts)
+        if self.word == "error":
+            return shorten(
+                (self.error.strip() or self.findings[0]).splitlines()[-1 if self.error else 0], 160
+            )
+        if decided is None:
+            return "Nothing was judged"
+        alike = sum(1 for v in self.verdicts if v.judgement == decided.judgement) - 1
+        key = "" if decided.key is None else f"{name_text(decided.key, 40)}: "
+        text = shorten(decided.summary or decided.checker, 160)
+        text = key + text if key else text[:1].upper() + text[1:]
+        if decided.judgement == "valid":
+            seen = sum(1 for f in self.history.faults if f.start is not None)
+            return text + (f", under {counted(seen, 'fault')}" if seen else "")
+        return text + (f", and {counted(alike, f'more {decided.judgement} verdict')}" if alike else "")
+
+
+def write_page(path: Path, page: Page) -> Path:
+    """Write `page` as one HTML file that needs no network and no other file, and return its path.
+
+    Everything in it is escaped text first; a script, allowed by its hash, draws the pictures. What is cut or
+    left out, the page says. Secrets are blanked. Raises OSError where `path` cannot be written.
+
+    >>> import tempfile
+    >>> from harness.history import History
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_page(Path(folder) / "index.html", Page(History.from_events([]), (), "test_x")).name
+    'index.html'
+    """
+    return save(path, render(page, path))
+
+
+def render(page: Page, path: Path) -> str:
+    """The text of the page that is to lie at `path`."""
+    history, redact = page.history, redactor(page.environment)
+    rows = arrange(history)
+    shown = {
+        op
+        for v in page.verdicts
+        if v.witness
+        for op in (*v.witness.operations, v.witness.culprit)
+        if op is not None
+    }
+    by_index = rows.row_of(history.columns, shown)
+    layout, columns = pack(history, rows)
+    return document(
+        "page.html",
+        asset("common.css") + asset("page.css"),
+        "".join(asset(f"{name}.js") for name in SCRIPTS),
+        word=page.word,
+        title=f"{WORDS[page.word]}: {redact(page.test)}",
+        stamp=joined((mark(page.word, 44), el("strong", WORDS[page.word]))),
+        nav_mark=mark(page.word, 18),
+        headline=redact(page.summary),
+        test=redact(page.test),
+        totals=sections.totals(history),
+        facts=sections.facts(history, page.history_link, redact),
+        replay=_replay(redact(page.replay)),
+        findings=sections.findings(page.findings, page.error, redact),
+        story=_story(page, by_index, redact),
+        empty="" if len(history) or history.faults or history.events else "empty",
+        legend=sections.legend(page.verdicts, history.faults, bool(rivals(spans(history.events, 0)))),
+        notes=_notes(history, rows),
+        periods=sections.periods(history),
+        verdicts=sections.verdict_table(page.verdicts, redact),
+        faults=sections.fault_table(history.faults, redact),
+        plan=sections.plan_text(history.header, redact),
+        environment=sections.environment(history, redacted(page.environment), redact),
+        logs=sections.node_logs(tails(page.logs, path, redact)),
+        drawing=packed_json({"layout": layout, **drawing(history, rows, page.verdicts, by_index, redact)}),
+        columns=columns,
+    )
+
+
+def save(path: Path, text: str) -> Path:
+    """Write all of a page or nothing: whoever opens it meanwhile sees the old one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_bytes(text.encode("utf-8", "backslashreplace"))
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return path
+
+
+def _replay(command: str) -> Child:
+    if not command:
+        return None
+    code = el("code", command, id="replay", tabindex=0)
+    return el(
+        "div",
+        el("dt", "replay"),
+        el("dd", code, el("button", "Copy", id="b-copy", type="button")),
+        class_="fact-replay",
+    )
+
+
+def _story(page: Page, by_index: dict[int, int], redact: Redact) -> Child:
+    """Every violation with its witness; where there is none, what is unknown and why, or what was checked."""
+    invalid = [v for v in page.verdicts if v.judgement == "invalid"]
+    unknown = [v for v in page.verdicts if v.judgement == "unknown"]
+    parts: list[Child] = []
+    for verdict in invalid:
+        if len(invalid) > 1:
+            parts.append(
+                el("h3", judged("invalid", verdict.checker), f" {redact(shorten(verdict.summary, 200))}")
+            )
+        parts.append(story(page.history, verdict, by_index, redact))
+    parts += [sections.undecided(verdict, redact) for verdict in unknown]
+    if not page.verdicts:
+        parts.append(
+            el(
+                "p",
+                "Nothing was judged. A chaos test that judges nothing has shown nothing.",
+                class_="sentence",
+            )
+        )
+    elif not invalid:
+        parts.append(sections.checked(page.history))
+    title = (
+        "What went wrong"
+        if invalid
+        else "What is not known"
+        if unknown or not page.verdicts
+        else "What was checked"
+    )
+    return joined((el("h2", title, id="h-witness"), *parts))
+
+
+def _notes(history: History, rows: Rows) -> Child:
+    """What the timeline leaves out or puts together."""
+    notes = []
+    if rows.timeless:
+        notes.append("This history has no times: the axis shows the order of events, a millisecond each.")
+    if rows.shared:
+        notes.append("Several processes share a lane.")
+    _, left = drawn(history.events)
+    if left:
+        kinds = ", ".join(f"{n:,} {visible(kind)[:40]}" for kind, n in list(left.items())[:20])
+        notes.append(f"Node events not drawn, for their number: {kinds}.")
+    return el("p", " ".join(notes), class_="hint") if notes else None

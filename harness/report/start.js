@@ -1,0 +1,59 @@
+// All together.
+let settled = 0;
+
+function drawAll() {
+  cancelAnimationFrame(frame);
+  frame = 0;
+  if (!view.width) return;
+  const began = performance.now(), a = mapX(view.from), b = mapX(view.to);
+  drawAxis();
+  drawLanes();
+  drawLatency();
+  drawRate();
+  slide($('brush'), a, Math.max(b - a, 4));
+  setCursor(view.cursor);
+  clearTimeout(settled);
+  settled = setTimeout(drawTable, 60); // the table follows when the picture has come to rest
+  performance.measure('redraw', { start: began, end: performance.now() });
+}
+
+function resize() {
+  const width = Math.floor($('lanes').clientWidth);
+  if (!width) return;
+  view.width = width;
+  lanesSheet.fit(lanesSheet.total);
+  for (const s of [axisSheet, latencySheet, rateSheet, mapSheet]) s.fit();
+  drawMap();
+  drawAll();
+}
+
+async function start() {
+  await readRun();
+  const span = run.to - run.from;
+  Object.assign(whole, { from: run.from - 0.01 * span, to: run.to + 0.01 * span });
+  Object.assign(view, whole);
+  readTheme();
+  document.body.classList.add('drawn');
+  [axisSheet, lanesSheet, latencySheet, rateSheet, mapSheet] = ['axis', 'lanes', 'latency', 'rate', 'map'].map(sheet);
+  $('cursor').hidden = $('drag').hidden = true;
+  layLanes();
+  layLatency();
+  listenStack();
+  listenMap();
+  listenKeys();
+  listenCopy();
+  listenTable();
+  resize();
+  drawTable();
+  loadHash();
+  performance.mark('drawn');
+  requestAnimationFrame(() => setTimeout(() => performance.mark('painted'), 0));
+  new ResizeObserver(() => { if (Math.floor($('lanes').clientWidth) !== view.width) resize(); }).observe($('lanes'));
+  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => { readTheme(); resize(); });
+  addEventListener('hashchange', loadHash);
+  const paper = (on) => { document.documentElement.classList.toggle('paper', on); readTheme(); resize(); };
+  addEventListener('beforeprint', () => paper(true));
+  addEventListener('afterprint', () => paper(false));
+}
+
+start();

@@ -1,0 +1,78 @@
+// What is in view: one stretch of time for all charts, one cursor, one pinned operation. The address holds it.
+const view = { from: 0, to: 1, cursor: null, pin: -1, width: 0 };
+const whole = { from: 0, to: 1 };
+const toX = (t) => (t - view.from) / (view.to - view.from) * view.width;
+const toTime = (x) => view.from + x / view.width * (view.to - view.from);
+
+let frame = 0;
+function redraw() { frame ||= requestAnimationFrame(drawAll); }
+
+function show(from, to) {
+  const span = clamp(to - from, 2e-5, whole.to - whole.from);
+  view.from = clamp(from + (to - from - span) / 2, whole.from, whole.to - span);
+  view.to = view.from + span;
+  redraw();
+  saveHash();
+}
+
+function zoom(factor, around = view.cursor ?? (view.from + view.to) / 2) {
+  const at = clamp(around, view.from, view.to);
+  show(at - (at - view.from) * factor, at + (view.to - at) * factor);
+}
+const move = (part) => show(view.from + part * (view.to - view.from), view.to + part * (view.to - view.from));
+const fit = () => show(whole.from, whole.to);
+
+let hashTimer = 0;
+function saveHash() {
+  clearTimeout(hashTimer);
+  hashTimer = setTimeout(() => {
+    const parts = [];
+    if (view.from > whole.from || view.to < whole.to) parts.push(`t=${view.from.toFixed(6)}..${view.to.toFixed(6)}`);
+    if (view.pin >= 0) parts.push(`op=${view.pin}`);
+    try { // refused where a page may not touch its address: then it only cannot be linked to
+      if (parts.length || location.hash) history.replaceState(null, '', parts.length ? `#${parts.join('&')}` : '#');
+    } catch { /* the picture is the same */ }
+  }, 200);
+}
+
+function loadHash() { // #t=1.2..3.4&op=17, or #fault=2
+  const parts = new URLSearchParams(location.hash.slice(1)), [from, to] = (parts.get('t') || '').split('..').map(Number);
+  const op = Number(parts.get('op') ?? NaN), fault = run.faults[Number(parts.get('fault') ?? NaN)];
+  if (fault) visitFault(fault);
+  if (op >= 0 && op < ops.n) { if (to > from) pin(Math.floor(op)); else visit(Math.floor(op), true); }
+  if (to > from) show(from, to);
+}
+
+function pin(i) {
+  view.pin = i;
+  redraw();
+  saveHash();
+  const host = $('pinned');
+  if (i < 0) return host.replaceChildren();
+  const same = ops.members[ops.lane[i]], k = same.indexOf(i);
+  const go = (words, j) => make('button', { type: 'button', disabled: j === undefined, click: () => visit(j) }, words);
+  return host.replaceChildren(make('h3', {}, `Operation #${ops.index[i]}`), listing(describe(i)),
+    make('p', { class: 'buttons' }, go('‹ process', same[k - 1]), go('process ›', same[k + 1]), make('button', { type: 'button', click: () => pin(-1) }, 'Unpin')));
+}
+
+function visit(i, scroll = false) { // pin an operation and bring it into view, wide enough to read; one of a witness with its fellows
+  if (i === undefined || i < 0) return;
+  const fellows = scroll && run.witnesses.find((rows) => rows.includes(i)), rows = fellows || [i];
+  const a = Math.min(...rows.map((j) => ops.start[j])), b = Math.max(...rows.map((j) => (fellows ? ops.end[j] || ops.start[j] : ops.shownEnd[j])));
+  const span = fellows ? Math.max((b - a) * 1.6, 0.002) : Math.min(view.to - view.from, Math.max((b - a) * 14, 0.02)), middle = (a + b) / 2;
+  pin(i);
+  if (scroll) $('timeline').scrollIntoView();
+  if (scroll || middle < view.from || middle > view.to || toX(b) - toX(a) < 6) show(middle - span / 2, middle + span / 2);
+}
+
+function visitFault(fault) {
+  const a = fault.start ?? fault.asked[0] ?? whole.from, b = Math.max(fault.end ?? (fault.start === null ? fault.asked[1] ?? a : whole.to), a), pad = Math.max((b - a) * 0.15, 0.05);
+  $('timeline').scrollIntoView();
+  show(a - pad, b + pad);
+}
+
+function step(direction) { // to the next anomaly, unknown outcome or failure: whatever is not ok
+  const list = ops.trouble, from = view.pin >= 0 ? view.pin : direction > 0 ? firstAt(view.from) - 1 : firstAt(view.to);
+  const k = lowerBound(list.length, (j) => list[j], direction > 0 ? from + 1 : from);
+  visit(list[direction > 0 ? k : k - 1]);
+}

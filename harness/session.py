@@ -1,0 +1,195 @@
+"""What one test and one session leave: a page per run, an index, lines for the terminal and for CI.
+
+Everything is said from the same verdicts, so that terminal, junit, page and index cannot disagree.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from harness.chaos import Chaos
+from harness.checkers.words import headline
+from harness.history import History
+from harness.report import Entry, Page, write_page
+from harness.report import write_index as write_index_page
+from harness.run import Run
+from harness.verdict import Verdict, worst
+
+if TYPE_CHECKING:
+    import pytest
+
+ENTRY = "entry.json"
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished test: `text` for the terminal, `properties` (strings only) for junit and the controller."""
+
+    text: str
+    properties: list[tuple[str, object]]
+
+
+def conclude(chaos: Chaos, test: str, *, failed: bool, page: bool, command: str) -> Done:
+    """Write the pages of every run of a finished test and say how it ended."""
+    verdict, word = chaos.verdict, _word(chaos, failed)
+    decisive = _decisive(chaos)
+    history = decisive.history if decisive and hasattr(decisive, "history") else None
+    where = ""
+    if page:
+        for run in chaos.runs:
+            if hasattr(run, "history"):
+                path = write_page(run.settings.output / "index.html", _page(run, test, chaos.error, command))
+                where = str(_short(path)) if run is decisive or not where else where
+    summary = _summary(verdict, word, chaos)
+    text = _text(test, word, summary, verdict, history, chaos, where, command)
+    _write_entry(chaos, test, word, summary, history, bool(where))
+    properties: list[tuple[str, object]] = [
+        ("nemesis.verdict", word),
+        ("nemesis.summary", summary),
+        ("nemesis.seed", str(chaos.settings.seed)),
+        ("nemesis.operations", str(sum(len(h) for h in chaos.histories))),
+        ("nemesis.report", where),
+        ("nemesis.history", str(_short(history.path)) if history and history.path else ""),
+        ("nemesis.text", text),
+    ]
+    return Done(text, properties)
+
+
+def replay_command(config: pytest.Config, test: str, chaos: Chaos) -> str:
+    """The exact command line that carries out this test's recorded schedule again."""
+    run = _decisive(chaos)
+    history = getattr(run, "history", None)
+    if history is None or history.path is None:
+        return shlex.join(["pytest", test, f"--nemesis-seed={chaos.settings.seed}"])
+    return shlex.join(["pytest", test, f"--nemesis-replay={_short(history.path)}"])
+
+
+def write_index(output: Path, seed: int) -> Path | None:
+    """The session's index page from the entries that every worker left; None when nothing ran."""
+    entries = [
+        msgspec.convert(msgspec.json.decode(path.read_bytes()), Entry)
+        for path in sorted(output.glob(f"*/{ENTRY}"))
+    ]
+    if not entries:
+        return None
+    path = write_index_page(output / "index.html", entries, title=f"nemesis, seed {seed}")
+    latest = output.parent / "latest"
+    if latest.is_symlink() or not latest.exists():
+        temporary = output.parent / f".latest-{os.getpid()}"
+        temporary.symlink_to(output.name)
+        temporary.replace(latest)
+    return path
+
+
+def github_summary(tests: Sequence[tuple[str, Mapping[str, str]]]) -> None:
+    """Append a table to the job's summary page where GitHub Actions asks for one."""
+    if not (path := os.environ.get("GITHUB_STEP_SUMMARY")):
+        return
+    rows = [
+        f"| {_cell(test)} | {p['nemesis.verdict']} | {_cell(p['nemesis.summary'])} | {p['nemesis.operations']} |"
+        for test, p in tests
+    ]
+    table = "\n".join(
+        ["### nemesis", "", "| test | verdict | what | operations |", "|---|---|---|---|", *rows, "", ""]
+    )
+    with Path(path).open("a", encoding="utf-8") as file:
+        file.write(table)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+
+
+def _word(chaos: Chaos, failed: bool) -> str:
+    verdict = chaos.verdict
+    if not failed:
+        return "valid"
+    if verdict is not None and not verdict.valid:
+        return verdict.judgement
+    return "error"
+
+
+def _decisive(chaos: Chaos) -> Run | None:
+    """The run whose verdict decides, else the one with findings, else the last."""
+    if not chaos.runs:
+        return None
+    ranks = {"invalid": 0, "unknown": 1, "valid": 3, None: 3}
+
+    def rank(run: Run) -> int:
+        history: History | None = getattr(run, "history", None)
+        if history is None:
+            return 2
+        bad = worst(history.verdicts)
+        return min(ranks[bad.judgement if bad else None], 2 if history.findings else 3)
+
+    return min(reversed(chaos.runs), key=rank)
+
+
+def _summary(verdict: Verdict | None, word: str, chaos: Chaos) -> str:
+    if word == "error":
+        return (chaos.error or (chaos.findings[0] if chaos.findings else "the test's own check failed")).split("\n")[0]
+    return verdict.summary if verdict else ""
+
+
+def _text(
+    test: str, word: str, summary: str, verdict: Verdict | None, history: History | None, chaos: Chaos, where: str,
+    command: str,
+) -> str:  # fmt: skip
+    name = test.rpartition("::")[2]
+    if word in ("invalid", "unknown") and verdict is not None and history is not None:
+        lines = [f"{name}   {headline(verdict, history)}"]
+        if verdict.witness is not None:
+            lines.append(f"  {verdict.witness.sentence}")
+    else:
+        lines = [f"{name}   {word.upper()}: {summary}"]
+    lines += [f"  finding: {finding}" for finding in chaos.findings]
+    last = [f"report: {where}"] if where else []
+    lines.append("  " + "    ".join([*last, f"replay: {command}"]))
+    return "\n".join(lines)
+
+
+def _page(run: Run, test: str, error: str, command: str) -> Page:
+    output = run.settings.output
+    logs = dict(run.cluster.logs) if hasattr(run, "cluster") else {}
+    return Page(
+        history=run.history,
+        verdicts=tuple(run.history.verdicts),
+        test=test,
+        replay=command,
+        logs={node: path for node, path in logs.items() if path.exists()},
+        environment=dict(os.environ),
+        findings=run.history.findings,
+        error=error,
+        history_link=os.path.relpath(run.history.path, output) if run.history.path else "",
+    )
+
+
+def _write_entry(chaos: Chaos, test: str, word: str, summary: str, history: History | None, page: bool) -> None:
+    entry = Entry(
+        test=test,
+        verdict=word,
+        summary=summary,
+        link=f"{chaos.output.name}/index.html" if page else "",
+        operations=sum(len(h) for h in chaos.histories),
+        duration=sum(h.duration for h in chaos.histories),
+        seed=str(chaos.settings.seed),
+    )
+    chaos.output.mkdir(parents=True, exist_ok=True)
+    (chaos.output / ENTRY).write_bytes(msgspec.json.encode(entry))
+
+
+def _short(path: Path) -> Path:
+    try:
+        return path.relative_to(Path.cwd())
+    except ValueError:
+        return path
+
+
+__all__ = ["Done", "conclude", "github_summary", "replay_command", "write_index"]

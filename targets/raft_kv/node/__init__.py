@@ -1,0 +1,1 @@
+"""The program of one raft_kv node: standard library only, and nothing of the harness."""

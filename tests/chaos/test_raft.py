@@ -1,0 +1,60 @@
+"""What `pytest -m chaos` runs here: the replicated store under every plan, and one planted bug."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness import (
+    Chaos,
+    Plan,
+    Violation,
+    assert_linearizable,
+    assert_no_lost_update,
+    assert_no_lost_write,
+    assert_recovers,
+    at,
+    isolate,
+    judge,
+    latency,
+    partition,
+    register_workload,
+    rmw_workload,
+    set_workload,
+)
+from targets.raft_kv import RaftKV, check_raft
+
+
+@pytest.fixture
+def split_then_slow() -> Plan:
+    return Plan(at(1, partition(isolate("leader")), lasts=2), at(4, latency("leader", 0.2, jitter=0.05), lasts=1.5))
+
+
+@pytest.mark.chaos(target=RaftKV(nodes=5))
+def test_register_survives_a_lost_leader(chaos: Chaos, split_then_slow: Plan) -> None:
+    history = chaos.run(register_workload(keys=3, clients=10, total_rate=200), split_then_slow)
+    assert_linearizable(history, model="cas-register")
+    assert_recovers(history, within=2)
+
+
+@pytest.mark.chaos(target=RaftKV(nodes=5, audit=True))
+def test_register_survives_every_plan(chaos: Chaos, plan: Plan) -> None:
+    history = chaos.run(register_workload(keys=3, clients=10, total_rate=200), plan)
+    assert_linearizable(history, model="cas-register")
+    judge(history, check_raft)
+
+
+@pytest.mark.chaos(target=RaftKV(nodes=5))
+def test_no_update_is_lost(chaos: Chaos, split_brain: Plan) -> None:
+    assert_no_lost_update(chaos.run(rmw_workload(keys=3, clients=10, total_rate=200), split_brain))
+
+
+@pytest.mark.chaos(target=RaftKV(nodes=5))
+def test_no_acknowledged_write_is_lost(chaos: Chaos, killed_leader: Plan) -> None:
+    assert_no_lost_write(chaos.run(set_workload(clients=10, total_rate=200), killed_leader))
+
+
+@pytest.mark.chaos(target=RaftKV(nodes=5, bug="deposed_reads"))
+def test_reads_of_a_deposed_leader_are_convicted(chaos: Chaos, split_brain: Plan) -> None:
+    history = chaos.run(register_workload(keys=3, clients=10, total_rate=200), split_brain, stop_at_violation=True)
+    with pytest.raises(Violation, match="not linearizable"):
+        assert_linearizable(history, model="cas-register")

@@ -1,0 +1,271 @@
+"""The page in headless Chromium: it draws, answers input, and runs nothing that a history brings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.history import History
+from harness.report import Entry, Page, write_index, write_page
+from harness.report.text import operation_text
+from harness.verdict import Edge, Verdict, Witness
+from tests.integration.report import synthetic
+from tests.integration.report.conftest import OPEN, await_
+
+# Any pixel that is not transparent, in the canvas of a plot.
+INK = """id => { const c = document.querySelector('#' + id + ' canvas');
+    return c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some((v, k) => k % 4 === 3 && v > 0); }"""
+RANGE = "document.getElementById('range').textContent"
+ROWS = "[...document.querySelectorAll('#table-space [role=row]:not([hidden])')].map(r => [...r.children].map(c => c.textContent))"
+
+
+def bent(operations: int = 1000, **more: Any) -> Page:
+    history = synthetic.history(operations, bend=True)
+    return Page(history, (synthetic.stale(history),), "test_x", replay="pytest test_x", **more)
+
+
+@pytest.mark.parametrize("operations", [10, 10_000, 100_000])
+def test_draws(tmp_path: Path, open_page: OPEN, operations: int) -> None:
+    history = synthetic.history(operations)
+    page = open_page(write_page(tmp_path / "index.html", Page(history, (synthetic.VALID,), "test_x")))
+    for plot in ("map", "axis", "lanes", "latency", "rate"):
+        assert page.evaluate(INK, plot), plot
+    assert page.evaluate("document.getElementById('table-says').textContent") == f"{operations:,}"
+    assert page.locator("#lanes-names .name").count() >= 10
+
+
+@pytest.mark.parametrize("variant", ["empty", "crashed", "faults only", "unknown", "timeless", "many processes"])
+def test_draws_whatever_there_is(tmp_path: Path, open_page: OPEN, variant: str) -> None:
+    history = synthetic.history(200)
+    page = {
+        "empty": Page(History.from_events([]), (), "test_x"),
+        "crashed": Page(History.from_events([], synthetic.header()), (), "test_x", error="boom"),
+        "faults only": Page(History(history.header, History.from_events([]).columns, history.faults, history.events), (), "test_x"),
+        "unknown": Page(history, (synthetic.UNKNOWN, synthetic.VACUOUS), "test_x"),
+        "timeless": Page(_plain([(0, "write", 1), (1, "read", 1)], times=False), (), "test_x"),
+        "many processes": Page(_plain([(k * 1000, "write", k) for k in range(400)]), (), "test_x"),
+    }[variant]  # fmt: skip
+    opened = open_page(write_page(tmp_path / "index.html", page))
+    drawn = variant not in ("empty", "crashed")
+    assert opened.locator("#charts").is_visible() == drawn
+    assert opened.locator(".nothing").is_visible() != drawn
+
+
+def _plain(made: list[tuple[int, str, Any]], times: bool = True) -> History:
+    events: list[dict[str, Any]] = []
+    for process, f, value in made:
+        for kind, asked in (("invoke", None if f == "read" else value), ("ok", value)):
+            time = {"time": len(events) * 1_000_000} if times else {}
+            events.append({"index": len(events), **time, "type": kind, "process": process, "f": f, "value": asked})
+    return History.from_events(events)
+
+
+def test_the_script_reads_every_operation_as_python_does(tmp_path: Path, open_page: OPEN) -> None:
+    values: list[Any] = [1, True, 1.5, "1", "", None, [1, 2], [None, "x"], {"a": [1]}, -(2**60), 10**400, "é✓\u202e", [[1, 2], 3]]
+    made = [(k % 3, f, value) for k, (f, value) in enumerate((f, v) for v in values for f in ("write", "read", "cas", "enqueue"))]
+    history = _plain(made)
+    page = open_page(write_page(tmp_path / "index.html", Page(history, (), "test_x")), viewport={"width": 1400, "height": 3000})
+    seen: dict[str, list[str]] = {}
+    for top in range(0, len(made) * 24, 240):
+        page.evaluate(f"document.getElementById('table-body').scrollTop = {top}")
+        page.wait_for_timeout(30)
+        seen |= {row[0]: row for row in page.evaluate(ROWS)}
+    assert len(seen) == len(made)
+    for op in history.operations:
+        row = seen[f"#{op.index}"]
+        assert (row[5], row[2], row[6]) == (operation_text(op), str(op.process), op.type)
+
+
+def test_outcomes_processes_and_nodes_survive_the_packing(tmp_path: Path, open_page: OPEN) -> None:
+    page_ = bent(3000)
+    page = open_page(write_page(tmp_path / "index.html", page_))
+    page.fill("#find", "info")
+    await_(page, "document.getElementById('table-says').textContent.includes('match')")
+    unknown = [op for op in page_.history.operations if op.type == "info"]
+    assert page.evaluate("document.getElementById('table-says').textContent") == f"{len(unknown):,} that match, of 3,000"
+    for row, op in zip(page.evaluate(ROWS), unknown, strict=False):
+        assert row[0] == f"#{op.index}" and row[1] == f"{op.seconds:.6f} s" and row[5] == operation_text(op)
+        assert row[2:5] == [str(op.process), op.node, op.key] and row[6:] == ["info", "unknown", op.error]
+
+
+def test_keys_wheel_and_drag_move_one_view(tmp_path: Path, open_page: OPEN) -> None:
+    page = open_page(write_page(tmp_path / "index.html", bent()))
+    assert page.evaluate(RANGE).startswith("whole run")
+    page.keyboard.press("w")
+    await_(page, RANGE + ".includes('in view')")
+    first = page.evaluate(RANGE)
+    page.keyboard.press("d")
+    await_(page, f"{RANGE} !== {first!r}")
+    page.keyboard.press("f")
+    await_(page, RANGE + ".startsWith('whole run')")
+
+    box = page.locator("#lanes").bounding_box()
+    assert box is not None
+    page.locator("#timeline").scroll_into_view_if_needed()
+    box = page.locator("#lanes").bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + 100
+    page.mouse.move(x, y)
+    assert page.locator("#cursor").is_visible()
+    assert page.evaluate("document.querySelector('#cursor span').textContent").endswith(" s")
+    assert page.evaluate("document.getElementById('now').textContent") != ""
+    scrolled = page.evaluate("scrollY")
+    page.mouse.wheel(0, -200)  # a page that scrolls goes on scrolling ...
+    await_(page, f"scrollY !== {scrolled}")
+    assert page.evaluate(RANGE).startswith("whole run")
+    page.evaluate("document.getElementById('timeline').scrollIntoView()")
+    page.focus("#stack")  # ... until the timeline has focus
+    box = page.locator("#lanes").bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + 100
+    page.mouse.move(x, y)
+    page.mouse.wheel(0, -200)
+    await_(page, RANGE + ".includes('in view')")
+    page.keyboard.press("f")
+    await_(page, RANGE + ".startsWith('whole run')")
+    page.mouse.move(x - 100, y)
+    page.mouse.down()
+    page.mouse.move(x + 100, y, steps=5)
+    page.mouse.up()
+    await_(page, RANGE + ".includes('in view')")
+    page.dblclick("#lanes canvas", position={"x": 30, "y": 5})
+    await_(page, RANGE + ".startsWith('whole run')")
+
+
+def test_a_link_in_the_witness_opens_the_timeline_there(tmp_path: Path, open_page: OPEN) -> None:
+    model = bent()
+    witness = model.verdicts[0].witness
+    assert witness is not None and witness.culprit is not None
+    page = open_page(write_page(tmp_path / "index.html", model))
+    page.locator(f"#witness td a:text-is('#{witness.culprit}')").click()
+    await_(page, "document.getElementById('pinned').textContent.includes('Operation #')")
+    assert f"Operation #{witness.culprit}" in page.inner_text("#pinned") and "anomaly" in page.inner_text("#pinned")
+    assert "in view" in page.evaluate(RANGE)
+    shown = await_(page, "location.hash.includes('t=') && location.hash")
+    again = open_page(tmp_path / "index.html", fragment=shown)
+    assert f"Operation #{witness.culprit}" in again.inner_text("#pinned")
+    assert again.evaluate(RANGE) == page.evaluate(RANGE)
+    page.keyboard.press("Escape")
+    await_(page, "document.getElementById('pinned').textContent === ''")
+
+
+def test_stepping_visits_what_is_not_ok(tmp_path: Path, open_page: OPEN) -> None:
+    model = bent()
+    verdict = model.verdicts[0]
+    assert verdict.witness is not None
+    page = open_page(write_page(tmp_path / "index.html", model))
+    bad = [op.index for op in model.history.operations if op.type != "ok" or op.index == verdict.witness.culprit]
+    for index in bad[:4]:
+        page.keyboard.press("]")
+        await_(page, f"document.getElementById('pinned').textContent.includes('Operation #{index}') ")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280, 1920])
+def test_fits_the_screen(tmp_path: Path, open_page: OPEN, width: int, scheme: str) -> None:
+    path = write_page(tmp_path / "index.html", bent())
+    page = open_page(path, viewport={"width": width, "height": 900}, color_scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    shown = page.evaluate("[...document.querySelectorAll('.picture svg')].filter(s => s.getBoundingClientRect().width > 0).length")
+    assert shown == 1
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)[0] > 128")
+    assert light == (scheme == "light")
+
+
+def test_without_javascript(tmp_path: Path, open_page: OPEN) -> None:
+    model = bent()
+    page = open_page(write_page(tmp_path / "index.html", model), painted=False, java_script_enabled=False)
+    witness = model.verdicts[0].witness
+    assert witness is not None
+    assert page.get_by_text(witness.sentence).first.is_visible()
+    assert page.locator(".picture svg").nth(2).is_visible() and page.locator("#witness table").is_visible()
+    assert not page.locator("#charts").is_visible() and not page.locator("#operations").is_visible()
+
+
+def test_printing_is_light_and_comes_back(tmp_path: Path, open_page: OPEN) -> None:
+    page = open_page(write_page(tmp_path / "index.html", bent()), color_scheme="dark")
+    assert len(page.pdf()) > 20_000
+    await_(page, "!document.documentElement.classList.contains('paper')")
+    assert page.evaluate(INK, "lanes")
+
+
+HOSTILE = "</script></style></title><img src=x onerror=alert(1)><svg onload=alert(2)>\"'><b onmouseover=alert(3)>{{7*7}}${alert(4)}"
+
+
+def hostile_page(folder: Path) -> Page:
+    """A page with hostile text in every place where a history or a user can put one."""
+    h = HOSTILE
+    events: list[dict[str, Any]] = []
+
+    def add(**event: Any) -> int:
+        events.append({"index": len(events), "time": len(events) * 1_000_000, **event})
+        return len(events) - 1
+
+    add(type="invoke", process=0, f=h, value=[h, h], node=h)
+    add(type="ok", process=0, f=h, value=[h, [h, {h: h}]])
+    add(type="invoke", process=0, f="cas", value=["__proto__", [h, h]], node="__proto__")
+    add(type="fail", process=0, f="cas", value=["__proto__", [h, h]], error=h)
+    add(type="invoke", process=0, f="constructor", value=[{h: h}, None], node=h)
+    add(type="info", process=0, f="constructor", value=[{h: h}, None], error=h)
+    fault = {"fault": h, "kind": h, "what": h, "asked": [h, h], "nodes": [h], "links": [[h, h]], "grudge": {h: [h]}, "mechanism": h, "spec": h}
+    add(type="info", process="nemesis", f=f"start-{h}", value={**fault, "done": True, "proof": h})
+    add(type="info", process="nemesis", f=f"stop-{h}", value={**fault, "done": True, "proof": h, "error": h})
+    add(type="info", process="nemesis", f="start-x", value={"fault": 9, "kind": "__proto__", "what": h, "asked": []})
+    add(type="info", process="cluster", f="role", value={"node": h, "role": "leader", "term": h})
+    add(type="info", process="cluster", f="__proto__", value={"node": h, h: h})
+    add(type="info", process="cluster", f=h, value={"node": "toString", "line": h})
+    add(type="info", process="run", f=h, value=h)
+    header = {"keyed": True, "concurrency": h, "seed": h, "test": h, "plan": {"repr": f"Plan({h!r})", "name": h, "entries": []}, "target": h,
+              "versions": {h: h}, "nodes": [h, 3], "runtime": h, "why": h, "model": h, "checks": [h], "began": h}  # fmt: skip
+    log = folder / "n.log"
+    log.write_text(f"{h}\n\x1b[31m{h}\n")
+    history = History.from_events(events, header)
+    witness = Witness(h, (0, 2, 4, 999), 2, (Edge(0, 2, h), Edge(2, 4, h)), (0, 1, 2, 77))
+    verdicts = (Verdict(h, "invalid", h, witness=witness, evidence={h: h}, key=h), Verdict(h, "unknown", h, cause=h))
+    return Page(history, verdicts, h, h, {h: log, "x": folder / h.replace("/", "")}, {h: h, "X": h}, (h,), h, f"javascript:{h}")
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_nothing_in_a_history_runs(tmp_path: Path, open_page: OPEN, scripts: bool) -> None:
+    path = write_page(tmp_path / "index.html", hostile_page(tmp_path))
+    page = open_page(path, painted=scripts, java_script_enabled=scripts)
+    assert page.locator("img, [onerror], [onload], [onmouseover], b b").count() == 0
+    assert page.locator("script").count() == 3 and page.locator("style").count() == 1
+    assert all(href.startswith(("#", "./")) for href in page.locator("a").evaluate_all("all => all.map(a => a.getAttribute('href'))"))
+    assert page.locator("h1").inner_text().startswith(HOSTILE[:30])
+    if not scripts:
+        return
+    assert page.evaluate("({}).polluted === undefined && Object.prototype.toString.call({}) === '[object Object]'")
+    assert page.locator("#table-space").inner_text().count("<img src=x onerror=alert(1)>") >= 3
+    for key in ("]", "]", "["):
+        page.keyboard.press(key)
+    assert "onerror" in page.inner_text("#pinned")
+    page.evaluate("document.getElementById('stack').scrollIntoView()")
+    box = page.locator("#lanes").bounding_box()
+    assert box is not None
+    for k in range(12):  # hover cards of every lane
+        page.mouse.move(box["x"] + box["width"] * (k % 4 + 0.5) / 4, box["y"] + min(box["height"], 800) * (k + 0.5) / 12)
+    assert page.locator("img, [onerror]").count() == 0
+
+
+def test_the_policy_refuses_what_was_not_written_by_us(tmp_path: Path, open_page: OPEN) -> None:
+    page = open_page(write_page(tmp_path / "index.html", bent()))
+    refused = page.evaluate("""() => { const refused = [];
+        try { document.body.innerHTML = '<img src=x>'; } catch (e) { refused.push('innerHTML'); }
+        try { eval('1'); } catch (e) { refused.push('eval'); }
+        try { document.createElement('script').src = 'x.js'; } catch (e) { refused.push('script'); }
+        return refused; }""")
+    assert refused == ["innerHTML", "eval", "script"]
+    page.evaluate("0")  # violations are reported to the console: they are what was asked for here
+
+
+def test_the_index_is_inert(tmp_path: Path, open_page: OPEN) -> None:
+    entries = [Entry(HOSTILE, "error", HOSTILE, f"javascript:{HOSTILE}", 1, 1.0, HOSTILE), Entry("t", "valid", "ok", "//elsewhere/x", 1, 1.0)]
+    page = open_page(write_index(tmp_path / "index.html", entries, title=HOSTILE, seed=HOSTILE), painted=False)
+    assert page.locator("img, script, [onerror]").count() == 0
+    hrefs = page.locator("a").evaluate_all("all => all.map(a => a.href)")
+    assert len(hrefs) == 2 and all(href.startswith("file:///") for href in hrefs)
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -1,0 +1,209 @@
+"""Histories written compactly, and three slow but obvious judges of them."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import count
+from typing import Any
+
+from harness.checkers.model import NOT_KNOWN, Inconsistent, Model, model
+from harness.history import History, Operation
+
+Event = dict[str, Any]
+SHORT = {"r": "read", "w": "write", "c": "cas"}
+
+
+def history(
+    operations: Iterable[Mapping[str, Any]], header: Mapping[str, Any] | None = None, extra: Iterable[Event] = ()
+) -> History:
+    """A history of operations ``{process, f, value, result, type, start, end, key, node, final}``.
+
+    `start` and `end` are integers (ns). `end` is when an operation of unknown outcome was given up, if
+    anybody knows. `extra` are nemesis or other events, which have a `time`.
+    """
+    header = dict(header or {})
+    operations = [dict(o) for o in operations]
+    keyed = header.setdefault("keyed", any("key" in o for o in operations))
+    events: list[tuple[int, int, int, Event]] = []
+    order = count()
+    for o in operations:
+        def value(v: Any, o: Mapping[str, Any] = o) -> Any:
+            return [o.get("key"), v] if keyed else v
+
+        common = {"process": o["process"], "f": o["f"]}
+        invoke = {**common, "type": "invoke", "time": o["start"], "value": value(o.get("value"))}
+        invoke |= {k: o[k] for k in ("node", "final") if k in o}
+        events.append((o["start"], 0, next(order), invoke))
+        kind = o.get("type", "ok")
+        if o.get("end") is not None:
+            result = o["result"] if kind == "ok" and "result" in o else o.get("value")
+            done = {**common, "type": kind, "time": o["end"], "value": value(result)}
+            events.append((o["end"], 1, next(order), done))
+    for e in extra:
+        events.append((e["time"], 2, next(order), dict(e)))
+    events.sort(key=lambda e: e[:3])
+    for index, event in enumerate(events):
+        event[3]["index"] = index
+    return History.from_events((e[3] for e in events), header)
+
+
+def fault(start: int, end: int | None, kind: str = "partition", what: str = "n2 cut from n1, n3", id: int = 1) -> list[Event]:
+    """The nemesis events of a fault that held from `start` to `end` (ns)."""
+    about = {"fault": id, "kind": kind, "what": what, "asked": [start / 1e9, None]}
+    both = [("start", start)] + ([("stop", end)] if end is not None else [])
+    return [
+        {"time": time, "type": "info", "process": "nemesis", "f": f"{verb}-{kind}", "value": about | extra}
+        for verb, time in both
+        for extra in ({}, {"done": True, "proof": "measured"})
+    ]
+
+
+def drawn(picture: str, unit: int = 1, **header: Any) -> History:
+    """A history of a register from a picture: a line per process, a column per `unit` nanoseconds.
+
+    ``[w1   ]`` a write of 1, ``[r1]`` a read of 1, ``[r-]`` of nothing, ``[c1>2 ]`` a cas; ``?`` instead of
+    ``]``: nobody knows, ``!``: it failed. After ``?`` the line goes on as another process.
+    """
+    lines = [line for line in picture.splitlines() if line.strip()]
+    operations = []
+    for number, line in enumerate(lines):
+        process = number
+        for found in re.finditer(r"\[([rwc])([^\]?!]*)([\]?!])", line):
+            f, words, end = found.groups()
+            values = [None if v.strip() == "-" else int(v) for v in words.split(">")]
+            value = {"r": None, "w": values[0], "c": values}[f]
+            result = values[0] if f == "r" else value
+            operations.append(
+                {
+                    "process": process, "f": SHORT[f], "value": value, "result": result,
+                    "type": {"]": "ok", "?": "info", "!": "fail"}[end],
+                    "start": found.start() * unit, "end": (found.end() - 1) * unit,
+                }
+            )  # fmt: skip
+            if end == "?":
+                process += len(lines)
+    return history(operations, header)
+
+
+def spans(history: History, keep: Iterable[int] | None = None, key: Any = ...) -> list[tuple[int, float, Operation]]:
+    """(call, return, operation) of what may have happened, in the model's terms of time: positions."""
+    c = history.columns
+    wanted = None if keep is None else set(keep)
+    return [
+        (c.call[row], c.ret[row] if c.ret[row] >= 0 else float("inf"), op)
+        for row, op in enumerate(history.operations)
+        if op.type != "fail" and (wanted is None or op.index in wanted) and (key is ... or op.key == key)
+    ]
+
+
+def explained(
+    operations: Sequence[tuple[int, float, Operation]], model_: Model | str = "cas-register", optional: Iterable[int] = ()
+) -> bool:
+    """Brute force: try every order that respects time; those of unknown outcome (and `optional`) may be left out."""
+    m = model(model_)
+    free = set(optional)
+
+    def extend(left: tuple[tuple[int, float, Operation], ...], state: Any) -> bool:
+        must = [o for o in left if o[1] != float("inf") and o[2].index not in free]
+        if not must:
+            return True
+        first_return = min(o[1] for o in left) if not free else min(o[1] for o in must)
+        for o in left:
+            if o[0] > first_return:
+                continue
+            rest = tuple(x for x in left if x is not o)
+            if o[2].index in free or free:  # optional ones that end before `o` begins are out of the game
+                rest = tuple(x for x in rest if not (x[2].index in free and x[1] < o[0]))
+            result = o[2].result if o[2].type == "ok" else NOT_KNOWN
+            to = m.step(state, o[2].f, o[2].value, result)
+            if not isinstance(to, Inconsistent) and extend(rest, to):
+                return True
+        return False
+
+    return extend(tuple(operations), m.initial)
+
+
+def wing_gong(operations: Sequence[tuple[int, float, Operation]], model_: Model | str = "cas-register") -> bool:
+    """Depth-first with a cache of (operations done, state), after Wing & Gong and Lowe."""
+    m = model(model_)
+    ops = sorted(operations, key=lambda o: o[0])
+    must = sum(1 << i for i, o in enumerate(ops) if o[1] != float("inf"))
+    seen: set[tuple[int, Any]] = set()
+    stack = [(0, m.initial)]
+    while stack:
+        done, state = stack.pop()
+        if done & must == must:
+            return True
+        if (done, state) in seen:
+            continue
+        seen.add((done, state))
+        bound = float("inf")
+        for i, (call, ret, op) in enumerate(ops):
+            if call > bound:
+                break
+            if done >> i & 1:
+                continue
+            bound = min(bound, ret)
+            to = m.step(state, op.f, op.value, op.result if op.type == "ok" else NOT_KNOWN)
+            if not isinstance(to, Inconsistent):
+                stack.append((done | 1 << i, to))
+    return False
+
+
+def simulated(
+    seed: int, operations: int, clients: int, *, keys: int = 1, values: int | None = 5, unknown: float = 0.0,
+    bend: bool = False, cas: bool = True, busy: float = 0.8,
+) -> History:  # fmt: skip
+    """A history of real registers: each operation takes effect at one instant inside its interval.
+
+    `values` None: every write its own. `unknown`: share of writes and cas that nobody heard back from, half
+    of which took effect. `bend`: one late read reports the value before the one it should.
+    """
+    rnd = random.Random(f"simulated/{seed}")
+    fresh = count(1000)
+    free = [(rnd.random() * 100, process) for process in range(clients)]
+    planned: list[dict[str, Any]] = []
+    for _ in range(operations):
+        free.sort()
+        start, process = free.pop(0)
+        took = 20 + 160 * rnd.random()
+        f = rnd.choice(("read", "write", "cas") if cas else ("read", "write"))
+        new = next(fresh) if values is None else rnd.randrange(values)
+        op = {"process": process, "f": f, "key": f"k{rnd.randrange(keys)}", "start": start, "end": start + took}
+        op["at"] = start + took * rnd.random()
+        op["new"] = new
+        op["type"] = "info" if f != "read" and rnd.random() < unknown else "ok"
+        if op["type"] == "info":
+            op["at"] = None if rnd.random() < 0.5 else start + 5 * took * rnd.random()
+            process += clients
+        planned.append(op)
+        free.append((start + took + rnd.random() * took * (1 / busy - 1) + 1, process))
+    state: dict[str, list[Any]] = {}
+    for op in sorted((o for o in planned if o["at"] is not None), key=lambda o: o["at"]):
+        past = state.setdefault(op["key"], [None])
+        if op["f"] == "read":
+            op["result"] = past[-1]
+            op["before"] = past[-2] if len(past) > 1 else None
+        elif op["f"] == "write":
+            past.append(op["new"])
+        else:
+            wrong = rnd.random() < 0.2
+            op["value"] = [rnd.randrange(values or 9) if wrong else past[-1], op["new"]]
+            if op["value"][0] == past[-1]:
+                past.append(op["new"])
+            elif op["type"] == "ok":
+                op["type"] = "fail"
+    for op in planned:
+        if op["f"] == "write":
+            op["value"] = op["new"]
+        elif op["f"] == "cas":
+            op.setdefault("value", [rnd.randrange(values or 9), op["new"]])
+    if bend:
+        late = [o for o in planned[len(planned) * 9 // 10 :] if o["f"] == "read" and o["before"] != o["result"]]
+        if late:
+            late[0]["result"] = late[0]["before"]
+    for op in planned:
+        op["start"], op["end"] = round(op["start"] * 1000), round(op["end"] * 1000)
+    return history(planned)
