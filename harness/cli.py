@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _check(given: argparse.Namespace) -> int:
     from harness.checkers import check
-    from harness.checkers.words import failure_text, headline
+    from harness.checkers.words import headline, text
     from harness.journal import load
 
     worst = 0
@@ -63,7 +63,7 @@ def _check(given: argparse.Namespace) -> int:
             raise ValueError(f"{path} names no check; say one: --check linearizable:cas-register")
         for name in names:
             verdict = check(history, name)
-            print(f"{path}: {name}: {headline(verdict, history) if verdict.valid else failure_text(verdict, history)}")
+            print(f"{path}: {name}: {headline(verdict, history) if verdict.valid else text(verdict, history)}")
             worst = max(worst, {"valid": 0, "unknown": 1, "invalid": 2}[verdict.judgement])
     return EXIT[("valid", "unknown", "invalid")[worst]]
 
@@ -121,14 +121,14 @@ def _init(given: argparse.Namespace) -> int:
 
 
 def _doctor(given: argparse.Namespace) -> int:
-    from harness.cluster import ClusterError, choose
+    from harness.runtime import NoRuntime, choose
 
     print(f"python {platform.python_version()}, {platform.system()} {platform.release()}, {os.cpu_count()} cores")
     try:
-        _, runtime, why = choose("auto")
+        runtime, why = choose("auto")
         print(f"runtime: {runtime} ({why})")
         bad = 0
-    except ClusterError as error:
+    except NoRuntime as error:
         print(f"runtime: none: {error}")
         bad = 1
     for module in ("xdist", "docker", "hypothesis", "toxiproxy"):

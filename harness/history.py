@@ -368,7 +368,7 @@ class _Builder:
             raise HistoryError(
                 f"{where}: process {process} completes {f!r} but invoked {c.fs.values[c.f[row]]!r}"
             )
-        c.type[row] = OUTCOMES.index(kind)  # type: ignore[arg-type]
+        c.type[row] = OUTCOMES.index(kind)
         c.completion[row] = event["index"]
         if kind == "info":
             self.ended.add(process)

@@ -137,12 +137,12 @@ def pytest_configure_node(node: Any) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str | None:
     session = config.stash[SESSION]
-    from harness.cluster import choose
+    from harness.runtime import NoRuntime, choose
 
     name = _option(config, "runtime")
     try:
-        _, runtime, why = choose(name)
-    except ValueError as error:
+        runtime, why = choose(name)
+    except NoRuntime as error:
         raise pytest.UsageError(f"--nemesis-runtime: {error}") from None
     if (required := _option(config, "require")) and runtime != required:
         raise pytest.UsageError(

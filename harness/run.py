@@ -22,17 +22,14 @@ from typing import Any
 
 from harness import cluster as runtimes
 from harness.faults import Fault
-from harness.history import NodeEvent
-from harness.journal import History, Journal, load
+from harness.history import History, NodeEvent
+from harness.journal import Journal, load
 from harness.nemesis import Nemesis
-from harness.plan import Plan, Schedule
+from harness.plan import SETTLE, Plan, Schedule
+from harness.runtime import choose
 from harness.seed import stream
 from harness.target import Target
 from harness.workload import Persistent, Source, Workers, Workload
-
-AFTER_PLAN = 2.0
-"""Seconds that a run goes on after its plan's end, so that recovery is seen."""
-
 
 class RunError(RuntimeError):
     """A run could not be carried through; the text names the phase, what happened and what to do."""
@@ -84,7 +81,7 @@ class Run:
     ) -> None:
         target.check()
         self.target, self.workload, self.plan, self.settings = target, workload, plan, settings
-        self.duration = plan.run_length(settings.duration, AFTER_PLAN)
+        self.duration = plan.run_length(settings.duration, SETTLE)
         self.findings: list[str] = []
         self._progress = progress
         self._over = threading.Event()
@@ -183,8 +180,8 @@ class Run:
         }
         if (own := self.target.make_cluster(**how)) is not None:
             return own, own.runtime, "the target brings it"
-        make, runtime, why = runtimes.choose(self.settings.runtime, self.target)
-        return make(self.target, **how), runtime, why
+        runtime, why = choose(self.settings.runtime)
+        return runtimes.runtime_class(runtime)(self.target, **how), runtime, why
 
     def _settle(self, early: bool) -> None:
         try:
@@ -196,7 +193,7 @@ class Run:
     def _final_reads(self, final: Callable[[], Any]) -> None:
         within = self.settings.final_within
         first = self.workload.processes(len(self.cluster.nodes))
-        readers = [
+        readers: list[tuple[int, Any, Source]] = [
             (first + i, self.cluster.entry(node.name), Persistent(final(), within))
             for i, node in enumerate(self.cluster.nodes)
         ]

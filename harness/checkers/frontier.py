@@ -17,12 +17,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from time import monotonic
-from typing import Any
 
-from harness.checkers.model import ANY, NOT_KNOWN, CheckError, Effect, Inconsistent, Model, identity
-from harness.history import OUTCOMES, Columns
+from harness.checkers.kinds import ILLEGAL, Kinds
 
-ILLEGAL = -1
 NEVER = 1 << 62
 
 
@@ -32,80 +29,6 @@ class Exhausted(Exception):
     def __init__(self, cause: str) -> None:
         super().__init__(cause)
         self.cause = cause
-
-
-class Kinds:
-    """The distinct effects of operations, numbered, and the model's transition table, filled when asked.
-
-    One serves many searches over the same columns.
-    """
-
-    def __init__(self, columns: Columns, model: Model) -> None:
-        self.columns, self.model = columns, model
-        self.effects: list[Effect | None] = []
-        self.states: list[Any] = []
-        self.table: list[dict[int, int]] = []
-        self._calls: list[tuple[str, Any, Any]] = []
-        self._by_columns: dict[tuple[int, int, int], int] = {}
-        self._by_identity: dict[Any, int] = {}
-        self._states: dict[Any, int] = {}
-
-    def kind(self, row: int) -> int:
-        """The number of the operation's effect. Raises CheckError where the model does not know it."""
-        c = self.columns
-        known = OUTCOMES[c.type[row]] == "ok"
-        place = (c.f[row], c.value[row], c.result[row] if known else -1)
-        if (kind := self._by_columns.get(place)) is None:
-            f, value = c.fs.values[c.f[row]], c.values.values[c.value[row]]
-            result = c.values.values[c.result[row]] if known else NOT_KNOWN
-            if f not in self.model.fs:
-                raise CheckError(
-                    f"operation {c.index[row]} is {f!r}, which the model {self.model.name} does not know; "
-                    f"it knows {', '.join(self.model.fs)}"
-                )
-            if wrong := self.model.shape(f, value):
-                raise CheckError(f"operation {c.index[row]}, {f!r} of {value!r}: {wrong}")
-            effect = self.model.effect(f, value, result) if self.model.effect else None
-            alike = (f, identity(value), identity(result))
-            if effect is not None:
-                alike = ("", identity(effect.needs), identity(effect.makes))
-            kind = self._by_identity.setdefault(alike, len(self.effects))
-            if kind == len(self.effects):
-                self.effects.append(effect)
-                self._calls.append((f, value, result))
-            self._by_columns[place] = kind
-        return kind
-
-    def observes(self, kind: int) -> bool:
-        """Whether it surely never changes the state."""
-        effect = self.effects[kind]
-        return effect is not None and effect.observes
-
-    def overwrites(self, kind: int) -> bool:
-        """Whether it surely hides what was there before."""
-        effect = self.effects[kind]
-        return effect is not None and effect.overwrites
-
-    def needs(self, kind: int) -> int | None:
-        """The only state it can happen in, where that is known."""
-        effect = self.effects[kind]
-        return None if effect is None or effect.needs is ANY else self.state(effect.needs)
-
-    def state(self, value: Any) -> int:
-        """The number of a state."""
-        code = self._states.setdefault(identity(value), len(self.states))
-        if code == len(self.states):
-            self.states.append(value)
-            self.table.append({})
-        return code
-
-    def step(self, state: int, kind: int) -> int:
-        """The next state's number, or ILLEGAL."""
-        row = self.table[state]
-        if (following := row.get(kind)) is None:
-            answer = self.model.step(self.states[state], *self._calls[kind])
-            following = row[kind] = ILLEGAL if isinstance(answer, Inconsistent) else self.state(answer)
-        return following
 
 
 Configuration = tuple[int, int]  # masks of open operations: those that happened, those that may have unseen
@@ -159,10 +82,13 @@ class Open:
     def copy(self) -> Open:
         """An independent copy."""
         other = Open()
-        other.movers, other.observers, other.before = dict(self.movers), dict(self.observers), dict(self.before)
+        other.movers, other.observers, other.before = (
+            dict(self.movers),
+            dict(self.observers),
+            dict(self.before),
+        )
         other._returns, other._free, other._bits = dict(self._returns), list(self._free), self._bits
         return other
-
 
 
 def _keep(found: Frontier, state: int, done: int, may: int, movers: int) -> bool:
@@ -206,7 +132,9 @@ class Walk:
         self.work = 0  # events walked and configurations expanded
         self.opened = Open()
         self.bits: dict[int, int] = {}
-        self.frontier: Frontier = {s: [(0, 0)] for s in starts} or {kinds.state(kinds.model.initial): [(0, 0)]}
+        self.frontier: Frontier = {s: [(0, 0)] for s in starts} or {
+            kinds.state(kinds.model.initial): [(0, 0)]
+        }
         self.movers = self.overwriters = self.unneeded = 0  # masks of open operations
 
     def copy(self) -> Walk:
@@ -256,7 +184,7 @@ class Walk:
     ) -> int | None:
         """Walk on to the next return; None, or the row whose return nothing explains.
 
-        `width` keeps only the most promising configurations, and less than all of the ways to reach them. Raises
+        `width` keeps only the most promising configurations, and not all of the ways to reach them. Raises
         Exhausted where one return has more than `configurations` or the clock passes `deadline`.
         """
         row, new_observers, new_unneeded = self._open_until_return()
@@ -281,6 +209,9 @@ class Walk:
                 if not done & bit and _keep(without, state, done, may & rest, movers):
                     todo.append((state, done, may & rest))
         lasting = ~self.unneeded if self.reusable else -1
+        needed = {
+            self.kinds.needs(kind) for ops in (opened.movers, opened.observers) for kind in ops.values()
+        }
         moves: dict[int, list[tuple[int, int, int, int]]] = {}
         for count, (state, done, may) in enumerate(todo):  # grows meanwhile
             if (done, may) not in without[state]:
@@ -295,7 +226,7 @@ class Walk:
                 if monotonic() > deadline:
                     raise Exhausted("time")
             if (possible := moves.get(state)) is None:
-                possible = moves[state] = self._moves(state, bit)
+                possible = moves[state] = self._moves(state, bit, needed)
             for mover, to, seen, hides in possible:
                 if mover & done or opened.before[mover] & ~done & (-1 if mover & may else ~may):
                     continue
@@ -307,7 +238,11 @@ class Walk:
                 if not done2 & bit and _keep(without, to, done2, may2, movers):
                     todo.append((to, done2, may2))
         opened.remove(bit)
-        self.movers, self.overwriters, self.unneeded = movers & rest, self.overwriters & rest, self.unneeded & rest
+        self.movers, self.overwriters, self.unneeded = (
+            movers & rest,
+            self.overwriters & rest,
+            self.unneeded & rest,
+        )
         self.frontier = following
         if not following:
             return row
@@ -316,13 +251,12 @@ class Walk:
             self._narrow(width)
         return None
 
-    def _moves(self, state: int, bit: int) -> list[tuple[int, int, int, int]]:
+    def _moves(self, state: int, bit: int, needed: Collection[int | None]) -> list[tuple[int, int, int, int]]:
         """What is worth doing in a state: (mover, next state, open observers that fit it, what it hides).
 
         An overwrite that nobody open needs can wait: whatever follows it hides it, and so makes it optional.
         """
         step, possible = self.kinds.step, []
-        needed = {self.kinds.needs(kind) for ops in (self.opened.movers, self.opened.observers) for kind in ops.values()}
         for mover, kind in self.opened.movers.items():
             to = step(state, kind)
             hides = self.overwriters if mover & self.overwriters else 0

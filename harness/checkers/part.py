@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from harness.checkers.frontier import Kinds, Walk
+from harness.checkers.frontier import Exhausted, Walk
+from harness.checkers.kinds import Kinds
 from harness.checkers.model import ANY, SAME, Effect, identity
 
 
@@ -24,7 +25,11 @@ class Part:
         self.columns = columns = kinds.columns
         self.end = columns.ret[culprit]
         self.rows = sorted(
-            (row for row in rows if columns.call[row] < self.end and (self.returned(row) or not self.observes(row))),
+            (
+                row
+                for row in rows
+                if columns.call[row] < self.end and (self.returned(row) or not self.observes(row))
+            ),
             key=lambda row: columns.call[row],
         )
         self.makers: dict[Any, list[int]] = {}  # what they leave -> rows
@@ -50,12 +55,16 @@ class Part:
         return sorted({*self.rows[-size:], self.culprit}, key=lambda row: self.columns.call[row])
 
     def broken(
-        self, part: Collection[int], *, reusable: bool = False, deadline: float = float("inf"),
-        configurations: int = 20_000,
+        self, part: Collection[int], *, whole: bool = False, reusable: bool = False, effort: int = 200_000,
+        deadline: float = float("inf"),
     ) -> tuple[bool, int]:  # fmt: skip
-        """Whether no order explains `part`, and the work that it took to say so."""
+        """Whether it is proven that no order explains `part`, and the work that went into it.
+
+        `whole` begins with the history, in its initial state, rather than with the part: dearer, and proves
+        a little more. Gives up (not proven) past `effort` units of work; raises Exhausted past `deadline`.
+        """
         columns, kinds = self.columns, self.kinds
-        begin = min(columns.call[row] for row in part)
+        begin = -1 if whole else min(columns.call[row] for row in part)
         chosen = set(part)
         if kinds.model.effect is None:
             rest = [row for row in self.rows if row not in chosen and not self.observes(row)]
@@ -65,9 +74,13 @@ class Part:
         walk = Walk(
             kinds, [*chosen, *rest], starts=starts, optional=set(rest), until=self.end, reusable=reusable
         )
-        while not walk.done:
-            if walk.advance(None, configurations, deadline) is not None:
-                return True, walk.work
+        try:
+            while not walk.done and walk.work < effort:
+                if walk.advance(None, effort // 8, deadline) is not None:
+                    return True, walk.work
+        except Exhausted as end:
+            if end.cause == "time":
+                raise
         return False, walk.work
 
     def _relevant(self, chosen: set[int], begin: int) -> tuple[list[int], list[int]]:
@@ -88,6 +101,3 @@ class Part:
                     rest.append(row)
                     needs.append(self.effect(row).needs)
         return rest, list(starts)
-
-
-

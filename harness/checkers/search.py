@@ -1,10 +1,10 @@
 """The linearizability engine: is there an order of these operations that a model allows?
 
-Columns and a model in, a finding out. Differs from `Walk`, which it steers, in that it decides: the frontier is
-first kept narrow, since an order that was found is a proof however it was found. Where a narrow frontier
-dies, the operations just before are judged alone (`Part`), which proves most violations at once; failing that,
-it goes back some way and keeps more. At its widest it is the exact search, so that only the
-budget leaves anything undecided.
+Columns and a model in, a finding out. Differs from `Walk`, which it steers, in that it decides: the frontier
+is first kept narrow, since an order that was found is a proof however it was found. Where a narrow frontier
+dies, the operations just before are judged alone (`Part`), which proves most violations at once; failing
+that, it goes back some way and keeps more. At its widest it is the exact search, so that only the budget
+leaves anything undecided.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from time import monotonic
 
-from harness.checkers.frontier import Exhausted, Kinds, Walk
+from harness.checkers.frontier import Exhausted, Walk
+from harness.checkers.kinds import Kinds
 from harness.checkers.model import CheckError
 from harness.checkers.part import Part
 from harness.verdict import Judgement
 
 SLICE = 2048  # units of work between two turns; counted, not timed, so that results do not depend on time
 WIDTH = 16  # configurations kept at first, four times as many at each further level
+EFFORT = 2000  # units of work for judging a part at first
+CONFIGURATIONS = 500_000
 STRIDE = 64  # returns between two places to go back to
 
 
@@ -28,12 +31,13 @@ class Budget:
     """What a search may cost: `seconds` in all, and `configurations` at once (about 200 bytes each)."""
 
     seconds: float = 30.0
-    configurations: int = 500_000
+    configurations: int = CONFIGURATIONS
 
     def __post_init__(self) -> None:
         if not self.seconds > 0 or self.configurations < 1:
             raise CheckError(
-                f"a budget of {self.seconds!r} s and {self.configurations!r} configurations: both must be positive"
+                f"a budget of {self.seconds!r} s and {self.configurations!r} configurations: "
+                "both must be positive"
             )
 
 
@@ -53,7 +57,7 @@ class Finding:
 
 
 def explore(
-    kinds: Kinds, rows: Sequence[int], configurations: int = Budget.configurations, deadline: float = float("inf")
+    kinds: Kinds, rows: Sequence[int], configurations: int = CONFIGURATIONS, deadline: float = float("inf")
 ) -> Generator[int, None, Finding]:
     """Decide `rows`; yields the number of explained returns about every SLICE units of work."""
     walk = Walk(kinds, rows)
@@ -70,18 +74,21 @@ def explore(
         turn += walk.work - before
         best = max(best, walk.explained)
         if row is not None:
-            if not walk.exact:
+            proven = walk.exact
+            if not proven:
                 part = Part(kinds, rows, row)
                 for size in (32 << 2 * level, 128 << 2 * level):
                     try:
-                        proven, cost = part.broken(part.latest(size), reusable=True, deadline=deadline)
+                        proven, cost = part.broken(
+                            part.latest(size), reusable=True, effort=EFFORT << 2 * level, deadline=deadline
+                        )
                     except Exhausted as end:
                         return Finding("unknown", None, end.cause, best, spent)
                     spent += cost
                     turn += cost
                     if proven:
-                        return Finding("invalid", row, "", walk.explained, spent)
-            else:
+                        break
+            if proven:
                 return Finding("invalid", row, "", walk.explained, spent)
             furthest = max(furthest, walk.explained)
             level += 1

@@ -1,11 +1,10 @@
 """Runtimes: a running target, its nodes as processes, the process faults, and what the nodes do.
 
-`choose` says which runtime a run has, and why.
+`harness.runtime.choose` says which runtime a run has, and why.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -15,8 +14,6 @@ from harness.cluster.lock import ClusterError
 from harness.cluster.observer import OnEvent
 from harness.fabric import Fabric, FaultError
 from harness.target import Endpoint, Node, Target
-
-RUNTIMES = ("auto", "docker", "netns", "local")
 
 
 class Cluster(Protocol):
@@ -43,36 +40,16 @@ class Cluster(Protocol):
     def resume(self, name: str) -> str: ...
 
 
-class NoRuntime(ClusterError, ValueError):
-    """A runtime that does not exist or is not to be had here; the text says which are."""
-
-
-def choose(name: str, target: Target | None = None) -> tuple[type[LocalCluster], str, str]:
-    """The class, name and reason of the runtime that `name` asks for; ``auto`` takes the best for `target`.
-
-    Raises NoRuntime (a ClusterError and ValueError).
-    """
-    if name not in RUNTIMES:
-        raise NoRuntime(f"runtime {name!r} is none of {', '.join(RUNTIMES)}")
-    if name in ("docker", "netns"):
-        raise NoRuntime(
-            f"runtime {name!r} is not in this version: use 'local', or 'auto' for the best there is"
-        )
-    if sys.platform != "linux":
-        raise NoRuntime(
-            f"runtime 'local' needs Linux (it proves faults by /proc), and this is {sys.platform}"
-        )
-    why = "asked for" if name == "local" else "docker and netns are not in this version"
-    return LocalCluster, "local", why
+def runtime_class(runtime: str) -> type[LocalCluster]:
+    """The class of a runtime that `harness.runtime.choose` named."""
+    return {"local": LocalCluster}[runtime]
 
 
 __all__ = [
-    "RUNTIMES",
     "Cluster",
     "ClusterError",
     "FaultError",
     "LocalCluster",
-    "NoRuntime",
     "OnEvent",
-    "choose",
+    "runtime_class",
 ]

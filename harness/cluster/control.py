@@ -39,7 +39,7 @@ class Supervisor:
 
     def __init__(
         self,
-        run_id: str,
+        label: str,
         log: Path,
         exited: Callable[[str, Mapping[str, Any]], None],
         lost: Callable[[], None],
@@ -48,7 +48,7 @@ class Supervisor:
         with theirs, open(log, "ab") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", supervisor.__file__, str(theirs.fileno()), str(os.getpid())],
-                env={**os.environ, supervisor.RUN: run_id},
+                env={**os.environ, supervisor.RUN: label},
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=output,

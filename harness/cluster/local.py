@@ -100,18 +100,18 @@ class LocalCluster:
             run = RunDirectory.claim(self._base, self.run_id)
         self._own("_run", run, run.release)
         members = self.target.members()
-        ports = Ports(self._base, len(members) * len(self.target.ports), start=self.run_id)
+        ports = Ports(len(members) * len(self.target.ports), start=self.run_id)
         self._own("_ports", ports, ports.release)
         numbers = iter(ports.numbers)
         true = {name: {port: next(numbers) for port in self.target.ports} for name, _ in members}
         self._proxy_log.parent.mkdir(parents=True, exist_ok=True)
         for log in (*self.logs.values(), self._proxy_log):
             log.write_bytes(b"")
-        supervisor = Supervisor(self.run_id, run.path / "supervisor.log", self._exited, self._lost)
+        supervisor = Supervisor(run.label, run.path / "supervisor.log", self._exited, self._lost)
         self._own("_supervisor", supervisor, supervisor.close)
-        fabric = Loopback(self._start_proxy(), true)
+        fabric = Loopback(self._start_proxy(run), true)
         self._own("fabric", fabric, fabric.close)
-        self._prepare(run.path / "data", true)
+        self._prepare(run, true)
         self._observer.follow()
         for member in self._members.values():
             self._launch(member, "start")
@@ -134,9 +134,9 @@ class LocalCluster:
         close()
         raise ClusterError(f"run {self.run_id!r} was stopped while it started")
 
-    def _start_proxy(self) -> Server:
+    def _start_proxy(self, run: RunDirectory) -> Server:
         argv = [sys.executable, "-I", "-S", embedded.__file__, "--host", HOST, "--port", "0"]
-        env = {**os.environ, RUN: self.run_id, NODE: PROXY}
+        env = {**os.environ, RUN: run.label, NODE: PROXY}
         self._request("start", name=PROXY, argv=argv, env=env, cwd="/", log=str(self._proxy_log.absolute()))
         deadline = time.monotonic() + PROXY_WITHIN
         while not (found := re.search(rb"listening on (\S+):(\d+)\n", self._proxy_log.read_bytes())):
@@ -148,19 +148,19 @@ class LocalCluster:
             self._closing.wait(0.005)
         return Server(found[1].decode(), int(found[2]))
 
-    def _prepare(self, data: Path, true: Mapping[str, Mapping[str, int]]) -> None:
+    def _prepare(self, run: RunDirectory, true: Mapping[str, Mapping[str, int]]) -> None:
         """Describe every node and ask the target for its command."""
         members = self.target.members()
         self.nodes = tuple(
             Node(
-                name, role, HOST, true[name], index, data / name,
+                name, role, HOST, true[name], index, run.path / "data" / name,
                 tuple(self._reached(name, other, its) for other, its in members if other != name),
             )
             for index, (name, role) in enumerate(members)
         )  # fmt: skip
         for node in self.nodes:
             node.data.mkdir(parents=True)
-            self._members[node.name] = Member.of(self.target, node, self.logs[node.name], self.run_id)
+            self._members[node.name] = Member.of(self.target, node, self.logs[node.name], run.label)
 
     def _reached(self, src: str, dst: str, role: str) -> Endpoint:
         """`dst` as `src` reaches it."""
@@ -290,7 +290,7 @@ class LocalCluster:
 
     def kill(self, name: str) -> str:
         """SIGKILL to the whole tree of `name`, also while it starts; proved by refused connections."""
-        member = self._member(name)
+        member = self._running(name)
         with self._state:
             if member.state == "down":
                 raise ClusterError(f"{name} is {member.words} and cannot be killed: restart it first")
@@ -305,7 +305,7 @@ class LocalCluster:
 
     def restart(self, name: str) -> str:
         """Start a dead `name` again on its data; proved by a new pid and its being ready."""
-        member = self._member(name)
+        member = self._running(name)
         before = member.pid
         self._launch(member, "restart")
         self._await_ready([member])
@@ -316,7 +316,7 @@ class LocalCluster:
 
     def pause(self, name: str) -> str:
         """SIGSTOP to the whole tree of `name`; proved by a connection that nobody accepts."""
-        member = self._member(name)
+        member = self._running(name)
         with self._state:
             if member.state != "up":
                 raise ClusterError(f"{name} is {member.words} and cannot be paused")
@@ -334,7 +334,7 @@ class LocalCluster:
 
     def resume(self, name: str) -> str:
         """SIGCONT to the whole tree of `name`; proved by the waiting connection, accepted now."""
-        member = self._member(name)
+        member = self._running(name)
         with self._state:
             if member.state != "paused":
                 raise ClusterError(f"{name} is {member.words} and cannot be resumed: only a paused node can")
@@ -397,8 +397,9 @@ class LocalCluster:
     def _lost(self) -> None:
         """The supervisor is gone: its nodes end with it (PDEATHSIG), what they started by its label."""
         self._broken = self._broken or "the supervisor has ended, and with it every node: was it killed?"
-        with contextlib.suppress(ClusterError):
-            end(self.run_id)
+        if self._run is not None:
+            with contextlib.suppress(ClusterError):
+                end(self._run.label)
         for name, member in self._members.items():
             if member.state != "down":
                 self._exited(name, {"signal": int(SIGKILL)})
@@ -461,7 +462,7 @@ class LocalCluster:
     def _verify(self) -> None:
         if self._run is None:  # the id may be a living neighbour's
             return
-        end(self.run_id)
+        end(self._run.label)
         for member in self._members.values():
             for port in member.node.ports.values() if member.served else ():
                 if listener(port):
@@ -477,6 +478,11 @@ class LocalCluster:
         except KeyError:
             known = ", ".join(self._members) or "none, since it is not started"
             raise ClusterError(f"there is no node {name!r}; the nodes are {known}") from None
+
+    def _running(self, name: str) -> Member:
+        """The member `name` of a cluster that can still act."""
+        self._check()
+        return self._member(name)
 
     def _request(self, do: str, **how: Any) -> dict[str, Any]:
         self._check()

@@ -1,8 +1,8 @@
 """A run's directory and the lock that says its owner lives.
 
-Everything of the runs of one user on one machine is below one *base*: a directory per run, with a lock
-file that the owner (the test process) holds by flock until it ends in whatever way, and the port locks
-(`harness.cluster.ports`). What no living owner holds is left over (`harness.cluster.sweep`).
+Everything of the runs of one user is below one *base*: a directory per run, with a lock file that the
+owner (the test process) holds by flock until it ends in whatever way. What no living owner holds is left
+over (`harness.cluster.sweep`).
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class RunDirectory:
                 f"run id {run_id!r} cannot name a directory: use 1 to 100 characters without '/' and space, "
                 "not beginning with '.'"
             )
-        path = private(private(base) / "runs") / run_id
+        path = (private(private(base) / "runs") / run_id).resolve()
         try:
             path.mkdir(mode=0o700)
         except FileExistsError:
@@ -116,6 +116,11 @@ class RunDirectory:
         descriptor = try_lock(path / "lock")
         assert descriptor is not None, "a directory just made within the gate cannot be locked by another"
         return cls(path, descriptor)
+
+    @property
+    def label(self) -> str:
+        """What the run's processes carry in their environment: its path, which no other run shares."""
+        return str(self.path)
 
     def release(self, *, remove: bool = True) -> None:
         """Remove the directory (unless told not to), then unlock; idempotent."""

@@ -40,7 +40,7 @@ class Member:
     held: Held | None = None
 
     @classmethod
-    def of(cls, target: Target, node: Node, log: Path, run_id: str) -> Member:
+    def of(cls, target: Target, node: Node, log: Path, label: str) -> Member:
         """The process that `target` wants for `node`. Raises ClusterError for what is no command."""
         argv = target.command(node)
         if isinstance(argv, (str, bytes)) or not argv:
@@ -50,7 +50,7 @@ class Member:
             )
         env = {
             "PYTHONUNBUFFERED": "1",  # or the last lines of a killed Python node are lost
-            **os.environ, **target.environment(node), RUN: run_id, NODE: node.name,
+            **os.environ, **target.environment(node), RUN: label, NODE: node.name,
         }  # fmt: skip
         return cls(node, [os.fspath(word) for word in argv], env, log)
 

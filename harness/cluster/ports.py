@@ -2,18 +2,18 @@
 
 A port that the kernel may hand to an outgoing connection can be lost between a node's death and its
 restart; one that another test process also chose, between choosing and binding. So ports come from
-outside the ephemeral range, in blocks that are locked by file below the base until released, and each is
-tried before it is given out.
+outside the ephemeral range, in blocks that are locked until released, and each is tried before it is given
+out. The lock of a block is a Unix socket with an abstract name: it is seen by exactly those that share the
+ports (the network namespace: other users, other temporary directories too) and goes with its process.
 """
 
 from __future__ import annotations
 
-import os
 import socket
 import zlib
 from pathlib import Path
 
-from harness.cluster.lock import ClusterError, private, try_lock
+from harness.cluster.lock import ClusterError
 
 BLOCK = 16
 LOWEST, HIGHEST = 10_000, 65_535
@@ -44,10 +44,21 @@ def free(port: int) -> bool:
     return True
 
 
-class Ports:
-    """Ports that no other cluster of this user is given until `release`."""
+def lock_block(first: int) -> socket.socket | None:
+    """Hold the block that begins with port `first` until the socket is closed, or None: another holds it."""
+    lock = socket.socket(socket.AF_UNIX)
+    try:
+        lock.bind(f"\0nemesis-ports-{first}")
+    except OSError:
+        lock.close()
+        return None
+    return lock
 
-    def __init__(self, base: Path, count: int, *, start: str = "", within: range | None = None) -> None:
+
+class Ports:
+    """Ports that no other cluster on this machine is given until `release`."""
+
+    def __init__(self, count: int, *, start: str = "", within: range | None = None) -> None:
         """Reserve `count` ports; where the search begins follows from `start`, so that runs spread.
 
         Raises ClusterError where there are not as many.
@@ -55,14 +66,12 @@ class Ports:
         within = usable() if within is None else within
         blocks = [within[i : i + BLOCK] for i in range(0, len(within), BLOCK)]
         first = zlib.crc32(start.encode()) % max(len(blocks), 1)
-        directory = private(private(base) / "ports")
         self.numbers: list[int] = []
-        self._locks: list[int] = []
+        self._locks: list[socket.socket] = []
         for block in blocks[first:] + blocks[:first]:
             if len(self.numbers) >= count:
                 break
-            lock = try_lock(directory / f"{block[0]}.lock")
-            if lock is None:
+            if (lock := lock_block(block[0])) is None:
                 continue
             self._locks.append(lock)
             self.numbers += [port for port in block if free(port)][: count - len(self.numbers)]
@@ -70,13 +79,13 @@ class Ports:
             found = len(self.numbers)
             self.release()
             raise ClusterError(
-                f"{count} ports are needed, but only {found} of {within.start}-{within.stop - 1} are free: "
-                f"end what holds them (`ss -ltnp`), or other runs of this user (locks in {directory})"
+                f"{count} ports are needed, but only {found} of {within.start}-{within.stop - 1} are free "
+                "and not locked by another cluster: end what holds them (`ss -ltnp`), or other runs"
             )
 
     def release(self) -> None:
         """Give the ports back; idempotent."""
         for lock in self._locks:
-            os.close(lock)
+            lock.close()
         self._locks.clear()
         self.numbers = []

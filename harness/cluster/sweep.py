@@ -15,8 +15,8 @@ from harness.cluster.supervisor import RUN, environ, process
 GONE_WITHIN = 5.0  # seconds for killed processes to leave the process table
 
 
-def labelled(*run_ids: str) -> dict[int, str]:
-    """Living processes of this user that carry one of the runs' labels: pid to run id.
+def labelled(label: str) -> list[int]:
+    """Living processes of this user that carry a run's label (`RunDirectory.label`).
 
     The label is the environment with which a process was *started*; this process and its ancestors are
     left out, since a test may itself run inside a node of another run.
@@ -24,30 +24,26 @@ def labelled(*run_ids: str) -> dict[int, str]:
     spared, pid = {os.getpid()}, os.getpid()
     while (entry := process(pid)) is not None and entry.parent > 0:
         spared.add(pid := entry.parent)
-    found: dict[int, str] = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit() and (pid := int(name)) not in spared and _mine(pid):
-            run_id = environ(pid).get(RUN)
-            if run_id in run_ids and (entry := process(pid)) is not None and entry.state not in "ZX":
-                found[pid] = run_id
-    return found
+    others = (int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) not in spared)
+    carrying = [pid for pid in others if _mine(pid) and environ(pid).get(RUN) == label]
+    return [pid for pid in carrying if (entry := process(pid)) is not None and entry.state not in "ZX"]
 
 
-def end(run_id: str, within: float = GONE_WITHIN) -> int:
-    """Kill every process labelled `run_id` until none is left; how many there were.
+def end(label: str, within: float = GONE_WITHIN) -> int:
+    """Kill every process that carries `label` until none is left; how many there were.
 
     Raises ClusterError naming those that remain after `within` seconds.
     """
     deadline = time.monotonic() + within
     killed: set[int] = set()
-    while left := labelled(run_id):
+    while left := labelled(label):
         if time.monotonic() > deadline:
             raise ClusterError(
-                f"processes {sorted(left)} of run {run_id!r} do not go away {within:.0f} s after SIGKILL: "
+                f"processes {sorted(left)} of run {label} do not go away {within:.0f} s after SIGKILL: "
                 "look at their state with `ps`; processes in state D wait for a device"
             )
         for pid in left:
-            _kill(pid, run_id)
+            _kill(pid, label)
             killed.add(pid)
         time.sleep(0.002)
     return len(killed)
@@ -61,7 +57,7 @@ def sweep(base: Path) -> list[str]:
     """
     done, failed = list[str](), list[str]()
     with gate(base):
-        for directory in sorted((base / "runs").glob("*")):
+        for directory in sorted((base.resolve() / "runs").glob("*")):
             try:
                 if (sentence := _sweep_run(directory)) is not None:
                     done.append(sentence)
@@ -73,22 +69,22 @@ def sweep(base: Path) -> list[str]:
 
 
 def _sweep_run(directory: Path) -> str | None:
-    run_id = directory.name
+    label = str(directory)
     try:
         descriptor = try_lock(directory / "lock", create=False)
     except FileNotFoundError:
-        if labelled(run_id):
+        if labelled(label):
             return None
         descriptor = -1
     if descriptor is None:
         return None
     try:
-        killed = end(run_id)
+        killed = end(label)
         shutil.rmtree(directory)
     finally:
         if descriptor >= 0:
             os.close(descriptor)
-    return f"swept run {run_id}: its owner is gone; {killed} process(es) killed, {directory} removed"
+    return f"swept run {directory.name}: its owner is gone; {killed} process(es) killed, {directory} removed"
 
 
 def _mine(pid: int) -> bool:
@@ -97,7 +93,7 @@ def _mine(pid: int) -> bool:
     return False
 
 
-def _kill(pid: int, run_id: str) -> None:
+def _kill(pid: int, label: str) -> None:
     """Kill `pid` if it is still the one that carries the label: its number may have been given away."""
     with contextlib.suppress(ProcessLookupError):
         try:
@@ -106,7 +102,7 @@ def _kill(pid: int, run_id: str) -> None:
             os.kill(pid, signal.SIGKILL)
             return
         try:
-            if environ(pid).get(RUN) == run_id:
+            if environ(pid).get(RUN) == label:
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
         finally:
             os.close(handle)

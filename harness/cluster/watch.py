@@ -131,7 +131,7 @@ class StatusPoller:
 class Roles:
     """Who said last that it leads: the latest role and term of each node.
 
-    Times are seconds of any one clock. Not thread-safe.
+    Times are seconds of any one clock. One thread at a time may note; any may ask who leads.
     """
 
     def __init__(self) -> None:
@@ -153,7 +153,7 @@ class Roles:
         """Of `among`, the node with role ``leader`` and the highest term; of equal ones the later."""
         claims = [
             (_term(detail), since, name)
-            for name, (detail, since, expires) in self._latest.items()
+            for name, (detail, since, expires) in self._latest.copy().items()
             if name in among and detail.get("role") == "leader" and now <= expires
         ]
         return max(claims)[2] if claims else None

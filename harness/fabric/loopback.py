@@ -25,7 +25,6 @@ from harness.fabric.verbs import Cut, Shape, SlowClose, Verb, stream_verb
 from harness.proxy.adapter import ProxyError, Server
 from harness.proxy.toxics import Stream, Toxic
 
-
 PROBE = "!probe"  # how the names of probe proxies end
 
 

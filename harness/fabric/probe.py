@@ -261,7 +261,9 @@ class Probes:
             self.pump(lambda: all(wire.accepted or wire.refused for wire in wires), within)
             if not self.pump(lambda: all(wire.accepted for wire in wires), min(1.0, within)):
                 missing = [path for path, wire in zip(paths, wires, strict=True) if not wire.accepted]
-                raise ConnectionError(f"no connection through {missing[:5]}, refused or not within {within:g} s")
+                raise ConnectionError(
+                    f"no connection through {missing[:5]}, refused or not within {within:g} s"
+                )
         except OSError:
             for listener in self._listeners.values():
                 listener.waiting.clear()

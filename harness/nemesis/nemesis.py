@@ -65,7 +65,7 @@ class Nemesis:
         for step in self._schedule.steps:
             # listeners are there before anything happens, so that no event is missed
             events = self._listen() if step.condition is not None else None
-            self._spawn(lambda step=step, events=events: self._carry_out(step, events))
+            self._spawn(step, events)
 
     def stop(self) -> None:
         """Heal every fault that is still in force; returns when all are proved gone."""
@@ -103,8 +103,10 @@ class Nemesis:
 
     # ------------------------------------------------------------------ one step
 
-    def _spawn(self, work: Callable[[], None]) -> None:
-        thread = threading.Thread(target=work, name="nemesis-fault", daemon=True)
+    def _spawn(self, step: Step, events: queue.SimpleQueue[NodeEvent] | None) -> None:
+        thread = threading.Thread(
+            target=self._carry_out, args=(step, events), name="nemesis-fault", daemon=True
+        )
         self._threads.append(thread)
         thread.start()
 
@@ -116,6 +118,8 @@ class Nemesis:
         assert events is not None
         for firing in range(step.times):
             if not self._await(step.condition, events, step.time, step.expires):
+                if firing == 0:  # a fault that silently never happened is the worst failure
+                    self._never(step)
                 return
             if step.after and self._stop.wait(step.after):
                 return
@@ -137,6 +141,10 @@ class Nemesis:
         except Exception as error:  # a user's own fault may raise anything
             self._fail(f"{type(error).__name__} in {step.fault!r}: {error}")
 
+    def _never(self, step: Step) -> None:
+        if not self._abandoned and not self._over.is_set():
+            self._finding(f"{step.condition!r} never came, so {step.fault!r} never happened")
+
     def _fail(self, text: str) -> None:
         if not self._abandoned:
             self._finding(text)
@@ -149,7 +157,7 @@ class Nemesis:
             resolved = self._resolve(step, firing)
         except PlanError as error:
             kind = type(step.fault).__name__
-            about = {"fault": number, "kind": kind, "what": repr(step.fault), "asked": [asked, None]}
+            about: dict[str, Any] = {"fault": number, "kind": kind, "what": repr(step.fault), "asked": [asked, None]}
             self._journal.note("nemesis", f"start-{kind}", {**about, "error": str(error)})
             raise
         lasts = step.lasts if isinstance(step.lasts, float) else None
@@ -222,8 +230,10 @@ class Nemesis:
             try:
                 return self._try_resolve(step, firing)
             except NoSuchNode as error:
-                if time.monotonic() > end or self._stop.wait(0.02):
+                if time.monotonic() > end:
                     raise PlanError(f"{step.fault!r}: {error}, for {RESOLVE_WITHIN:g} s") from None
+                if self._stop.wait(0.02):
+                    raise PlanError(f"{step.fault!r}: {error}, and then the run ended") from None
 
     def _try_resolve(self, step: Step, firing: int) -> Resolved:
         roles = {node.name: node.role for node in self._cluster.nodes}

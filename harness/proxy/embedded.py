@@ -39,7 +39,7 @@ VERSION = "2.12.0"
 DIRECTIONS = ("upstream", "downstream")  # in the order in which a proxy lists its toxics
 
 _CHUNK = 32 * 1024  # bytes read at once where a toxic looks at them: toxics count and delay chunks
-_BLOCK = 256 * 1024  # bytes read at once where none does
+_BLOCK = 1024 * 1024  # bytes read at once where none does
 _IDLE = 60.0  # seconds until an API connection without a request is closed
 
 
@@ -553,7 +553,7 @@ class Connection:
 
     def _forget(self) -> None:
         if self in self.proxy.connections:
-            self.proxy.connections.discard(self)
+            del self.proxy.connections[self]
             for pipe in self.pipes:
                 self.proxy.count(pipe)
                 for stage in pipe.stages:
@@ -661,7 +661,7 @@ class Proxy:
         self.server, self.name, self.listen, self.upstream = server, name, listen, upstream
         self.dice = server.dice
         self.toxics: list[Toxic] = []
-        self.connections: set[Connection] = set()
+        self.connections: dict[Connection, None] = {}  # in their order, as the dice are rolled in it
         self.listener: socket.socket | None = None
         self.dials: set[asyncio.Task[None]] = set()
 
@@ -718,7 +718,7 @@ class Proxy:
             self.server.loop.remove_reader(self.listener.fileno())
             self.listener.close()
             self.listener = None
-            for task in self.dials:
+            for task in list(self.dials):
                 task.cancel()
             for connection in list(self.connections):
                 connection.abort()
@@ -758,7 +758,7 @@ class Proxy:
             for side in (client, upstream):
                 side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = Connection(self, client, upstream)
-        self.connections.add(connection)
+        self.connections[connection] = None
         connection.start()
 
     async def _dial(self) -> socket.socket:

@@ -113,7 +113,5 @@ def same(one: Toxic, other: Toxic) -> bool:
 def segment(name: str) -> str:
     """A name as a part of a path; raises ValueError where no path can name it."""
     if "/" in name or name in ("", ".", ".."):
-        raise ValueError(
-            f"{name!r} cannot be addressed by the API; names are not empty, '.' or '..' and have no '/'"
-        )
+        raise ValueError(f"no path can name {name!r}; a name is not empty, '.' or '..', and has no '/'")
     return quote(name, safe="")

@@ -99,7 +99,7 @@ def lanes_of(
     free: list[int] = []  # lane -> when its last process ended
     lanes: dict[int, int] = {}
     for p in sorted(processes, key=lambda p: first[p]):
-        lane = next((k for k, until in enumerate(free) if until <= first[p]), len(free))
+        lane = next((k for k, until in enumerate(free) if until < first[p]), len(free))
         if lane == len(free):
             free.append(0)
         free[lane] = last[p]
@@ -163,14 +163,20 @@ def deflated(data: bytes) -> str:
 
 
 def tables(history: History) -> dict[str, list[Any]]:
-    """What the numbers of the columns stand for, as texts; a pair of values stays a pair (old, new)."""
+    """What the numbers of the columns stand for, as texts; a pair of values stays a pair (old, new).
+
+    A whole number among the values stands as its difference from the one before: workloads count upwards.
+    """
     c = history.columns
-    room = TABLE_TEXT
+    room, last = TABLE_TEXT, 0
 
     def text(number: int, value: Any) -> Any:
-        nonlocal room
-        if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53:
-            return value
+        nonlocal room, last
+        if value is None:
+            return None
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**52:
+            last, difference = value, value - last
+            return difference
         if room <= 0:
             return f"(value {number}, see the raw history)"
         if isinstance(value, tuple) and len(value) == 2:

@@ -14,6 +14,8 @@ const unzigzag = (z) => (z % 2 ? -(z + 1) / 2 : z / 2);
 
 async function readRun() {
   run = JSON.parse(new TextDecoder().decode(await inflate('drawing')));
+  let last = 0;
+  run.values = run.values.map((shown) => (typeof shown === 'number' ? (last += shown) : shown));
   const n = run.count, block = n ? await inflate('columns') : [];
   let at = 0;
   for (const [name, width] of run.layout) {

@@ -66,7 +66,16 @@ def write_index(
     for e in ranked:
         name, look = shorten(e.test, 300), judged(e.verdict, WORDS[e.verdict])
         test = el("a", name, href=link(e.link), class_="mono") if e.link else el("span", name, class_="mono")
-        rows.append((look, test, shorten(e.summary, 300), f"{e.operations:,}", f"{e.duration:.1f} s", e.seed))
+        rows.append(
+            (
+                look,
+                test,
+                shorten(e.summary, 300),
+                f"{e.operations:,}",
+                f"{e.duration:.1f} s",
+                shorten(str(e.seed), 24),
+            )
+        )
     facts: list[Child] = [
         el("div", el("dt", WORDS[word].lower()), el("dd", f"{tally[word]:,}"))
         for word in ORDER

@@ -125,7 +125,7 @@ function drawProcess(s, lane) {
   }
   for (const i of boxes) drawBox(s, i, lane);
   const name = first < 0 ? '' : `${first === last ? first : `${first}…${last}`}${nodeName(list[0]) === null ? '' : ` → ${nodeName(list[0])}`}`;
-  const words = `${view.width > 500 && first === last ? 'process ' : ''}${name || lane.index}`;
+  const words = `${$('lanes').offsetLeft > 120 && first === last ? 'process ' : ''}${name || lane.index}`;
   if (lane.title.textContent !== words) lane.title.textContent = lane.title.title = words;
 }
 

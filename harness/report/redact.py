@@ -14,7 +14,8 @@ _NAME = re.compile(
 # Inside a text "key=k1" is the everyday line of a key-value store, so only the compounds count there.
 _ASSIGNED = re.compile(
     r"""(?ix) ( (?: token | secret | passw(?:or)?d | passphrase | pwd | credentials?
-              | api[_-]?key | access[_-]?key | private[_-]?key | authorization ) [\w.-]* ["']? (?: \s* [=:] \s* | \s+ (?=["']) ) )
+              | api[_-]?key | access[_-]?key | private[_-]?key | authorization )
+        [\w.-]{0,40} ["']? (?: \s* [=:] \s* | \s+ (?=["']) ) )
         ( "[^"]*" | '[^']*' | (?:bearer|basic)\s+\S+ | [^\s,;&"']+ )"""
 )
 _SCHEME = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}")

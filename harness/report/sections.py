@@ -24,8 +24,8 @@ ADVICE = {
     "it; the raw history can be checked again without a cluster.",
     "memory": "The checker ran out of memory. Operations of unknown outcome are what makes a history hard. "
     "A shorter run, more keys or fewer time-outs decide it; the raw history can be checked again.",
-    "crashed": "The checker itself failed, which says nothing about the target. The raw history can be checked "
-    "again.",
+    "crashed": "The checker itself failed, which says nothing about the target. "
+    "The raw history can be checked again.",
 }
 
 

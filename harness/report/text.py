@@ -38,6 +38,12 @@ def shorten(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text) - limit:,} more characters)"
 
 
+def cut(text: str, limit: int) -> str:
+    """As `shorten`, for hostile text of any length: only what is shown is looked at."""
+    rest = len(text) - limit
+    return visible(text) if rest <= 0 else f"{visible(text[:limit])}… ({rest:,} more characters)"
+
+
 def value_text(value: Any, limit: int = 120) -> str:
     """A value of a history as a person would write it, about `limit` characters at most.
 
@@ -54,9 +60,7 @@ def value_text(value: Any, limit: int = 120) -> str:
     if isinstance(value, int):  # str() of an int refuses more than 4300 digits
         return str(value) if value.bit_length() < 256 else shorten(f"{value:#x}", limit)
     if isinstance(value, str):
-        return (
-            f'"{shorten(visible(value[: limit + 1]) if len(value) > 4 * limit else visible(value), limit)}"'
-        )
+        return f'"{cut(value, limit)}"'
     if isinstance(value, Mapping):
         return _listed((f"{name_text(k, limit)}: ", v) for k, v in value.items()).show(
             "{}", len(value), limit
@@ -85,7 +89,7 @@ class _listed:
 
 def name_text(value: Any, limit: int = 120) -> str:
     """As `value_text`, but a string stands without quotes: names of keys, nodes, fields."""
-    return shorten(visible(value), limit) if isinstance(value, str) else value_text(value, limit)
+    return cut(value, limit) if isinstance(value, str) else value_text(value, limit)
 
 
 def argument(operation: Operation) -> str:
@@ -109,7 +113,7 @@ def operation_text(operation: Operation) -> str:
 
 def seconds(nanoseconds: int | None, digits: int = 3) -> str:
     """A time since the run began; a dash where there is none."""
-    return DASH if nanoseconds is None else f"{nanoseconds / NANOSECONDS:.{digits}f} s"
+    return DASH if nanoseconds is None or nanoseconds < 0 else f"{nanoseconds / NANOSECONDS:.{digits}f} s"
 
 
 def lasted(span: float) -> str:

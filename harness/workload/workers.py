@@ -326,8 +326,6 @@ class Workers:
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0 and not self._stop.is_set():
             await asyncio.sleep(min(left, 0.05))
-        if seconds <= 0:
-            await asyncio.sleep(0)
         return not self._stop.is_set()
 
     async def _aclose(self, client: Any) -> None:

@@ -99,7 +99,7 @@ class RaftKVClient(Client):
             except ConnectionError as error:
                 self.close()
                 if self.sent and isinstance(error, ConnectionRefusedError):
-                    raise ConnectionResetError("the connection broke, and the node refuses another") from error
+                    raise ConnectionResetError("it broke, and the node refuses another") from error
                 if last or isinstance(error, ConnectionRefusedError):
                     raise
             except OSError:

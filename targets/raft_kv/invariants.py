@@ -78,9 +78,7 @@ def _violations(events: tuple[NodeEvent, ...], seen: _Seen) -> Iterator[Found]:
         yield from _complete(place, events[place], seen, who)
 
 
-def _applied(
-    place: int, event: NodeEvent, seen: _Seen, who: Callable[[int], str]
-) -> Iterator[Found]:
+def _applied(place: int, event: NodeEvent, seen: _Seen, who: Callable[[int], str]) -> Iterator[Found]:
     digest, index = event.detail["before"], event.detail["first"] - 1
     for index, entry in enumerate(event.detail["entries"], event.detail["first"]):
         term, _, check = entry
@@ -117,9 +115,7 @@ def _matches(
         )
 
 
-def _complete(
-    place: int, event: NodeEvent, seen: _Seen, who: Callable[[int], str]
-) -> Iterator[Found]:
+def _complete(place: int, event: NodeEvent, seen: _Seen, who: Callable[[int], str]) -> Iterator[Found]:
     detail = event.detail
     last = detail["applied"] + len(detail["tail"])
     earlier = [found for term, found in seen.furthest.items() if term < detail["term"]]

@@ -1,8 +1,9 @@
 """Raft, pure of input and output: messages and time go in, messages and writes come out.
 
 Source: D. Ongaro, J. Ousterhout, "In Search of an Understandable Consensus Algorithm (extended
-version)", 2014: elections 5.2, replication 5.3, safety 5.4, snapshots 7, clients 8; pre-vote and check
-quorum from Ongaro's dissertation, 9.6 and 6.2, read index 6.4. The planted bugs (bugs.py) are the lines that mention ``self.bug``.
+version)", 2014: elections 5.2, replication 5.3, safety 5.4, snapshots 7, clients 8; pre-vote, check
+quorum and read index from Ongaro's dissertation, 9.6, 6.2 and 6.4. The planted bugs (bugs.py) are the
+lines that mention ``self.bug``.
 
 Whoever drives it repeats: `receive` what came and `tick`; `pump`; send `early`; save `take_write()`;
 `saved()`; send `late`. So a leader's disk works while its entries travel, and nobody promises (a vote,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from harness.cluster import LocalCluster
+from harness.cluster.sweep import labelled
 from harness.target import Endpoint, Node, Target
 
 PROGRAM = Path(__file__).with_name("program.py")
@@ -104,6 +105,11 @@ def running(
         yield cluster
     finally:
         cluster.stop()
+
+
+def of_run(directory: Path, run_id: str = "run") -> list[int]:
+    """Processes that carry the label of a run of `running` below `directory`."""
+    return labelled(str(directory / "base" / "runs" / run_id))
 
 
 def until(condition: Callable[[], object], within: float, what: str) -> float:

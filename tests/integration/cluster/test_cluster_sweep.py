@@ -17,14 +17,15 @@ from harness.cluster import lock, ports
 from harness.cluster.lock import ClusterError, RunDirectory, gate, private, try_lock
 from harness.cluster.ports import Ports
 from harness.cluster.sockets import holder
+from harness.cluster.supervisor import RUN
 from harness.cluster.sweep import end, labelled, sweep
 from tests.integration.cluster.support import until
 
 
-def idle(**environment: str) -> subprocess.Popen[bytes]:
+def idle(label: str) -> subprocess.Popen[bytes]:
     """A process that carries a label and outlives its cluster."""
     command = [sys.executable, "-S", "-c", "import time; print(flush=True); time.sleep(600)"]
-    process = subprocess.Popen(command, env={**os.environ, **environment}, stdout=subprocess.PIPE)
+    process = subprocess.Popen(command, env={**os.environ, RUN: label}, stdout=subprocess.PIPE)
     assert process.stdout is not None and process.stdout.readline()  # it runs, and so shows its environment
     return process
 
@@ -40,9 +41,9 @@ def test_sweep_takes_only_what_no_owner_holds(tmp_path: Path) -> None:
         dead, living = RunDirectory.claim(tmp_path, "dead"), RunDirectory.claim(tmp_path, "living")
     (dead.path / "data").mkdir()
     dead.release(remove=False)
-    left, theirs, other = idle(NEMESIS_RUN="dead"), idle(NEMESIS_RUN="living"), idle(NEMESIS_RUN="deader")
+    left, theirs, other = idle(dead.label), idle(living.label), idle(f"{dead.label}er")
     try:
-        assert labelled("dead", "living") == {left.pid: "dead", theirs.pid: "living"}
+        assert labelled(dead.label) == [left.pid] and labelled(living.label) == [theirs.pid]
         assert sweep(tmp_path) == [
             f"swept run dead: its owner is gone; 1 process(es) killed, {dead.path} removed"
         ]
@@ -51,7 +52,7 @@ def test_sweep_takes_only_what_no_owner_holds(tmp_path: Path) -> None:
         assert living.path.exists() and not dead.path.exists()
         living.release()
         assert not living.path.exists() and sweep(tmp_path) == []
-        assert end("living") == 1
+        assert end(living.label) == 1
     finally:
         reap(left, theirs, other)
 
@@ -59,7 +60,7 @@ def test_sweep_takes_only_what_no_owner_holds(tmp_path: Path) -> None:
 def test_a_run_without_its_lock_file(tmp_path: Path) -> None:
     for name in ("gone", "live"):
         private(private(tmp_path / "runs") / name)
-    live = idle(NEMESIS_RUN="live")
+    live = idle(str(tmp_path / "runs" / "live"))
     try:
         assert [words.split(":")[0] for words in sweep(tmp_path)] == ["swept run gone"]
         assert live.poll() is None and (tmp_path / "runs" / "live").exists()  # its owner may live
@@ -70,9 +71,9 @@ def test_a_run_without_its_lock_file(tmp_path: Path) -> None:
 def test_a_sweep_spares_itself_and_its_parents() -> None:
     """A test may run inside a node of another run; that run's end is not for it to bring about."""
     code = "from harness.cluster.sweep import labelled, end; print(labelled('me'), end('me'))"
-    environment = {**os.environ, "NEMESIS_RUN": "me", "PYTHONPATH": str(Path(lock.__file__).parents[2])}
+    environment = {**os.environ, RUN: "me", "PYTHONPATH": str(Path(lock.__file__).parents[2])}
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert result.stdout == "{} 0\n", result.stderr
+    assert result.stdout == "[] 0\n", result.stderr
 
 
 def test_one_owner_at_a_time(tmp_path: Path) -> None:
@@ -90,7 +91,11 @@ def test_one_owner_at_a_time(tmp_path: Path) -> None:
 
 def test_the_gate_is_not_waited_for_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "GATE_WITHIN", 0.05)
-    with gate(tmp_path), pytest.raises(ClusterError, match="another process has held .*/gate for"), gate(tmp_path):
+    with (
+        gate(tmp_path),
+        pytest.raises(ClusterError, match=r"another process has held .*/gate for"),
+        gate(tmp_path),
+    ):
         pytest.fail("two within the gate")
 
 
@@ -113,16 +118,14 @@ def test_the_base_is_private(tmp_path: Path) -> None:
     assert stat.S_IMODE(private(base).stat().st_mode) == 0o700
     link = tmp_path / "link"
     link.symlink_to(base)
-    with pytest.raises(ClusterError, match="must be a directory of user .* or is a link"):
+    with pytest.raises(ClusterError, match=r"must be a directory of user .* or is a link"):
         private(link)
 
 
-def test_ports_are_out_of_the_way_and_never_given_twice(tmp_path: Path) -> None:
+def test_ports_are_out_of_the_way_and_never_given_twice() -> None:
     low, high = map(int, ports.RANGE.read_text().split())
     given: list[Ports] = []
-    threads = [
-        threading.Thread(target=lambda: given.append(Ports(tmp_path, 20, start="same"))) for _ in range(4)
-    ]
+    threads = [threading.Thread(target=lambda: given.append(Ports(20, start="same"))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -130,28 +133,30 @@ def test_ports_are_out_of_the_way_and_never_given_twice(tmp_path: Path) -> None:
     every = [number for one in given for number in one.numbers]
     assert len(every) == len(set(every)) == 80
     assert not [number for number in every if low <= number <= high]
-    again = given[0].numbers
     given[0].release()
     given[0].release()
-    given[0] = Ports(tmp_path, 20, start="same")
-    assert set(given[0].numbers) == set(again) or not set(given[0].numbers) & set(every)
+    given[0] = Ports(20, start="same")
+    assert not {number for one in given[1:] for number in one.numbers} & set(given[0].numbers)
     for one in given:
         one.release()
 
 
-def test_ports_that_somebody_holds_are_left_out(tmp_path: Path) -> None:
-    trial = Ports(tmp_path, 16, start="x")
+def test_ports_that_somebody_holds_are_left_out() -> None:
+    trial = Ports(16, start="x")
     within = range(min(trial.numbers), min(trial.numbers) + 16)
     trial.release()
-    with socket.create_server(("127.0.0.1", trial_port := within[3])), socket.socket(type=socket.SOCK_DGRAM) as udp:
+    with (
+        socket.create_server(("127.0.0.1", trial_port := within[3])),
+        socket.socket(type=socket.SOCK_DGRAM) as udp,
+    ):
         udp.bind(("127.0.0.1", within[5]))
-        one = Ports(tmp_path, 5, within=within)
+        one = Ports(5, within=within)
         assert not {within[3], within[5]} & set(one.numbers)
         one.release()
         with pytest.raises(ClusterError, match=r"16 ports are needed, but only \d+ of"):
-            Ports(tmp_path, 16, within=within)
+            Ports(16, within=within)
         assert holder(trial_port).startswith(f"pid {os.getpid()} (")
-    one = Ports(tmp_path, 5, within=within)  # an attempt that failed holds nothing
+    one = Ports(5, within=within)  # an attempt that failed holds nothing
     one.release()
 
 
@@ -172,10 +177,10 @@ def test_which_ports_are_usable(
     assert ports.usable() == expected
 
 
-def test_end_waits_until_they_are_gone() -> None:
-    processes = [idle(NEMESIS_RUN="ending") for _ in range(3)]
+def test_end_waits_until_they_are_gone(tmp_path: Path) -> None:
+    processes = [idle(str(tmp_path)) for _ in range(3)]
     try:
-        assert end("ending") == 3
+        assert end(str(tmp_path)) == 3
         until(lambda: all(process.poll() is not None for process in processes), 1.0, "their end")
     finally:
         reap(*processes)

@@ -66,7 +66,9 @@ def test_a_node_that_hangs_delays_no_other() -> None:
             free.wait(30)
         return {"role": name}
 
-    poller = StatusPoller(["n1", "n2", "n3"], 0.02, ask, lambda name, _: answers.append(name), lambda *_: None)
+    poller = StatusPoller(
+        ["n1", "n2", "n3"], 0.02, ask, lambda name, _: answers.append(name), lambda *_: None
+    )
     poller.start()
     until(lambda: answers.count("n2") >= 5 and answers.count("n3") >= 5, 5.0, "answers of the others")
     began = time.monotonic()

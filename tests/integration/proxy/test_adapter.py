@@ -1,4 +1,4 @@
-"""The client of a Toxiproxy server: against both servers, and against one that answers whatever a test wants."""
+"""The client of a Toxiproxy server, against both servers and one that answers whatever a test wants."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_toxic_is_added_updated_and_removed(server: Server) -> None:
 @pytest.mark.parametrize("kind", ATTRIBUTES)
 def test_each_type_is_read_back(server: Server, kind: str) -> None:
     make(server, "a")
-    attributes = {name: 10 for name in ATTRIBUTES[kind]}
+    attributes = dict.fromkeys(ATTRIBUTES[kind], 10)
     wanted = Toxic(kind, "upstream", attributes, f"é <{kind}>", 0.1)
     assert dict(server.add("a", wanted).attributes) == attributes
 
@@ -152,9 +152,8 @@ def test_servers_and_threads_do_not_meet(command: list[str | Path]) -> None:
         names = {one: [f"one{n}" for n in range(4)], two: [f"two{n}" for n in range(4)]}
         for server in names:
             make(server, *names[server])
-        threads = [
-            threading.Thread(target=work, args=(server, name)) for server in names for name in names[server]
-        ]
+        work_on = [(server, name) for server in names for name in names[server]]
+        threads = [threading.Thread(target=work, args=each) for each in work_on]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -171,14 +170,14 @@ def test_a_proxy_of_the_environment_is_not_used(server: Server, monkeypatch: pyt
     assert server.await_ready() == "2.12.0"
 
 
-# ---------------------------------------------------------------- against a server that answers what it is told
+# ---------------------------------------------------------------- against a server that answers as told
 
 Reply = Callable[[str, str, Any], tuple[int, Any]]
 
 
 @contextmanager
 def answering(reply: Reply, *, timeout: float = 5.0) -> Iterator[Server]:
-    """A client of an HTTP server that answers `reply(method, path, body)`: a status, and JSON or raw bytes."""
+    """A client of an HTTP server that answers `reply(method, path, body)`: a status, JSON or raw bytes."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -248,10 +247,8 @@ def test_an_answer_that_cannot_be_read_is_the_servers_mistake(call: str, answer:
             return 204, b""
         return (201 if path == "/populate" else 200), answer
 
-    harmless = {("proxies", b"[]"), ("reset", b"[]")}
-    with answering(reply) as server, pytest.raises(ProxyError, match="expected|cannot be read"):
+    with answering(reply) as server, pytest.raises(ProxyError, match=r"expected|cannot be read"):
         EVERY_CALL[call](server)
-    assert harmless
 
 
 @every_call
@@ -272,14 +269,14 @@ def test_a_server_that_is_not_there_is_said_to_be_not_there(call: str) -> None:
     server.close()
 
 
-SHOWN = {
+SHOWN: dict[str, Any] = {
     "name": "latency_downstream",
     "type": "latency",
     "stream": "downstream",
     "toxicity": 1,
     "attributes": {"latency": 5, "jitter": 0},
 }
-OTHER_TOXICS = {
+OTHER_TOXICS: dict[str, dict[str, Any]] = {
     "another name": {"name": "x"},
     "another type": {"type": "bandwidth"},
     "another stream": {"stream": "upstream"},
@@ -329,14 +326,15 @@ def test_what_is_still_there_after_a_removal_is_an_error() -> None:
         return 200, {"a": shown(SHOWN, enabled=False)} if path == "/proxies" else shown(SHOWN, enabled=False)
 
     with answering(reply) as server:
-        for call in (
+        calls: list[Callable[[], object]] = [
             lambda: server.remove("a", "latency_downstream"),
             lambda: server.remove_many([("a", "latency_downstream")]),
             lambda: server.delete("a"),
-            lambda: server.reset(),
+            server.reset,
             lambda: server.enable("a", True),
-        ):
-            with pytest.raises(ProxyError, match="expected .*, the server reports"):
+        ]
+        for call in calls:
+            with pytest.raises(ProxyError, match=r"expected .*, the server reports"):
                 call()
 
 
@@ -346,7 +344,7 @@ def test_a_toxic_that_is_missing_among_many_is_an_error() -> None:
 
     with answering(reply) as server:
         server.add_many([("a", toxic("latency", latency=5))])
-        with pytest.raises(ProxyError, match="expected .*bandwidth.*, the server reports None"):
+        with pytest.raises(ProxyError, match=r"expected .*bandwidth.*, the server reports None"):
             server.add_many([("a", toxic("latency", latency=5)), ("a", toxic("bandwidth"))])
 
 
@@ -403,7 +401,7 @@ def test_nothing_there_is_said() -> None:
     [
         (
             {"type": "slow"},
-            "unknown toxic type 'slow'; there are noop, latency, bandwidth, slow_close, timeout, reset_peer, slicer, limit_data",
+            "there are noop, latency, bandwidth, slow_close, timeout, reset_peer, slicer, limit_data",
         ),
         ({"type": "latency", "stream": "both"}, "there are upstream, downstream"),
         ({"type": "latency", "attributes": {"delay": 1}}, "it has latency, jitter"),

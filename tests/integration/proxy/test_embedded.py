@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -29,10 +30,11 @@ from tests.integration.proxy.support import (
 LIARS = Path(__file__).with_name("liars.py")
 
 
-@pytest.fixture(scope="session")
-def command() -> list[str | Path]:
+@pytest.fixture(scope="module")
+def shared_server() -> Iterator[Server]:
     """Only the embedded server."""
-    return embedded_command()
+    with running(embedded_command()) as server:
+        yield server
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_acknowledged_adds_survive_a_killed_leader(tmp_path: Path) -> None:
             for thread in threads:
                 thread.join(20)
         assert outcomes["ok"] > 1000, outcomes
-        wait("every node caught up", lambda: len({cluster.status(n).get("applied") for n in cluster.nodes}) == 1)
+        wait("all caught up", lambda: len({cluster.status(n).get("applied") for n in cluster.nodes}) == 1)
         assert min(cluster.status(name)["snapshot"] for name in cluster.nodes) >= 200
         for name in cluster.nodes:
             assert set(acknowledged) <= set(cluster.ask(name, "read")), name
@@ -197,20 +197,20 @@ def test_errors_of_opening() -> None:
 
 def lines(cluster: Started, name: str, *sent: bytes) -> list[Any]:
     node = cluster.nodes[name]
-    with socket.create_connection((node.host, node.port), timeout=5) as connection:
-        with connection.makefile("rwb") as stream:
-            answers = []
-            for line in sent:
-                stream.write(line)
-                stream.flush()
-                answers.append(json.loads(stream.readline()))
-            return answers
+    address, answers = (node.host, node.port), []
+    with socket.create_connection(address, timeout=5) as connection, connection.makefile("rwb") as stream:
+        for line in sent:
+            stream.write(line)
+            stream.flush()
+            answers.append(json.loads(stream.readline()))
+    return answers
 
 
 def test_what_is_no_request_is_refused_and_the_node_lives(tmp_path: Path) -> None:
     with running(RaftKV(nodes=1), tmp_path) as cluster:
         node = cluster.nodes["n1"]
-        answers = lines(cluster, "n1", b"no json\n", b"[]\n", b'{"f":"drop"}\n', b"\xff\xfe\n", b'{"f":"ping"}\n')
+        wrong = (b"no json\n", b"[]\n", b'{"f":"drop"}\n', b"\xff\xfe\n")
+        answers = lines(cluster, "n1", *wrong, b'{"f":"ping"}\n')
         assert [answer.get("error") for answer in answers] == ["malformed"] * 4 + [None]
         assert all(answer["definite"] for answer in answers[:4])
         for hello in (b"raft stranger\n", b"raft " + b"\xff\n", b"x" * (2 << 20)):

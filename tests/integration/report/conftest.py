@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+from tests.integration.report.chromium import OPEN, await_
 
-ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-OPEN = Callable[..., "Page"]
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Dialog, Page
+
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--no-first-run",
+]
 
 
 def _absent(reason: str) -> None:
@@ -41,21 +47,35 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
+def _only(path: Path, url: str, troubles: list[str]) -> None:
+    if not url.startswith(path.as_uri()):
+        troubles.append(f"request: {url}")
+
+
+def _refuse(dialog: Dialog, troubles: list[str]) -> None:
+    troubles.append(f"dialog: {dialog.message}")
+    dialog.dismiss()
+
+
 @pytest.fixture
 def open_page(browser: Browser) -> Iterator[OPEN]:
     """Open a file and wait until it is painted; afterwards fail on any script error or policy violation."""
     troubles: list[str] = []
     opened: list[Page] = []
 
-    def open_(path: Path, *, painted: bool = True, fragment: str = "", **settings: Any) -> Page:
+    def open_(
+        path: Path, *, painted: bool = True, watched: bool = True, fragment: str = "", **settings: Any
+    ) -> Page:
         settings.setdefault("viewport", {"width": 1280, "height": 900})
         page = browser.new_page(**settings)
         opened.append(page)
+        if not watched:
+            page.goto(path.as_uri())
+            return page
         page.on("console", lambda message: troubles.append(f"console {message.type}: {message.text}"))
         page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
-        page.on("dialog", lambda dialog: (troubles.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        page.on("request", lambda request: troubles.append(f"request: {request.url}")
-                if not request.url.startswith(path.as_uri()) else None)  # fmt: skip
+        page.on("request", lambda request: _only(path, request.url, troubles))
+        page.on("dialog", lambda dialog: _refuse(dialog, troubles))
         page.goto(path.as_uri() + fragment)
         if painted:
             await_(page, "performance.getEntriesByName('painted').length")
@@ -65,12 +85,3 @@ def open_page(browser: Browser) -> Iterator[OPEN]:
     for page in opened:
         page.close()
     assert troubles == []
-
-
-def await_(page: Page, expression: str, within: float = 30.0) -> Any:
-    """Evaluate until true. Not `wait_for_function`: that needs eval, which the page's policy forbids."""
-    end = time.monotonic() + within
-    while not (value := page.evaluate(expression)):
-        assert time.monotonic() < end, f"never true within {within} s: {expression}"
-        page.wait_for_timeout(20)
-    return value

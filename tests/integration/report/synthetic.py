@@ -12,19 +12,33 @@ from harness.verdict import Edge, Verdict, Witness
 NODES = ("n1", "n2", "n3", "n4", "n5")
 CLIENTS = 10
 MS = 1_000_000
-PLAN = 'Plan(at(2.0, partition(isolate("leader")), lasts=4.0), at(8.0, latency("n3", 0.2, jitter=0.05), lasts=2.0))'
+PLAN = (
+    'Plan(at(2.0, partition(isolate("leader")), lasts=4.0), '
+    'at(8.0, latency("n3", 0.2, jitter=0.05), lasts=2.0))'
+)
 
 
 def header(**more: Any) -> dict[str, Any]:
     return {
-        "keyed": True, "seed": 20261, "test": "tests/chaos/test_register.py::test_linearizable[isolated_leader]",
-        "plan": {"repr": PLAN, "name": "isolated_leader", "entries": [1, 2]}, "versions": {"pytest-nemesis": "0.1.0", "python": "3.11"},
-        "target": "RaftKV(nodes=5)", "nodes": list(NODES), "runtime": "local", "why": "no Docker engine answers", "model": "cas-register",
-        "checks": ["linearizable:cas-register"], "began": "2026-11-22T09:14:07+00:00", **more,
-    }  # fmt: skip
+        "keyed": True,
+        "seed": 20261,
+        "test": "tests/chaos/test_register.py::test_linearizable[isolated_leader]",
+        "plan": {"repr": PLAN, "name": "isolated_leader", "entries": [1, 2]},
+        "versions": {"pytest-nemesis": "0.1.0", "python": "3.11"},
+        "target": "RaftKV(nodes=5)",
+        "nodes": list(NODES),
+        "runtime": "local",
+        "why": "no Docker engine answers",
+        "model": "cas-register",
+        "checks": ["linearizable:cas-register"],
+        "began": "2026-11-22T09:14:07+00:00",
+        **more,
+    }
 
 
-def history(operations: int, seed: int = 1, *, bend: bool = False, head: Mapping[str, Any] | None = None) -> History:
+def history(
+    operations: int, seed: int = 1, *, bend: bool = False, head: Mapping[str, Any] | None = None
+) -> History:
     """A run of `operations` operations on three keys in 12 s, with a partition, latency and a kill.
 
     Each operation takes effect at one instant between invocation and completion. `bend`: one read in the
@@ -50,8 +64,16 @@ def history(operations: int, seed: int = 1, *, bend: bool = False, head: Mapping
         outcome = "ok" if not cut or rng.random() > 0.5 else "fail" if f == "read" else "info"
         if outcome != "ok":
             lasted = int(min(500 * MS, 3 * gap))
-        op = {"start": start, "end": start + lasted, "process": process[client], "f": f, "node": node,
-              "key": f"k{rng.randrange(3)}", "type": outcome, "at": start + int(lasted * rng.uniform(0.2, 0.9))}  # fmt: skip
+        op: dict[str, Any] = {
+            "start": start,
+            "end": start + lasted,
+            "process": process[client],
+            "f": f,
+            "node": node,
+            "key": f"k{rng.randrange(3)}",
+            "type": outcome,
+            "at": start + int(lasted * rng.uniform(0.2, 0.9)),
+        }
         made.append(op)
         steps.append((op["at"], op))
         if outcome == "info":
@@ -82,7 +104,11 @@ def _take_effect(steps: list[tuple[int, dict[str, Any]]], rng: random.Random) ->
     state: dict[str, int | None] = {}
     for number, (_, op) in enumerate(steps, 1):
         now, takes = state.get(op["key"]), op["type"] == "ok" or (op["type"] == "info" and rng.random() < 0.5)
-        op["asked"] = {"read": None, "write": number, "cas": [now if rng.random() < 0.8 else number - 1, number]}[op["f"]]
+        op["asked"] = {
+            "read": None,
+            "write": number,
+            "cas": [now if rng.random() < 0.8 else number - 1, number],
+        }[op["f"]]
         if op["f"] == "cas" and op["asked"][0] != now and op["type"] == "ok":
             op["type"], op["error"], takes = "fail", "precondition failed", False
         if takes and op["f"] != "read" and not (op["f"] == "cas" and op["asked"][0] != now):
@@ -94,7 +120,11 @@ def _bend(made: list[dict[str, Any]]) -> None:
     """One read between 3 s and 6 s answers with a value that two acknowledged writes have replaced."""
     by_start = sorted((op for op in made if op["type"] == "ok"), key=lambda op: op["start"])
     for read in (op for op in by_start if op["f"] == "read" and op["start"] > 3_000 * MS):
-        before = [op for op in by_start if op["f"] == "write" and op["key"] == read["key"] and op["end"] < read["start"]]
+        before = [
+            op
+            for op in by_start
+            if op["f"] == "write" and op["key"] == read["key"] and op["end"] < read["start"]
+        ]
         if len(before) > 1 and before[-2]["end"] < before[-1]["start"]:
             read["answer"], read["bent"] = before[-2]["asked"], True
             return
@@ -106,29 +136,70 @@ def _others() -> list[dict[str, Any]]:
         return {"time": int(at * 1e9), "type": "info", "process": "nemesis", "f": f, "value": value}
 
     def node(at: float, kind: str, name: str, **detail: Any) -> dict[str, Any]:
-        return {"time": int(at * 1e9), "type": "info", "process": "cluster", "f": kind, "value": {"node": name, **detail}}
+        return {
+            "time": int(at * 1e9),
+            "type": "info",
+            "process": "cluster",
+            "f": kind,
+            "value": {"node": name, **detail},
+        }
 
     grudge = {"n2": ["n1", "n3", "n4", "n5"], **{n: ["n2"] for n in NODES if n != "n2"}}
-    cut = {"fault": 1, "kind": "partition", "what": "n2 cut from n1, n3, n4, n5", "asked": [2.0, 6.0], "nodes": list(NODES),
-           "grudge": grudge, "mechanism": "stall"}  # fmt: skip
-    slow = {"fault": 2, "kind": "latency", "what": "links of n3 slowed by 0.04 s", "asked": [8.0, 10.0], "nodes": ["n3"],
-            "mechanism": "toxiproxy latency"}  # fmt: skip
-    kill = {"fault": 3, "kind": "kill", "what": "n4 killed", "asked": [9.0, 9.8], "nodes": ["n4"], "mechanism": "SIGKILL"}
-    never = {"fault": 4, "kind": "pause", "what": "n5 paused", "asked": [10.5, 11.0], "nodes": ["n5"], "mechanism": "SIGSTOP"}
+    cut = {
+        "fault": 1,
+        "kind": "partition",
+        "what": "n2 cut from n1, n3, n4, n5",
+        "asked": [2.0, 6.0],
+        "nodes": list(NODES),
+        "grudge": grudge,
+        "mechanism": "stall",
+    }
+    slow = {
+        "fault": 2,
+        "kind": "latency",
+        "what": "links of n3 slowed by 0.04 s",
+        "asked": [8.0, 10.0],
+        "nodes": ["n3"],
+        "mechanism": "toxiproxy latency",
+    }
+    kill = {
+        "fault": 3,
+        "kind": "kill",
+        "what": "n4 killed",
+        "asked": [9.0, 9.8],
+        "nodes": ["n4"],
+        "mechanism": "SIGKILL",
+    }
+    never = {
+        "fault": 4,
+        "kind": "pause",
+        "what": "n5 paused",
+        "asked": [10.5, 11.0],
+        "nodes": ["n5"],
+        "mechanism": "SIGSTOP",
+    }
     return [
-        node(0.21, "role", "n2", role="leader", term=6), node(0.22, "role", "n1", role="follower", term=6),
-        nemesis(2.0, "start-partition", **cut), nemesis(2.01, "start-partition", **cut, done=True, proof="8 of 8 probes got no byte in 0.2 s"),
-        node(3.1, "role", "n3", role="leader", term=7), node(4.4, "role", "n2", role="follower", term=7),
-        nemesis(6.0, "stop-partition", **cut), nemesis(6.02, "stop-partition", **cut, done=True, proof="8 of 8 probes answered"),
-        nemesis(8.0, "start-latency", **slow), nemesis(8.03, "start-latency", **slow, done=True, proof="round trip 0.3 ms before, 80.4 ms now"),
-        nemesis(9.0, "start-kill", **kill), node(9.003, "exit", "n4", signal=9, asked=True), nemesis(9.004, "start-kill", **kill, done=True, proof="process gone in 3 ms"),
-        node(9.81, "restart", "n4"), nemesis(9.9, "stop-kill", **kill, done=True, proof="serves again after 90 ms"),
+        node(0.21, "role", "n2", role="leader", term=6),
+        node(0.22, "role", "n1", role="follower", term=6),
+        nemesis(2.0, "start-partition", **cut),
+        nemesis(2.01, "start-partition", **cut, done=True, proof="8 of 8 probes got no byte in 0.2 s"),
+        node(3.1, "role", "n3", role="leader", term=7),
+        node(4.4, "role", "n2", role="follower", term=7),
+        nemesis(6.0, "stop-partition", **cut),
+        nemesis(6.02, "stop-partition", **cut, done=True, proof="8 of 8 probes answered"),
+        nemesis(8.0, "start-latency", **slow),
+        nemesis(8.03, "start-latency", **slow, done=True, proof="round trip 0.3 ms before, 80.4 ms now"),
+        nemesis(9.0, "start-kill", **kill),
+        node(9.003, "exit", "n4", signal=9, asked=True),
+        nemesis(9.004, "start-kill", **kill, done=True, proof="process gone in 3 ms"),
+        node(9.81, "restart", "n4"),
+        nemesis(9.9, "stop-kill", **kill, done=True, proof="serves again after 90 ms"),
         nemesis(10.01, "stop-latency", **slow, done=True, proof="round trip 0.3 ms"),
         nemesis(10.6, "start-pause", **never, error="n5 still answered 0.5 s after SIGSTOP"),
         node(11.2, "panic", "n1", line="panic: index out of range"),
         {"time": 100 * MS, "type": "info", "process": "run", "f": "phase", "value": "workload"},
         {"time": 11_900 * MS, "type": "info", "process": "run", "f": "phase", "value": "heal"},
-    ]  # fmt: skip
+    ]
 
 
 def stale(bent: History) -> Verdict:
@@ -138,20 +209,49 @@ def stale(bent: History) -> Verdict:
         if read.f != "read" or read.type != "ok" or read.result not in written:
             continue
         old = written[read.result]
-        newer = [op for op in written.values() if op.key == read.key and op.type == "ok" and op.end is not None
-                 and old.end is not None and op.start > old.end and op.end < read.start]  # fmt: skip
+        newer = [
+            op
+            for op in written.values()
+            if op.key == read.key
+            and op.type == "ok"
+            and op.end is not None
+            and old.end is not None
+            and op.start > old.end
+            and op.end < read.start
+        ]
         if newer:
             new = newer[-1]
             assert new.end is not None and read.end is not None
-            sentence = (f"process {read.process} read {read.result} from {read.key} at {read.end / 1e9:.3f} s although process {new.process}'s "
-                        f"write of {new.value} was acknowledged at {new.end / 1e9:.3f} s; n2 cut from n1, n3, n4, n5 since 2.01 s")  # fmt: skip
-            edges = (Edge(old.index, new.index, "acknowledged before it was invoked"), Edge(new.index, read.index, "acknowledged before it was invoked"))
+            sentence = (
+                f"process {read.process} read {read.result} from {read.key} at {read.end / 1e9:.3f} s "
+                f"although process {new.process}'s write of {new.value} was acknowledged at "
+                f"{new.end / 1e9:.3f} s; n2 cut from n1, n3, n4, n5 since 2.01 s"
+            )
+            edges = (
+                Edge(old.index, new.index, "acknowledged before it was invoked"),
+                Edge(new.index, read.index, "acknowledged before it was invoked"),
+            )
             witness = Witness(sentence, (old.index, new.index, read.index), read.index, edges)
-            return Verdict("linearizable", "invalid", "not linearizable", witness=witness, key=read.key,
-                           evidence={"operations": len(bent), "keys": 3, "configurations": 4711})  # fmt: skip
+            return Verdict(
+                "linearizable",
+                "invalid",
+                "not linearizable",
+                witness=witness,
+                key=read.key,
+                evidence={"operations": len(bent), "keys": 3, "configurations": 4711},
+            )
     raise AssertionError("no stale read")
 
 
 VALID = Verdict("linearizable", "valid", "linearizable", evidence={"operations": 10_000, "keys": 3})
-UNKNOWN = Verdict("linearizable", "unknown", "key k2 undecided after 30 s", cause="time", key="k2", evidence={"configurations": 14_200_000})
-VACUOUS = Verdict("no-lost-update", "unknown", "no operation overlapped a fault", cause="vacuous", evidence={"reads": 0})
+UNKNOWN = Verdict(
+    "linearizable",
+    "unknown",
+    "key k2 undecided after 30 s",
+    cause="time",
+    key="k2",
+    evidence={"configurations": 14_200_000},
+)
+VACUOUS = Verdict(
+    "no-lost-update", "unknown", "no operation overlapped a fault", cause="vacuous", evidence={"reads": 0}
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html.parser
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -61,15 +62,23 @@ def test_an_invalid_run_reads_without_script(tmp_path: Path) -> None:
     history = synthetic.history(1000, bend=True)
     verdict = synthetic.stale(history)
     assert verdict.witness is not None
-    seen = outline(tmp_path, page_of(history, verdict, replay="pytest x --nemesis-replay=h", history_link="h.jsonl.gz"))
+    seen = outline(
+        tmp_path, page_of(history, verdict, replay="pytest x --nemesis-replay=h", history_link="h.jsonl.gz")
+    )
     assert "Invalid" in seen.text["header"] and f"{verdict.key}: not linearizable" in seen.text["header"]
     assert "tests/chaos/test_register.py::test_linearizable[isolated_leader]" in seen.text["header"]
     assert verdict.witness.sentence in seen.text["witness"]
     by_index = {op.index: op for op in history.operations}
     for index in verdict.witness.operations:
         assert f"#{index}" in seen.text["witness"] and operation_text(by_index[index]) in seen.text["witness"]
-    for text in ("n2 cut from n1, n3, n4, n5", "+10 ms, +20 ms", "stall", "8 of 8 probes got no byte", "never observed",
-                 "n5 still answered"):  # fmt: skip
+    for text in (
+        "n2 cut from n1, n3, n4, n5",
+        "+10 ms, +20 ms",
+        "stall",
+        "8 of 8 probes got no byte",
+        "never observed",
+        "n5 still answered",
+    ):
         assert text in seen.text["faults"]
     assert 'at(2.0, partition(isolate("leader")), lasts=4.0),\n' in seen.text["plan"]
     assert "4711" in seen.text["verdicts"]
@@ -85,10 +94,20 @@ def test_an_invalid_run_reads_without_script(tmp_path: Path) -> None:
         ((synthetic.VACUOUS,), {}, "unknown", "unknown, cause: vacuous"),
         ((), {}, "unknown", "Nothing was judged"),
         ((synthetic.VALID,), {"findings": ("n3 exited with code 1",)}, "error", "n3 exited with code 1"),
-        ((), {"error": "Traceback ...\nClusterError: port 4000 is taken"}, "error", "ClusterError: port 4000 is taken"),
-        ((synthetic.VALID, Verdict("sets", "invalid", "write lost", witness=Witness("5 is missing"))), {"error": "x"}, "invalid", "5 is missing"),
+        (
+            (),
+            {"error": "Traceback ...\nClusterError: port 4000 is taken"},
+            "error",
+            "ClusterError: port 4000 is taken",
+        ),
+        (
+            (synthetic.VALID, Verdict("sets", "invalid", "write lost", witness=Witness("5 is missing"))),
+            {"error": "x"},
+            "invalid",
+            "5 is missing",
+        ),
     ],
-)  # fmt: skip
+)
 def test_every_way_a_run_can_end(
     tmp_path: Path, verdicts: tuple[Verdict, ...], more: dict[str, Any], word: str, says: str
 ) -> None:
@@ -129,15 +148,26 @@ def test_size(tmp_path: Path, operations: int, limit: int) -> None:
 def test_large_values_are_cut_and_say_so(tmp_path: Path) -> None:
     def events() -> list[dict[str, Any]]:
         found = []
-        for k in range(300):
-            value = [f"{k}" + "x" * 50_000, list(range(20_000))]
-            found.append({"index": 2 * k, "time": 2 * k, "type": "invoke", "process": 0, "f": "add", "value": value})
-            found.append({"index": 2 * k + 1, "time": 2 * k + 1, "type": "ok", "process": 0, "f": "add", "value": value})
+        for k in range(100):
+            value = [f"{k}" + "x" * 50_000, list(range(5_000))]
+            found.append(
+                {"index": 2 * k, "time": 2 * k, "type": "invoke", "process": 0, "f": "add", "value": value}
+            )
+            found.append(
+                {
+                    "index": 2 * k + 1,
+                    "time": 2 * k + 1,
+                    "type": "ok",
+                    "process": 0,
+                    "f": "add",
+                    "value": value,
+                }
+            )
         return found
 
     path = write_page(tmp_path / "index.html", page_of(History.from_events(events())))
     assert path.stat().st_size < 400 * 1024
-    assert value_text("y" * 50_000).startswith('"yyy') and "49," in value_text("y" * 50_000)
+    assert value_text("y" * 50_000).startswith('"yyy') and "49,880 more" in value_text("y" * 50_000)
     assert value_text(list(range(20_000))).endswith("20,000 items]")
 
 
@@ -146,15 +176,35 @@ def test_processes_that_replace_crashed_ones_share_their_lane() -> None:
     rows = arrange(history)
     c = history.columns
     assert max(c.process) > synthetic.CLIENTS and rows.lanes == synthetic.CLIENTS
-    assert all(c.process[r] % synthetic.CLIENTS == lane for r, lane in zip(rows.order, rows.lane, strict=True))
+    assert all(
+        c.process[r] % synthetic.CLIENTS == lane for r, lane in zip(rows.order, rows.lane, strict=True)
+    )
 
 
 def test_overlapping_processes_never_share_a_lane() -> None:
     events = []
     for k, process in enumerate((900, 7, 12_345)):  # no arithmetic explains these numbers
-        events.append({"index": k, "time": k, "type": "invoke", "process": process, "f": "read", "value": None})
+        events.append(
+            {
+                "index": k,
+                "time": k * 5_000_000,
+                "type": "invoke",
+                "process": process,
+                "f": "read",
+                "value": None,
+            }
+        )
     for k, process in enumerate((900, 7, 12_345)):
-        events.append({"index": 3 + k, "time": 10 + k, "type": "ok", "process": process, "f": "read", "value": 1})
+        events.append(
+            {
+                "index": 3 + k,
+                "time": (4 + k) * 5_000_000,
+                "type": "ok",
+                "process": process,
+                "f": "read",
+                "value": 1,
+            }
+        )
     rows = arrange(History.from_events(events))
     assert len(set(rows.lane)) == 3
 
@@ -167,7 +217,12 @@ def test_bytes_per_operation() -> None:
 
 def test_log_tails_say_what_is_cut(tmp_path: Path) -> None:
     logs = {}
-    for node, text in (("n1", "only line\n"), ("n2", "".join(f"line {k}\n" for k in range(5000))), ("n3", "z" * 5_000_000), ("n4", "")):
+    for node, text in (
+        ("n1", "only line\n"),
+        ("n2", "".join(f"line {k}\n" for k in range(5000))),
+        ("n3", "z" * 5_000_000),
+        ("n4", ""),
+    ):
         logs[node] = tmp_path / f"{node}.log"
         logs[node].write_text(text)
     logs["n5"] = tmp_path / "never.log"
@@ -182,26 +237,49 @@ def test_log_tails_say_what_is_cut(tmp_path: Path) -> None:
 
 def test_secrets_are_blanked() -> None:
     environment = {
-        "API_TOKEN": "tok-123456789", "DB_PASSWORD": "pw", "GITHUB_SECRET": "s" * 9, "AWS_ACCESS_KEY_ID": "AKIA0000", "HTTP_AUTH": "me:pw",
-        "DATABASE": "postgres://me:p/w@rd@db.internal:5432/x", "INDEX": "https://ghp_abcdefgh@pypi.example/simple",
-        "OPTS": "--password=hunter2 --token 'abc def' --level=3", "HEADER": "Authorization: Bearer abcdefghijkl", "LANG": "C.UTF-8",
-    }  # fmt: skip
+        "API_TOKEN": "tok-123456789",
+        "DB_PASSWORD": "pw",
+        "GITHUB_SECRET": "s" * 9,
+        "AWS_ACCESS_KEY_ID": "AKIA0000",
+        "HTTP_AUTH": "me:pw",
+        "DATABASE": "postgres://me:p/w@rd@db.internal:5432/x",
+        "INDEX": "https://ghp_abcdefgh@pypi.example/simple",
+        "OPTS": "--password=hunter2 --token 'abc def' --level=3",
+        "HEADER": "Authorization: Bearer abcdefghijkl",
+        "LANG": "C.UTF-8",
+    }
     shown = redacted(environment)
     everything = " ".join(shown.values())
     for secret in ("tok-1", "pw", "sss", "AKIA", "p/w", "rd@", "ghp_", "hunter2", "abc", "me:"):
         assert secret not in everything, shown
-    assert shown["LANG"] == "C.UTF-8" and "--level=3" in shown["OPTS"] and "db.internal:5432/x" in shown["DATABASE"]
+    assert (
+        shown["LANG"] == "C.UTF-8"
+        and "--level=3" in shown["OPTS"]
+        and "db.internal:5432/x" in shown["DATABASE"]
+    )
 
 
 def test_a_secret_is_blanked_wherever_it_turns_up(tmp_path: Path) -> None:
     secret = "correct-horse-battery"
     (tmp_path / "n1.log").write_text(f"connecting with {secret}\nread key=k1 value=3\n")
-    events = [{"index": 0, "time": 0, "type": "invoke", "process": 0, "f": "read", "value": None},
-              {"index": 1, "time": 1, "type": "fail", "process": 0, "f": "read", "value": None, "error": secret}]  # fmt: skip
-    header = {"target": f"Store({secret!r})", "plan": {"repr": f"Plan(at(1, kill({secret!r})))"}, "versions": {"x": secret}}
-    page = page_of(History.from_events(events, header), Verdict("x", "unknown", secret, cause="time"), replay=f"pytest --x={secret}",
-                   logs={"n1": tmp_path / "n1.log"}, environment={"STORE_TOKEN": secret, "OTHER": f"a {secret}"},
-                   findings=(secret,), error=secret)  # fmt: skip
+    events = [
+        {"index": 0, "time": 0, "type": "invoke", "process": 0, "f": "read", "value": None},
+        {"index": 1, "time": 1, "type": "fail", "process": 0, "f": "read", "value": None, "error": secret},
+    ]
+    header = {
+        "target": f"Store({secret!r})",
+        "plan": {"repr": f"Plan(at(1, kill({secret!r})))"},
+        "versions": {"x": secret},
+    }
+    page = page_of(
+        History.from_events(events, header),
+        Verdict("x", "unknown", secret, cause="time"),
+        replay=f"pytest --x={secret}",
+        logs={"n1": tmp_path / "n1.log"},
+        environment={"STORE_TOKEN": secret, "OTHER": f"a {secret}"},
+        findings=(secret,),
+        error=secret,
+    )
     source = write_page(tmp_path / "index.html", page).read_text("utf-8")
     assert secret not in source and "read key=k1 value=3" in source
     assert secret not in Entry.of(page, "x").summary
@@ -209,8 +287,10 @@ def test_a_secret_is_blanked_wherever_it_turns_up(tmp_path: Path) -> None:
 
 def test_redaction_takes_no_time_on_long_lines() -> None:
     redact = redactor({"A_TOKEN": "abcdefgh"})
+    began = time.process_time()
     for line in ("a" * 20_000, "token" * 4_000, "a-" * 1500 + "://", "://" + "a:" * 1500):
-        redact(line)  # quadratic patterns would take minutes here: the suite's time limit is the assertion
+        redact(line)
+    assert time.process_time() - began < 5  # a name matched from each of its characters took minutes
 
 
 def test_invisible_characters_are_spelt_out() -> None:
@@ -226,17 +306,28 @@ def test_the_index_shows_first_what_needs_a_look(tmp_path: Path) -> None:
         Entry("test_crash", "error", "port taken", "", 0, 0.1, 7),
     ]
     seen = Outline(write_index(tmp_path / "index.html", entries, title="Session", seed=7).read_text("utf-8"))
-    places = [seen.everything.index(name) for name in ("test_bad[x-y]", "test_crash", "test_vague", "test_ok")]
+    places = [
+        seen.everything.index(name) for name in ("test_bad[x-y]", "test_crash", "test_vague", "test_ok")
+    ]
     assert places == sorted(places)
     assert "3 of 4 runs need a look" in seen.text["header"] and "Invalid" in seen.text["header"]
-    assert [a["href"] for tag, a in seen.tags if tag == "a"] == ["./c%20%5B1%5D/index.html", "./b/index.html", "./a/index.html"]
+    assert [a["href"] for tag, a in seen.tags if tag == "a"] == [
+        "./c%20%5B1%5D/index.html",
+        "./b/index.html",
+        "./a/index.html",
+    ]
     assert not any(tag == "script" for tag, _ in seen.tags)
 
 
 def test_an_entry_agrees_with_its_page() -> None:
     page = page_of(synthetic.history(50), synthetic.UNKNOWN)
     entry = Entry.of(page, "x/index.html")
-    assert (entry.verdict, entry.summary, entry.operations, entry.seed) == (page.word, page.summary, 50, "20261")
+    assert (entry.verdict, entry.summary, entry.operations, entry.seed) == (
+        page.word,
+        page.summary,
+        50,
+        "20261",
+    )
     with pytest.raises(ValueError, match="none of invalid, error, unknown, valid"):
         Entry("t", "green", "", "", 0, 0.0)  # type: ignore[arg-type]
 

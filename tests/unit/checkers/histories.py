@@ -16,7 +16,9 @@ SHORT = {"r": "read", "w": "write", "c": "cas"}
 
 
 def history(
-    operations: Iterable[Mapping[str, Any]], header: Mapping[str, Any] | None = None, extra: Iterable[Event] = ()
+    operations: Iterable[Mapping[str, Any]],
+    header: Mapping[str, Any] | None = None,
+    extra: Iterable[Event] = (),
 ) -> History:
     """A history of operations ``{process, f, value, result, type, start, end, key, node, final}``.
 
@@ -29,6 +31,7 @@ def history(
     events: list[tuple[int, int, int, Event]] = []
     order = count()
     for o in operations:
+
         def value(v: Any, o: Mapping[str, Any] = o) -> Any:
             return [o.get("key"), v] if keyed else v
 
@@ -49,7 +52,9 @@ def history(
     return History.from_events((e[3] for e in events), header)
 
 
-def fault(start: int, end: int | None, kind: str = "partition", what: str = "n2 cut from n1, n3", id: int = 1) -> list[Event]:
+def fault(
+    start: int, end: int | None, kind: str = "partition", what: str = "n2 cut from n1, n3", id: int = 1
+) -> list[Event]:
     """The nemesis events of a fault that held from `start` to `end` (ns)."""
     about = {"fault": id, "kind": kind, "what": what, "asked": [start / 1e9, None]}
     both = [("start", start)] + ([("stop", end)] if end is not None else [])
@@ -87,7 +92,9 @@ def drawn(picture: str, unit: int = 1, **header: Any) -> History:
     return history(operations, header)
 
 
-def spans(history: History, keep: Iterable[int] | None = None, key: Any = ...) -> list[tuple[int, float, Operation]]:
+def spans(
+    history: History, keep: Iterable[int] | None = None, key: Any = ...
+) -> list[tuple[int, float, Operation]]:
     """(call, return, operation) of what may have happened, in the model's terms of time: positions."""
     c = history.columns
     wanted = None if keep is None else set(keep)
@@ -99,9 +106,11 @@ def spans(history: History, keep: Iterable[int] | None = None, key: Any = ...) -
 
 
 def explained(
-    operations: Sequence[tuple[int, float, Operation]], model_: Model | str = "cas-register", optional: Iterable[int] = ()
+    operations: Sequence[tuple[int, float, Operation]],
+    model_: Model | str = "cas-register",
+    optional: Iterable[int] = (),
 ) -> bool:
-    """Brute force: try every order that respects time; those of unknown outcome (and `optional`) may be left out."""
+    """Brute force: every order that respects time; unknown outcomes (and `optional`) may be left out."""
     m = model(model_)
     free = set(optional)
 
@@ -125,7 +134,9 @@ def explained(
     return extend(tuple(operations), m.initial)
 
 
-def wing_gong(operations: Sequence[tuple[int, float, Operation]], model_: Model | str = "cas-register") -> bool:
+def wing_gong(
+    operations: Sequence[tuple[int, float, Operation]], model_: Model | str = "cas-register"
+) -> bool:
     """Depth-first with a cache of (operations done, state), after Wing & Gong and Lowe."""
     m = model(model_)
     ops = sorted(operations, key=lambda o: o[0])
@@ -171,7 +182,13 @@ def simulated(
         took = 20 + 160 * rnd.random()
         f = rnd.choice(("read", "write", "cas") if cas else ("read", "write"))
         new = next(fresh) if values is None else rnd.randrange(values)
-        op = {"process": process, "f": f, "key": f"k{rnd.randrange(keys)}", "start": start, "end": start + took}
+        op: Event = {
+            "process": process,
+            "f": f,
+            "key": f"k{rnd.randrange(keys)}",
+            "start": start,
+            "end": start + took,
+        }
         op["at"] = start + took * rnd.random()
         op["new"] = new
         op["type"] = "info" if f != "read" and rnd.random() < unknown else "ok"
@@ -201,7 +218,9 @@ def simulated(
         elif op["f"] == "cas":
             op.setdefault("value", [rnd.randrange(values or 9), op["new"]])
     if bend:
-        late = [o for o in planned[len(planned) * 9 // 10 :] if o["f"] == "read" and o["before"] != o["result"]]
+        late = [
+            o for o in planned[len(planned) * 9 // 10 :] if o["f"] == "read" and o["before"] != o["result"]
+        ]
         if late:
             late[0]["result"] = late[0]["before"]
     for op in planned:

@@ -50,7 +50,8 @@ def test_refusals(wrong: dict[str, Any], says: str) -> None:
 
 def test_events() -> None:
     target = RaftKV()
-    assert target.event('{"event":"role","role":"leader","term":3}') == ("role", {"role": "leader", "term": 3})
+    line = '{"event":"role","role":"leader","term":3}'
+    assert target.event(line) == ("role", {"role": "leader", "term": 3})
     assert target.event("anything else") is None
     assert target.event('{"event":"apply","entr') is None
 
@@ -82,7 +83,10 @@ def test_malformed_requests(request_: Any, says: str) -> None:
         parse(request_, Nowhere(), 0.0, 0.3)
 
 
-def events(*rows: tuple[str, str, dict[str, Any]]) -> History:
+Row = tuple[str, str, dict[str, Any]]
+
+
+def events(*rows: Row) -> History:
     return History.from_events(
         {"index": i, "time": i * 10**9, "type": "info", "process": "cluster", "f": kind,
          "value": {"node": name, **detail}}
@@ -94,14 +98,15 @@ LED = ("n1", "role", {"role": "leader", "term": 1})
 A, B = [1, 7, 111], [1, 8, 222]
 
 
-def apply(name: str, term: int, first: int, *entries: list[int], before: int = 0) -> tuple[str, str, dict[str, Any]]:
+def apply(name: str, term: int, first: int, *entries: list[int], before: int = 0) -> Row:
     return (name, "apply", {"term": term, "first": first, "before": before, "entries": list(entries)})
 
 
 def test_verdicts() -> None:
     assert check_raft(events()).cause == "vacuous"
     assert check_raft(events(LED)).judgement == "valid"
-    assert check_raft(events(LED, apply("n1", 1, 1, A, B), apply("n2", 1, 1, A), apply("n2", 1, 1, A, B))).valid
+    again = (apply("n1", 1, 1, A, B), apply("n2", 1, 1, A), apply("n2", 1, 1, A, B))
+    assert check_raft(events(LED, *again)).valid
 
     twice = check_raft(events(LED, ("n2", "role", {"role": "leader", "term": 1})))
     assert twice.summary == "no election safety" and twice.witness is not None
@@ -118,7 +123,7 @@ def test_leader_completeness() -> None:
     applied = apply("n1", 1, 1, A, B)
     first, both = chained(0, 111), chained(chained(0, 111), 222)
 
-    def led(term: int, at: int, digest: int, *tail: list[int]) -> tuple[str, str, dict[str, Any]]:
+    def led(term: int, at: int, digest: int, *tail: list[int]) -> Row:
         return ("n2", "log", {"term": term, "applied": at, "digest": digest, "tail": list(tail)})
 
     assert check_raft(events(LED, applied, led(2, 0, 0, [1, first], [1, both]))).valid

@@ -1,0 +1,30 @@
+"""Judging a history: checkers return a `Verdict`; ``assert_*`` remember it and fail unless it is valid.
+
+Knows nothing but histories and verdicts, so any stored history can be judged again without a cluster.
+"""
+
+from harness.checkers.asserts import (
+    Checker,
+    assert_available,
+    assert_linearizable,
+    assert_no_lost_update,
+    assert_no_lost_write,
+    assert_recovers,
+    check,
+    checkers,
+    judge,
+)
+from harness.checkers.availability import available, recovers
+from harness.checkers.linearizable import linearizable
+from harness.checkers.model import MODELS, CheckError, Effect, Inconsistent, Model, model
+from harness.checkers.search import Budget
+from harness.checkers.updates import no_lost_update, no_lost_write
+from harness.checkers.vacuity import missing
+from harness.checkers.words import headline, table, text
+
+__all__ = [
+    "MODELS", "Budget", "CheckError", "Checker", "Effect", "Inconsistent", "Model", "assert_available",
+    "assert_linearizable", "assert_no_lost_update", "assert_no_lost_write", "assert_recovers", "available",
+    "check", "checkers", "headline", "judge", "linearizable", "missing", "model", "no_lost_update", "no_lost_write",
+    "recovers", "table", "text",
+]  # fmt: skip

@@ -1,0 +1,97 @@
+"""What a test calls: judge, remember the verdict in the history, and fail unless it is valid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from harness.checkers import words
+from harness.checkers.availability import available, recovers
+from harness.checkers.linearizable import linearizable
+from harness.checkers.model import MODELS, CheckError, Model
+from harness.checkers.search import Budget
+from harness.checkers.updates import no_lost_update, no_lost_write
+from harness.history import History
+from harness.verdict import Undecided, Verdict, Violation
+
+Checker = Callable[[History], Verdict]
+
+
+def checkers() -> dict[str, Checker]:
+    """The checkers that need no more than a history, by name, as ``header["checks"]`` names them."""
+
+    def of(name: str) -> Checker:
+        return lambda history: linearizable(history, name)
+
+    return {
+        **{f"linearizable:{name}": of(name) for name in MODELS},
+        "no-lost-update": no_lost_update,
+        "no-lost-write": no_lost_write,
+    }
+
+
+def check(history: History, name: str) -> Verdict:
+    """The verdict of the checker of that name; fails nothing. Raises CheckError, listing the names."""
+    known = checkers()
+    if name not in known:
+        raise CheckError(f"unknown check {name!r}; there are: {', '.join(known)}")
+    return known[name](history)
+
+
+def judge(history: History, checker: str | Checker | Verdict) -> Verdict:
+    """Judge by a checker of your own (or by name), remember the verdict, fail unless it is valid.
+
+    Raises Violation where it is invalid, Undecided where it is unknown, TypeError where a checker returns no
+    Verdict.
+
+    >>> def at_most_one_write(history):
+    ...     writes = [op.index for op in history.operations if op.f == "write"]
+    ...     if len(writes) > 1:
+    ...         return Verdict("one-write", "invalid", "wrote twice", witness=Witness("...", tuple(writes)))
+    ...     return Verdict("one-write", "valid", "wrote once")
+    """
+    __tracebackhide__ = True
+    verdict = checker
+    if isinstance(checker, str):
+        verdict = check(history, checker)
+    elif not isinstance(checker, Verdict):
+        verdict = checker(history)
+    if not isinstance(verdict, Verdict):
+        raise TypeError(f"the checker {checker!r} returned {verdict!r}; expected a harness.Verdict")
+    history.verdicts.append(verdict)
+    if verdict.judgement == "invalid":
+        raise Violation(verdict, words.text(verdict, history))
+    if verdict.judgement == "unknown":
+        raise Undecided(verdict, words.text(verdict, history))
+    return verdict
+
+
+def assert_linearizable(
+    history: History, model: str | Model = "cas-register", budget: Budget | float | None = None
+) -> Verdict:
+    """Fail unless every key is linearizable by `model`; `budget` in seconds (30). See `linearizable`."""
+    __tracebackhide__ = True
+    return judge(history, linearizable(history, model, budget))
+
+
+def assert_no_lost_update(history: History) -> Verdict:
+    """Fail if two acknowledged updates of a key were built on the same read. See `no_lost_update`."""
+    __tracebackhide__ = True
+    return judge(history, no_lost_update(history))
+
+
+def assert_no_lost_write(history: History) -> Verdict:
+    """Fail if an acknowledged add is missing from a final read of any node. See `no_lost_write`."""
+    __tracebackhide__ = True
+    return judge(history, no_lost_write(history))
+
+
+def assert_recovers(history: History, within: float) -> Verdict:
+    """Fail if some kind of operation did not succeed `within` seconds after a heal. See `recovers`."""
+    __tracebackhide__ = True
+    return judge(history, recovers(history, within))
+
+
+def assert_available(history: History, during: str, at_least: float = 0.9) -> Verdict:
+    """Fail if less than this fraction of operations succeeded during a kind of fault. See `available`."""
+    __tracebackhide__ = True
+    return judge(history, available(history, during, at_least))

@@ -1,0 +1,108 @@
+"""Linearizability, key by key: every operation took effect at one instant between invocation and return."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from time import monotonic
+from typing import Any
+
+from harness.checkers.explain import sentence
+from harness.checkers.kinds import Kinds
+from harness.checkers.model import Model, model
+from harness.checkers.search import Budget, Finding, explore
+from harness.checkers.vacuity import judged
+from harness.checkers.witness import smallest
+from harness.checkers.words import at, key_of, number
+from harness.history import OUTCOMES, History
+from harness.verdict import Verdict, Witness
+
+
+def linearizable(
+    history: History, model_: Model | str = "cas-register", budget: Budget | float | None = None
+) -> Verdict:
+    """Judge each key by the model; stops at the first violation found.
+
+    `budget` is in seconds, or a `Budget`; used up, the verdict is unknown with cause ``time`` or ``memory``,
+    and `evidence` says how far the longest explained prefix reaches. A key that stays unknown hides no
+    violation of another. Raises CheckError for an unknown model and for operations that the model does not
+    know.
+
+    >>> history = History.from_events([
+    ...     {"index": 0, "time": 0, "type": "invoke", "process": 0, "f": "read", "value": None},
+    ...     {"index": 1, "time": 5, "type": "ok", "process": 0, "f": "read", "value": 1}])
+    >>> linearizable(history).witness.sentence
+    'process 0 read 1 at 0.00 s, a value that nobody wrote'
+    """
+    chosen = model(model_)
+    limits = budget if isinstance(budget, Budget) else Budget() if budget is None else Budget(seconds=budget)
+    kinds = Kinds(history.columns, chosen)
+    rows: dict[int, list[int]] = {}
+    for row, outcome in enumerate(history.columns.type):
+        kinds.kind(row)  # also a failed one must be an operation of the model
+        if OUTCOMES[outcome] != "fail":
+            rows.setdefault(history.columns.key[row], []).append(row)
+    findings = _in_turn(kinds, rows, limits)
+    evidence = {
+        "model": chosen.name,
+        "operations": sum(map(len, rows.values())),
+        "keys": len(rows),
+        "explained": sum(finding.explained for finding in findings.values()),
+        "work": sum(finding.work for finding in findings.values()),
+    }
+    for key, finding in findings.items():
+        if finding.judgement == "invalid" and finding.row is not None:
+            found = smallest(kinds, rows[key], finding.row)
+            index = history.columns.index
+            witness = Witness(
+                sentence(history, kinds, rows[key], found, finding.row),
+                tuple(sorted(index[row] for row in found)),
+                index[finding.row],
+            )
+            return judged(
+                "linearizable", history, kept="", witness=("not linearizable", witness), evidence=evidence,
+                key=history.columns.keys.values[key],
+            )  # fmt: skip
+    for key, finding in findings.items():
+        if finding.judgement == "unknown":
+            return _undecided(history, limits, key, rows[key], finding, evidence)
+    return judged("linearizable", history, kept="linearizable", evidence=evidence)
+
+
+def _in_turn(kinds: Kinds, rows: dict[int, list[int]], limits: Budget) -> dict[int, Finding]:
+    """Search the keys a slice at a time in turn, until all are decided or one is invalid."""
+    deadline = monotonic() + limits.seconds
+    running: dict[int, Generator[int, None, Finding]] = {
+        key: explore(kinds, its_rows, limits.configurations, deadline) for key, its_rows in rows.items()
+    }
+    findings: dict[int, Finding] = {}
+    while running:
+        for key, steps in list(running.items()):
+            try:
+                next(steps)
+            except StopIteration as end:
+                finding: Finding = end.value
+                findings[key] = finding
+                del running[key]
+                if finding.judgement == "invalid":
+                    return findings
+    return findings
+
+
+def _undecided(
+    history: History, limits: Budget, key: int, rows: list[int], finding: Finding,
+    evidence: dict[str, Any],
+) -> Verdict:  # fmt: skip
+    columns = history.columns
+    name = columns.keys.values[key]
+    ends = sorted((columns.ret[row], columns.end[row]) for row in rows if columns.ret[row] >= 0)
+    until = ends[finding.explained - 1][1] if 0 < finding.explained <= len(ends) else 0
+    what = (
+        f"not decided within {limits.seconds:g} s" if finding.cause == "time"
+        else f"not decided with {number(limits.configurations, 'configuration')}"
+    )  # fmt: skip
+    where = f"{key_of(name)} is" if name is not None else "the history is"
+    summary = f"{what}; {where} explained up to {at(until)[0]}"
+    return Verdict(
+        "linearizable", "unknown", summary, cause=finding.cause, key=name,
+        evidence={**evidence, "explained_until": until / 1e9, "missing": [summary]},
+    )  # fmt: skip

@@ -1,0 +1,140 @@
+"""kill -9 of the test process at random moments: nothing recorded is lost, nothing of ours is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.journal import load
+
+ROOT = Path(__file__).resolve().parents[2]
+SUITE = """
+import pytest
+from harness import Plan, assert_linearizable, at, isolate, partition, register_workload
+from targets.raft_kv import RaftKV
+
+@pytest.mark.parametrize("number", range(4))
+@pytest.mark.chaos(target=RaftKV(nodes=5, audit=True), duration=30)
+def test_register(chaos, number):
+    plan = Plan(at(0.5, partition(isolate("leader")), lasts=1))
+    assert_linearizable(chaos.run(register_workload(total_rate=300), plan))
+"""
+
+
+def await_true(condition: Callable[[], bool], within: float, what: str) -> None:
+    end = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < end, f"{what} within {within} s"
+        time.sleep(0.05)
+
+
+def ours(base: Path) -> list[str]:
+    """Processes of any run below `base`: its path is in their command line or environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            seen = (process / "environ").read_bytes() + (process / "cmdline").read_bytes()
+            state = (process / "stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if b"NEMESIS_RUN=" in seen and os.fsencode(base) in seen and state != "Z":
+            found.append(f"{process.name}: {(process / 'cmdline').read_bytes()[:200]!r}")
+    return found
+
+
+class Suite:
+    """A pytest run in a session and a temporary directory of its own."""
+
+    def __init__(self, directory: Path, *arguments: str) -> None:
+        self.directory, self.base = directory, directory / "tmp"
+        self.base.mkdir(parents=True, exist_ok=True)
+        (directory / "test_suite.py").write_text(SUITE)
+        (directory / "pytest.ini").write_text(f"[pytest]\npythonpath = {ROOT}\n")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
+            cwd=directory,
+            env={**os.environ, "TMPDIR": str(self.base), "PYTHONPATH": str(ROOT)},
+            stdout=(directory / "out.txt").open("w"),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def histories(self) -> list[Path]:
+        return sorted(self.directory.glob("reports/2*/*/history.jsonl"))
+
+    def end(self) -> None:
+        for sign in (signal.SIGTERM, signal.SIGKILL):
+            if self.process.poll() is None:
+                os.killpg(self.process.pid, sign)
+                try:
+                    self.process.wait(20)
+                except subprocess.TimeoutExpired:
+                    continue
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Suite]]:
+    suites: list[Suite] = []
+
+    def make(*arguments: str) -> Suite:
+        suites.append(Suite(tmp_path, *arguments))
+        return suites[-1]
+
+    yield make
+    for suite in suites:
+        suite.end()
+
+
+def working(suite: Suite, count: int) -> bool:
+    """Whether `count` histories have operations."""
+    assert suite.process.poll() is None, (suite.directory / "out.txt").read_text()
+    return sum(b'"invoke"' in path.read_bytes() for path in suite.histories()) >= count
+
+
+def applied(directory: Path) -> set[int]:
+    """The request ids of every entry that a node says it applied."""
+    found: set[int] = set()
+    for log in directory.glob("n*.log"):
+        for line in log.read_text(errors="replace").splitlines():
+            if line.startswith('{"event":"apply"') or line.startswith('{"event": "apply"'):
+                try:
+                    entries = json.loads(line)["entries"]
+                except ValueError:
+                    continue  # torn by the kill of the node
+                found |= {int(str(request).rpartition(":")[2]) for _, request, _ in entries if request is not None}
+    return found
+
+
+@pytest.mark.parametrize("workers", [0, 2], ids=["one process", "-n2"])
+@pytest.mark.parametrize("number", range(10))
+def test_killed(start: Callable[..., Suite], workers: int, number: int) -> None:
+    rng = random.Random(f"killed/{workers}/{number}")
+    suite = start(*([f"-n{workers}"] if workers else []))
+    await_true(lambda: working(suite, max(1, workers)), 40, "the clients did not begin")
+    moment = time.monotonic() + rng.uniform(0, 1.5)
+    await_true(lambda: time.monotonic() >= moment, 5, "the moment did not come")
+    os.kill(suite.process.pid, signal.SIGKILL)
+    suite.process.wait(5)
+    await_true(lambda: not ours(suite.base), 10, "nodes ran on after their test process was killed")
+
+    for path in suite.histories():
+        history = load(path)
+        known = {op.index for op in history.operations}
+        done = applied(path.parent)
+        assert done <= known, f"{len(done - known)} applied requests are not in the history"
+        if len(history) > 200:
+            assert done, "the nodes' logs say nothing, so this test looks at nothing"
+
+    again = start("-k", "test_register and 0", "--nemesis-duration=3", f"--basetemp={suite.directory / 'again'}")
+    await_true(lambda: working(again, max(1, workers) + 1), 40, "the next start did not begin")
+    left = {p.name for p in (again.base / f"nemesis-{os.getuid()}").iterdir() if p.is_dir() and p.name != "ports"}
+    assert len(left) == 1, f"the next start swept nothing: {left}"
