@@ -109,11 +109,10 @@ class Chaos:
                 )
         return ""
 
-    def close(self, keep: bool) -> None:
-        """Stop what is still up; `keep` leaves it running and says how to end it."""
-        for run in self.runs:
-            if hasattr(run, "cluster"):
-                run.cluster.stop(keep=keep)
+    def close(self, keep: bool) -> str:
+        """Stop what is still up; `keep` leaves it running and returns how to reach and end it."""
+        texts = [run.cluster.stop(keep=keep) for run in self.runs if hasattr(run, "cluster")]
+        return "\n".join(text for text in texts if text)
 
 
 __all__ = ["Chaos"]

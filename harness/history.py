@@ -28,6 +28,7 @@ OUTCOMES: tuple[Outcome, ...] = ("ok", "fail", "info")
 EVENT_TYPES = ("invoke", *OUTCOMES)
 OTHER_PROCESSES = ("nemesis", "cluster", "run")
 NANOSECONDS = 1_000_000_000
+_FAULT_TYPES = {"start": int, "end": int, "nodes": list, "links": list, "grudge": dict, "asked": list}
 
 
 class HistoryError(ValueError):
@@ -396,10 +397,16 @@ class _Builder:
         f, time = str(event["f"]), event.get("time", -1)
         if not isinstance(value, Mapping) or "fault" not in value:
             return  # another tool's nemesis: kept in the file, nothing here to draw
-        fault = self.faults.setdefault(value["fault"], {"id": value["fault"], "start": None, "end": None})
-        fault.update(
-            {k: v for k, v in value.items() if k not in ("fault", "done", "proof", "error", "start", "end")}
-        )
+        number = value["fault"]
+        where = f"event {event['index']}: fault {number!r}"
+        if not isinstance(number, int):
+            raise HistoryError(f"{where} must be an integer")
+        for name, kind in _FAULT_TYPES.items():
+            if not isinstance(value.get(name, kind()), kind) and value[name] is not None:
+                raise HistoryError(f"{where}: {name} is {value[name]!r}, not of type {kind.__name__}")
+        fault = self.faults.setdefault(number, {"id": number, "start": None, "end": None})
+        told = ("fault", "done", "proof", "error", "start", "end")
+        fault.update({name: item for name, item in value.items() if name not in told})
         if value.get("error"):
             fault["error"] = str(value["error"])
         if value.get("done"):
@@ -418,7 +425,7 @@ class _Builder:
                 start=f["start"],
                 end=f["end"],
                 nodes=tuple(f.get("nodes", ())),
-                links=tuple((a, b) for a, b in f.get("links", ())),
+                links=tuple((str(pair[0]), str(pair[-1])) for pair in f.get("links", ())),
                 grudge={node: tuple(others) for node, others in f.get("grudge", {}).items()},
                 mechanism=str(f.get("mechanism", "")),
                 proof=str(f.get("proof", "")),

@@ -306,7 +306,9 @@ def chaos(request: pytest.FixtureRequest) -> Iterator[Chaos]:
     item.stash[CHAOS] = handle
     yield handle
     failed = bool(handle.error or handle.findings or (handle.verdict and not handle.verdict.valid))
-    handle.close(keep=failed and handle.settings.keep)
+    if text := handle.close(keep=failed and handle.settings.keep):
+        reporter = config.pluginmanager.get_plugin("terminalreporter")
+        (reporter.write_line if reporter else print)(f"\n{text}")
 
 
 def slug(nodeid: str) -> str:
@@ -393,7 +395,9 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] 
     word = _properties(report).get("nemesis.verdict")
     if report.when != "call" or not word or report.skipped:
         return None
-    return ("passed", ".", "VALID") if report.passed else ("failed", word[0].upper(), word.upper())
+    if report.passed:
+        return "passed", ".", "VALID" if word == "valid" else f"{word.upper()}, as the test expects"
+    return "failed", word[0].upper(), word.upper()
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -417,7 +421,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         if report.failed:
             terminalreporter.write_line(properties.get("nemesis.text", report.nodeid))
             terminalreporter.write_line("")
-    words = [properties["nemesis.verdict"] for _, properties in done]
+    words = [
+        properties["nemesis.verdict"] + (" as expected" if report.passed and properties["nemesis.verdict"] != "valid" else "")
+        for report, properties in done
+    ]
     counts = ", ".join(f"{words.count(w)} {w}" for w in dict.fromkeys(sorted(words, reverse=True)))
     where = f" · report: {_short(config, index)}" if index else ""
     terminalreporter.write_line(f"{counts} · seed {own.seed}{where}")

@@ -215,16 +215,21 @@ class Run:
         return self._make_workers(processes, final=False)
 
     def _make_workers(self, processes: list[tuple[int, Any, Source]], final: bool) -> Workers:
-        count = len(self.cluster.nodes)
         return Workers(
             self._journal,
             self.target.client,
             processes,
-            concurrency=self.workload.processes(count) + count,
+            concurrency=self._concurrency,
             time_limit=self.workload.time_limit,
             keyed=self.workload.keyed,
             final=final,
         )
+
+    @property
+    def _concurrency(self) -> int:
+        """Processes at once, with one on each node for the final reads; what a new process number is apart."""
+        count = len(self.target.members())
+        return self.workload.processes(count) + count
 
     def _schedule(self) -> Schedule:
         return self.settings.replay if self.settings.replay else self.plan.schedule(self.duration)
@@ -239,6 +244,8 @@ class Run:
             how = f"code {detail['code']}" if "code" in detail else f"signal {detail.get('signal')}"
             tail = "\n".join(f"    {line}" for line in detail.get("log", ()))
             self._finding(f"{node} exited by itself ({how}); its log ends:\n{tail}")
+        elif kind == "error":
+            self._finding(f"{self.target.name}'s own code failed for {node}: {detail.get('error')}")
         elif kind == "panic":
             self._finding(f"{node} logged a panic: {str(detail.get('line', ''))[:200]}")
 
@@ -340,6 +347,7 @@ class Run:
             "keyed": self.workload.keyed,
             "final_reads": self.workload.final is not None,
             "time_limit": self.workload.time_limit,
+            "concurrency": self._concurrency,
             "replay": settings.replay is not None,
             "began": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "versions": {

@@ -19,8 +19,9 @@ from harness.checkers.words import headline
 from harness.history import History
 from harness.report import Entry, Page, write_page
 from harness.report import write_index as write_index_page
+from harness.report.page import Word
 from harness.run import Run
-from harness.verdict import Verdict, worst
+from harness.verdict import worst
 
 if TYPE_CHECKING:
     import pytest
@@ -38,28 +39,39 @@ class Done:
 
 def conclude(chaos: Chaos, test: str, *, failed: bool, page: bool, command: str) -> Done:
     """Write the pages of every run of a finished test and say how it ended."""
-    verdict, word = chaos.verdict, _word(chaos, failed)
-    decisive = _decisive(chaos)
-    history = decisive.history if decisive and hasattr(decisive, "history") else None
+    pages = {run: _page(run, test, chaos.error, command) for run in chaos.runs if hasattr(run, "history")}
     where = ""
     if page:
-        for run in chaos.runs:
-            if hasattr(run, "history"):
-                path = write_page(run.settings.output / "index.html", _page(run, test, chaos.error, command))
-                where = str(_short(path)) if run is decisive or not where else where
-    summary = _summary(verdict, word, chaos)
-    text = _text(test, word, summary, verdict, history, chaos, where, command)
-    _write_entry(chaos, test, word, summary, history, bool(where))
-    properties: list[tuple[str, object]] = [
-        ("nemesis.verdict", word),
-        ("nemesis.summary", summary),
-        ("nemesis.seed", str(chaos.settings.seed)),
-        ("nemesis.operations", str(sum(len(h) for h in chaos.histories))),
-        ("nemesis.report", where),
-        ("nemesis.history", str(_short(history.path)) if history and history.path else ""),
-        ("nemesis.text", text),
-    ]
-    return Done(text, properties)
+        for run, content in pages.items():
+            write_page(run.settings.output / "index.html", content)
+        where = str(_short(chaos.output / "index.html")) if pages else ""
+    decisive = _decisive(chaos)
+    word, summary = _ending(chaos, failed)
+    history = decisive.history if decisive in pages and decisive else None
+    text = _text(test, word, summary, history, chaos, where, command)
+    entry = Entry(
+        test=test,
+        verdict=word,
+        summary=summary,
+        link=f"{chaos.output.name}/index.html" if where else "",
+        operations=sum(len(h) for h in chaos.histories),
+        duration=sum(h.duration for h in chaos.histories),
+        seed=str(chaos.settings.seed),
+    )
+    chaos.output.mkdir(parents=True, exist_ok=True)
+    (chaos.output / ENTRY).write_bytes(msgspec.json.encode(entry))
+    return Done(
+        text,
+        [
+            ("nemesis.verdict", word),
+            ("nemesis.summary", summary),
+            ("nemesis.seed", str(chaos.settings.seed)),
+            ("nemesis.operations", str(entry.operations)),
+            ("nemesis.report", where),
+            ("nemesis.history", str(_short(history.path)) if history and history.path else ""),
+            ("nemesis.text", text),
+        ],
+    )
 
 
 def replay_command(config: pytest.Config, test: str, chaos: Chaos) -> str:
@@ -79,7 +91,7 @@ def write_index(output: Path, seed: int) -> Path | None:
     ]
     if not entries:
         return None
-    path = write_index_page(output / "index.html", entries, title=f"nemesis, seed {seed}")
+    path = write_index_page(output / "index.html", entries, seed=seed)
     latest = output.parent / "latest"
     if latest.is_symlink() or not latest.exists():
         temporary = output.parent / f".latest-{os.getpid()}"
@@ -107,13 +119,15 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
 
 
-def _word(chaos: Chaos, failed: bool) -> str:
+def _ending(chaos: Chaos, failed: bool) -> tuple[Word, str]:
+    """The word and the line that say how a test stands. A violation that the test expected is still one."""
     verdict = chaos.verdict
-    if not failed:
-        return "valid"
     if verdict is not None and not verdict.valid:
-        return verdict.judgement
-    return "error"
+        return verdict.judgement, verdict.summary
+    if failed:
+        told = chaos.error or (chaos.findings[0] if chaos.findings else "the test's own check failed")
+        return "error", told.strip().split("\n")[0]
+    return "valid", verdict.summary if verdict else ""
 
 
 def _decisive(chaos: Chaos) -> Run | None:
@@ -132,17 +146,10 @@ def _decisive(chaos: Chaos) -> Run | None:
     return min(reversed(chaos.runs), key=rank)
 
 
-def _summary(verdict: Verdict | None, word: str, chaos: Chaos) -> str:
-    if word == "error":
-        return (chaos.error or (chaos.findings[0] if chaos.findings else "the test's own check failed")).split("\n")[0]
-    return verdict.summary if verdict else ""
-
-
 def _text(
-    test: str, word: str, summary: str, verdict: Verdict | None, history: History | None, chaos: Chaos, where: str,
-    command: str,
-) -> str:  # fmt: skip
-    name = test.rpartition("::")[2]
+    test: str, word: Word, summary: str, history: History | None, chaos: Chaos, where: str, command: str
+) -> str:
+    name, verdict = test.rpartition("::")[2], chaos.verdict
     if word in ("invalid", "unknown") and verdict is not None and history is not None:
         lines = [f"{name}   {headline(verdict, history)}"]
         if verdict.witness is not None:
@@ -150,8 +157,7 @@ def _text(
     else:
         lines = [f"{name}   {word.upper()}: {summary}"]
     lines += [f"  finding: {finding}" for finding in chaos.findings]
-    last = [f"report: {where}"] if where else []
-    lines.append("  " + "    ".join([*last, f"replay: {command}"]))
+    lines.append("  " + "    ".join([*([f"report: {where}"] if where else []), f"replay: {command}"]))
     return "\n".join(lines)
 
 
@@ -169,20 +175,6 @@ def _page(run: Run, test: str, error: str, command: str) -> Page:
         error=error,
         history_link=os.path.relpath(run.history.path, output) if run.history.path else "",
     )
-
-
-def _write_entry(chaos: Chaos, test: str, word: str, summary: str, history: History | None, page: bool) -> None:
-    entry = Entry(
-        test=test,
-        verdict=word,
-        summary=summary,
-        link=f"{chaos.output.name}/index.html" if page else "",
-        operations=sum(len(h) for h in chaos.histories),
-        duration=sum(h.duration for h in chaos.histories),
-        seed=str(chaos.settings.seed),
-    )
-    chaos.output.mkdir(parents=True, exist_ok=True)
-    (chaos.output / ENTRY).write_bytes(msgspec.json.encode(entry))
 
 
 def _short(path: Path) -> Path:

@@ -142,6 +142,7 @@ class Target:
     roles: ClassVar[Mapping[str, int]] = {}
     ports: ClassVar[tuple[str, ...]] = ("main",)
     client: ClassVar[type[Any]] = Client
+    # regular expressions or literal text; a line of a node's log that matches fails the run
     panics: ClassVar[tuple[str, ...]] = ("panic:", "PANIC", "Traceback (most recent call last)", "fatal error:")
     ready_within: ClassVar[float] = 20.0
     status_every: ClassVar[float] = 0.2

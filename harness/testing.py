@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from harness.cluster import ClusterError, OnEvent
 from harness.fabric import CLIENT, Effect, FaultError, FaultUnsupported, Pair
-from harness.target import Client, Endpoint, Failed, Node, Op, Target, Unknown
+from harness.target import Client, Endpoint, Failed, Node, Op, Target, TargetError, Unknown
 
 BUGS = {
     "stale_reads": "a node that is cut off answers reads from what it last knew",
@@ -70,7 +70,7 @@ class MemoryKV(Target):
         """Refuse a bug that is none, listing those there are."""
         super(MemoryKV, self).check()
         if self.bug is not None and self.bug not in BUGS:
-            raise ValueError(f"bug {self.bug!r} is none of {', '.join(BUGS)}")
+            raise TargetError(f"bug {self.bug!r} is none of {', '.join(BUGS)}")
 
     def make_cluster(self, *, run_id: str, logs: Path, on_event: OnEvent) -> MemoryCluster:
         """Its own runtime, ``memory``."""

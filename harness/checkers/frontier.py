@@ -167,13 +167,13 @@ class Walk:
                 self.unneeded |= unneeded
                 return ~row, observers, unneeded
             kind, returns = kinds.kind(row), columns.ret[row]
-            observes, endless = kinds.observes(kind), not 0 <= returns <= self.until
+            observes, endless = kinds.observes[kind], not 0 <= returns <= self.until
             bit = self.bits[row] = opened.add(kind, observes, NEVER if endless else returns)
             if observes:
                 observers[bit] = kind
             else:
                 self.movers |= bit
-                if kinds.overwrites(kind):
+                if kinds.overwrites[kind]:
                     self.overwriters |= bit
             if endless or row in self.optional:
                 unneeded |= bit
@@ -189,7 +189,7 @@ class Walk:
         """
         row, new_observers, new_unneeded = self._open_until_return()
         if row is None:
-            return None
+            return None  # nobody waits for what is open now
         step, opened, movers = self.kinds.step, self.opened, self.movers
         bit = self.bits.pop(row)
         rest = ~bit
@@ -209,9 +209,10 @@ class Walk:
                 if not done & bit and _keep(without, state, done, may & rest, movers):
                     todo.append((state, done, may & rest))
         lasting = ~self.unneeded if self.reusable else -1
-        needed = {
-            self.kinds.needs(kind) for ops in (opened.movers, opened.observers) for kind in ops.values()
-        }
+        needed: set[int | None] = set()
+        if todo:
+            needs = self.kinds.needs
+            needed = {needs[kind] for ops in (opened.movers, opened.observers) for kind in ops.values()}
         moves: dict[int, list[tuple[int, int, int, int]]] = {}
         for count, (state, done, may) in enumerate(todo):  # grows meanwhile
             if (done, may) not in without[state]:
@@ -297,7 +298,7 @@ def _events(kinds: Kinds, rows: Iterable[int], until: int) -> list[tuple[int, in
     events = []
     for row in rows:
         returned = 0 <= columns.ret[row] <= until
-        if columns.call[row] > until or (not returned and kinds.observes(kinds.kind(row))):
+        if columns.call[row] > until or (not returned and kinds.observes[kinds.kind(row)]):
             continue  # whatever an observer saw, nobody was told
         events.append((columns.call[row], row))
         if returned:

@@ -13,12 +13,17 @@ ILLEGAL = -1
 class Kinds:
     """The distinct effects of operations, numbered, and the model's transition table, filled when asked.
 
-    One serves many searches over the same columns.
+    One serves many searches over the same columns. By kind: `effects`, whether it surely never changes the
+    state (`observes`) or surely hides what was there before (`overwrites`), and the only state that it can
+    happen in (`needs`, None: not known).
     """
 
     def __init__(self, columns: Columns, model: Model) -> None:
         self.columns, self.model = columns, model
         self.effects: list[Effect | None] = []
+        self.observes: list[bool] = []
+        self.overwrites: list[bool] = []
+        self.needs: list[int | None] = []
         self.states: list[Any] = []
         self.table: list[dict[int, int]] = []
         self._calls: list[tuple[str, Any, Any]] = []
@@ -48,24 +53,13 @@ class Kinds:
             kind = self._by_identity.setdefault(alike, len(self.effects))
             if kind == len(self.effects):
                 self.effects.append(effect)
+                self.observes.append(effect is not None and effect.observes)
+                self.overwrites.append(effect is not None and effect.overwrites)
+                known_need = effect is not None and effect.needs is not ANY
+                self.needs.append(self.state(effect.needs) if effect and known_need else None)
                 self._calls.append((f, value, result))
             self._by_columns[place] = kind
         return kind
-
-    def observes(self, kind: int) -> bool:
-        """Whether it surely never changes the state."""
-        effect = self.effects[kind]
-        return effect is not None and effect.observes
-
-    def overwrites(self, kind: int) -> bool:
-        """Whether it surely hides what was there before."""
-        effect = self.effects[kind]
-        return effect is not None and effect.overwrites
-
-    def needs(self, kind: int) -> int | None:
-        """The only state it can happen in, where that is known."""
-        effect = self.effects[kind]
-        return None if effect is None or effect.needs is ANY else self.state(effect.needs)
 
     def state(self, value: Any) -> int:
         """The number of a state."""

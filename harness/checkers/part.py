@@ -44,7 +44,7 @@ class Part:
 
     def observes(self, row: int) -> bool:
         """Whether it never changes the state."""
-        return self.kinds.observes(self.kinds.kind(row))
+        return self.kinds.observes[self.kinds.kind(row)]
 
     def returned(self, row: int) -> bool:
         """Whether it returned before the culprit did."""

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -186,8 +187,11 @@ class LocalCluster:
             with self._state:
                 member.state, member.ended = "down", "could not be started"
             if isinstance(error, Refused):
-                hints = {errno.ENOENT: "is the program installed?", errno.EACCES: "is it executable?"}
-                hint = hints.get(error.errno or 0, "see the command")
+                hint = "is it executable?" if error.errno == errno.EACCES else "is the program installed?"
+                if os.sep not in member.argv[0] and not shutil.which(
+                    member.argv[0], path=member.env.get("PATH")
+                ):
+                    hint = "no such program on PATH"
                 raise ClusterError(
                     f"{name} could not be started: {error}; {hint}\n{member.command}"
                 ) from None
@@ -444,6 +448,8 @@ class LocalCluster:
         self._close_rest()
         self._supervisor.leave()
         self._run.release(remove=False)
+        if self._ports is not None:
+            self._ports.release()  # from now on the nodes hold them by listening
         self._stopped.set()
         return f"the cluster keeps running: {where}; data in {self._run.path}; stop it with: kill {pid}"
 

@@ -18,11 +18,15 @@ CLIENT = "client"
 
 
 class FaultError(RuntimeError):
-    """A fault did not take effect, or is not gone: the text says on which link, what was measured, what was expected."""
+    """A fault did not take effect, or is not gone: the text says on which link, what was measured, what
+    was expected.
+    """
 
 
 class FaultUnsupported(FaultError):
-    """A fault cannot be had on this runtime; the text names each mechanism tried, why not, and where it can be had."""
+    """A fault cannot be had on this runtime; the text names each mechanism tried, why not, and where it
+    can be had.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,9 @@ class Fabric(Protocol):
         ...
 
     def await_healthy(self, within: float) -> float:
-        """Wait until every link carries bytes again; the seconds it took. FaultError after `within` seconds."""
+        """Wait until every link carries bytes again; the seconds it took. FaultError after `within`
+        seconds.
+        """
         ...
 
     def snapshot(self) -> Mapping[Pair, tuple[str, ...]]:
@@ -93,7 +99,7 @@ class Fabric(Protocol):
         ...
 
     def counters(self) -> Mapping[Pair, int]:
-        """Bytes of the cluster's own traffic that crossed each pair."""
+        """Bytes of the cluster's own traffic that crossed each pair, as far as the back-end can tell."""
         ...
 
     def close(self) -> None:

@@ -1,16 +1,18 @@
 """The fabric of the runtime `local`: every link a proxy of one Toxiproxy server, on loopback.
 
-Each link has a twin of its own, a *probe proxy* that carries the same toxics and ends in this process, so that
-an effect is proved by traffic on it, in both directions, on connections from before the fault and on new ones.
+Each link has a twin of its own, a *probe proxy* that carries the same toxics and ends in this process, so
+that
+an effect is proved by traffic on it, in both directions, on connections from before the fault and on new
+ones.
 
 What it is not: packets. A cut stalls the bytes in the proxy (nothing is lost, a connection can still be
-opened), rates are per connection, and a close takes both directions of a connection (Toxiproxy has no half-close).
+opened), rates are per connection, and a close takes both directions of a connection (Toxiproxy has no
+half-close).
 """
 
 from __future__ import annotations
 
 import contextlib
-import re
 import threading
 import time
 from collections import Counter
@@ -19,13 +21,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.fabric import CLIENT, Effect, FaultError, FaultUnsupported, Pair
+from harness.fabric.ledger import PROBE, Ledger
 from harness.fabric.probe import Probes
-from harness.fabric.proof import CONTROL, Expected, Prover, show
-from harness.fabric.verbs import Cut, Shape, SlowClose, Verb, stream_verb
+from harness.fabric.proof import Prover
+from harness.fabric.shaping import Shape
+from harness.fabric.sockets import Sent, sent_by_port
+from harness.fabric.stalling import Cut, SlowClose
+from harness.fabric.verb import Verb
+from harness.fabric.verbs import stream_verb
+from harness.fabric.watch import CONTROL, Expected, show
 from harness.proxy.adapter import ProxyError, Server
-from harness.proxy.toxics import Stream, Toxic
-
-PROBE = "!probe"  # how the names of probe proxies end
+from harness.proxy.toxics import Stream
 
 
 @dataclass
@@ -36,27 +42,19 @@ class _Fault:
     verb: Verb
     pairs: frozenset[Pair]
     hidden: set[Pair] = field(default_factory=set)
+    watched: dict[bytes, Sent] = field(default_factory=dict)  # a cut's live connections when it was proved
+    since: float = 0.0
 
     def __str__(self) -> str:
         return f"fault {self.name!r} ({self.verb.mechanism} on {show(self.pairs)})"
-
-
-@dataclass(eq=False)
-class _Placed:
-    """A toxic on a proxy, and the faults that need it there (none: it is to be removed)."""
-
-    proxy: str
-    toxic: Toxic
-    pair: Pair
-    cut: bool
-    owners: set[str]
 
 
 class Loopback:
     """A `Fabric` over one Toxiproxy server, real or embedded.
 
     `nodes` gives the true port of each node's named ports. All proxies are made at once, listening on
-    free ports of `host`. Raises ProxyError where the server does not make them, FaultError where a link carries no probe.
+    free ports of `host`. Raises ProxyError where the server does not make them, FaultError where a link
+    carries no probe.
 
         fabric = Loopback(server, {"n1": {"main": 7001}, "n2": {"main": 7002}})
         host, port = fabric.endpoint("n1", "n2")
@@ -76,12 +74,16 @@ class Loopback:
         self._turn = threading.RLock()
         self._faults: dict[str, _Fault] = {}
         self._unhealed: dict[str, _Fault] = {}
-        self._placed: list[_Placed] = []  # in the order of application, which is that of each chain
-        self._serial = 0
+        self._ledger = Ledger(server, self._channels)
         self._closed = False
         self._probes = Probes(host)
         try:
             self._listen = self._populate()
+            self._pair_of = {
+                self._listen[self._proxy(link, port)][1]: (link[1], link[0])
+                for link in self._links
+                for port in self._nodes[link[1]]
+            }  # what a link's proxy sends from its own port goes back to who connected
             self._prover = Prover(self._probes, self._links, self._expect)
         except BaseException:
             self._probes.close()
@@ -159,13 +161,18 @@ class Loopback:
     def loss(self, name: str, pairs: Iterable[Pair], probability: float) -> Effect:
         """Refused: raises FaultUnsupported."""
         raise FaultUnsupported(
-            f"fault {name!r}: packet loss of {probability:g} cannot be had on runtime local. Tried: toxiproxy: a proxy of"
-            " byte streams cannot lose packets (a toxic that deletes bytes would corrupt the stream); the kernel"
-            " (netem, xt_statistic): loopback is the host's own, which is never modified. Use runtime docker or netns"
+            f"fault {name!r}: packet loss of {probability:g} cannot be had on runtime local. Tried:"
+            f" toxiproxy: a proxy of"
+            " byte streams cannot lose packets (a toxic that deletes bytes would corrupt the stream); the"
+            " kernel"
+            " (netem, xt_statistic): loopback is the host's own, which is never modified. Use runtime"
+            " docker or netns"
         )
 
     def stream(self, name: str, pairs: Iterable[Pair], type: str, **attributes: int) -> Effect:
-        """One of Toxiproxy's verbs: reset_peer, slicer, limit_data, slow_close, timeout, in the wire's units."""
+        """One of Toxiproxy's verbs: reset_peer, slicer, limit_data, slow_close, timeout, in the wire's
+        units.
+        """
         return self._apply(name, pairs, stream_verb(type, attributes))
 
     def heal(self, name: str) -> Effect:
@@ -177,7 +184,8 @@ class Loopback:
         return self._heal([*self._faults, *self._unhealed])
 
     def await_healthy(self, within: float) -> float:
-        """Wait until every link carries bytes again, both ways, on live and new connections; the seconds it took.
+        """Wait until every link carries bytes again, both ways, on live and new connections; the seconds it
+        took.
 
         Raises FaultError when that is not so after `within` seconds, or while a fault is in force.
         """
@@ -205,8 +213,21 @@ class Loopback:
         return found
 
     def counters(self) -> Mapping[Pair, int]:
-        """Bytes of the cluster's own traffic that crossed each pair."""
-        raise NotImplementedError
+        """Bytes that the kernel delivered from a to b on the connections that b holds to a, per pair (a, b).
+
+        The other half, on connections that a opened, cannot be told apart by its sockets: all proxies of a
+        destination dial the same port. Raises FaultUnsupported where the kernel does not count.
+        """
+        try:
+            sockets = sent_by_port(self._pair_of)
+        except OSError as error:
+            raise FaultUnsupported(
+                f"bytes of live connections are not counted here: sock_diag: {error}"
+            ) from error
+        counted = dict.fromkeys(self._pair_of.values(), 0)
+        for one in sockets.values():
+            counted[self._pair_of[one.port]] += one.sent
+        return counted
 
     def close(self) -> None:
         """Close the probes; the proxies stay, with their faults, until the server ends."""
@@ -214,6 +235,38 @@ class Loopback:
             if not self._closed:
                 self._closed = True
                 self._probes.close()
+
+    # ------------------------------------------------------------------ the cluster's own traffic
+
+    def _sent(self, fault: _Fault) -> dict[bytes, Sent]:
+        """The sockets that send the bytes of a fault's pairs to the nodes that connected."""
+        with contextlib.suppress(OSError):
+            return sent_by_port({port for port, pair in self._pair_of.items() if pair in fault.pairs})
+        return {}
+
+    def _crossed(self, fault: _Fault) -> str:
+        """What of the cluster's own traffic crossed a cut while it held: FaultError unless nothing did.
+
+        A connection that was not drained when the cut came is left out: the kernel still delivers from it.
+        """
+        if not isinstance(fault.verb, Cut) or not fault.since:
+            return ""
+        seconds, now = time.monotonic() - fault.since, self._sent(fault)
+        fault.since = 0.0  # once: when it is healed again, bytes do cross
+        before = fault.watched
+        judged = {k: s.sent - (before[k].sent if k in before else 0) for k, s in now.items()
+                  if k not in before or not before[k].queued}  # fmt: skip
+        if loud := [key for key, count in judged.items() if count]:
+            one = self._pair_of[now[loud[0]].port]
+            raise FaultError(
+                f"{sum(judged.values())} bytes of {len(loud)} of the cluster's own connections crossed it in"
+                f" {seconds:.1f} s, first on {one[0]}→{one[1]}; expected none"
+            )
+        return (
+            f"0 bytes of {len(judged)} of the cluster's own connections crossed in {seconds:.1f} s"
+            if judged
+            else ""
+        )
 
     # ------------------------------------------------------------------ applying
 
@@ -246,39 +299,6 @@ class Loopback:
         real = [(self._proxy(link, port), s) for link, s in known for port in self._nodes[link[1]]]
         return real + [(self._probe(link), s) for link, s in known]
 
-    def _place(self, name: str, pairs: Iterable[Pair], verb: Verb) -> list[tuple[str, Toxic]]:
-        """Note the toxics of a fault, in the order of application: what acts first on all links, probes last.
-
-        A pair that is cut already is not cut twice: the cuts share its toxics, which go with the last of them.
-        """
-        self._serial += 1
-        label = f"{re.sub(r'[^A-Za-z0-9_-]', '_', name)[:40]}.{self._serial}"
-        placed, cut = [], isinstance(verb, Cut)
-        shared = [one for one in self._placed if cut and one.cut and one.owners and one.pair in pairs]
-        for one in shared:
-            one.owners.add(name)
-        for pair in sorted(set(pairs) - {one.pair for one in shared}):
-            for proxy, stream in self._channels(pair):
-                for kind, attributes in verb.toxics:
-                    toxic = Toxic(kind, stream, attributes, f"{label}.{kind}.{stream}")
-                    placed.append(_Placed(proxy, toxic, pair, cut, {name}))
-        kinds = [kind for kind, _ in verb.toxics]
-        placed.sort(key=lambda one: (kinds.index(one.toxic.type), one.proxy.endswith(PROBE)))
-        self._placed += placed
-        return [(one.proxy, one.toxic) for one in placed]
-
-    def _lift(self, names: Iterable[str]) -> None:
-        """Remove the toxics that only the faults `names` need, the last one of each chain first.
-
-        In this order since the real server does not remove a toxic that has passed on the end of its stream,
-        and loses count of those behind it: the stage that holds a close must go before those that do not.
-        """
-        for one in self._placed:
-            one.owners.difference_update(names)
-        free = [one for one in self._placed if not one.owners]
-        self._server.remove_many([(one.proxy, one.toxic.name) for one in reversed(free)])
-        self._placed = [one for one in self._placed if one.owners]
-
     def _apply(self, name: str, pairs: Iterable[Pair], verb: Verb) -> Effect:
         known = self._known(pairs)
         with self._turn:
@@ -296,7 +316,7 @@ class Loopback:
             begin = time.monotonic()
             try:
                 self._faults[name] = fault
-                toxics = self._place(name, known, verb)
+                toxics = self._ledger.place(name, known, verb)
                 self._server.add_many(toxics)
                 start, took = time.monotonic_ns(), time.monotonic() - begin
                 if self._breaks(fault):
@@ -307,6 +327,10 @@ class Loopback:
                 if isinstance(error, FaultUnsupported) or not isinstance(error, FaultError | ProxyError):
                     raise
                 raise FaultError(f"{fault} did not take effect: {error}") from error
+            fault.watched, fault.since = (
+                (self._sent(fault) if isinstance(verb, Cut) else {}),
+                time.monotonic(),
+            )
             also = f"hidden on {show(fault.hidden)} by faults in force before" if fault.hidden else ""
             applied = f"{len(toxics)} toxics applied one by one within {took * 1e3:.0f} ms"
             return Effect(verb.mechanism, start, "; ".join(filter(None, (proof, also, applied))), took)
@@ -317,7 +341,7 @@ class Loopback:
     def _withdraw(self, fault: _Fault) -> None:
         """Take back a fault that is not proved, so that none stays in force unnoticed."""
         with contextlib.suppress(ProxyError):
-            self._lift([fault.name])
+            self._ledger.lift([fault.name])
         self._faults.pop(fault.name, None)
         self._prover.forget(fault.pairs)
         self._prover.drop(fault.pairs)
@@ -331,12 +355,19 @@ class Loopback:
             faults = list(found.values())
             pairs = frozenset().union(*(fault.pairs for fault in faults))
             mechanism = ", ".join(dict.fromkeys(fault.verb.mechanism for fault in faults))
+            leaks = []
+            crossed = []
+            for fault in faults:
+                try:
+                    crossed.append(self._crossed(fault))
+                except FaultError as error:
+                    leaks.append(f"{fault}: {error}")
             begin = time.monotonic()
             for fault in faults:
                 self._faults.pop(fault.name, None)
                 self._unhealed[fault.name] = fault
             try:
-                self._lift(found)
+                self._ledger.lift(found)
                 start, took = time.monotonic_ns(), time.monotonic() - begin
                 proofs = dict.fromkeys(fault.verb.gone(self._prover, fault.pairs) for fault in faults)
                 proofs |= dict.fromkeys(self._uncovered(pairs))
@@ -347,10 +378,12 @@ class Loopback:
                 ) from error
             for fault in faults:
                 del self._unhealed[fault.name]
+            if leaks:
+                raise FaultError(f"healed, but it had not held: {'; '.join(leaks)}")
             kept = {p: names for p, names in self.snapshot().items() if p in pairs}
             others = ", ".join(dict.fromkeys(name for names in kept.values() for name in names))
             still = f"{show(kept)} still under {others}" if kept else ""
-            text = "; ".join(filter(None, (*proofs, still, f"removed within {took * 1e3:.0f} ms")))
+            text = "; ".join(filter(None, (*crossed, *proofs, still, f"removed within {took * 1e3:.0f} ms")))
             return Effect(mechanism, start, text, took)
 
     def _uncovered(self, pairs: Iterable[Pair]) -> list[str]:
@@ -372,7 +405,9 @@ class Loopback:
 
 
 def _units(value: float, factor: float, what: str, unit: str) -> int:
-    """`value` in whole units of the wire; ValueError for nonsense, FaultUnsupported for less than one unit."""
+    """`value` in whole units of the wire; ValueError for nonsense, FaultUnsupported for less than one
+    unit.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
         raise ValueError(f"{what} {value!r}: expected a number of 0 or more")
     if 0 < value * factor < 0.9995:

@@ -68,7 +68,9 @@ class Flow:
                 self.source.sock.shutdown(socket.SHUT_WR)
 
     def segments(self) -> int:
-        """TCP segments with data that the sink has received, where the kernel tells; else parts that were read."""
+        """TCP segments with data that the sink has received, where the kernel tells; else parts that were
+        read.
+        """
         if self.sink is not None and self.sink.open and hasattr(socket, "TCP_INFO"):
             info = self.sink.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
             if len(info) >= _SEGMENTS_IN + 4:
@@ -90,7 +92,10 @@ class Flow:
                 number, count, size, self._stamp = _HEADER.unpack(self._head)
                 self._head.clear()
                 if number != self.number or count != self.arrived + 1 or size < FRAME:
-                    self.damaged = f"frame {count} of connection {number} where frame {self.arrived + 1} of {self.number} was due"
+                    self.damaged = (
+                        f"frame {count} of connection {number}"
+                        f" where frame {self.arrived + 1} of {self.number} was due"
+                    )
                     return
                 self._left = size - FRAME
             else:
@@ -188,7 +193,9 @@ class Wire:
 
 
 class _Listener:
-    """Where the far ends of one path arrive; `waiting` are the wires that are being opened through it, oldest first."""
+    """Where the far ends of one path arrive; `waiting` are the wires that are being opened through it,
+    oldest first.
+    """
 
     def __init__(self, probes: Probes, host: str) -> None:
         self.probes = probes

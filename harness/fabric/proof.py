@@ -7,97 +7,33 @@ again, a bounded number of times), while an effect that is missing or wrong fail
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from harness.fabric import FaultError, Pair
-from harness.fabric.probe import Flow, Probes, Wire
+from harness.fabric.probe import Probes, Wire
+from harness.fabric.watch import (
+    BOUND,
+    CONTROL,
+    DELIVERIES,
+    FINE,
+    PATIENCE,
+    SLACK,
+    SURELY_NOT,
+    TOLERANCE,
+    WINDOW,
+    Expected,
+    Tries,
+    Watch,
+    after,
+    ended,
+    show,
+)
 
-__all__ = ["BOUND", "Channel", "Expected", "Prover", "Watch", "show"]
-
-Channel = tuple[
-    Pair, str
-]  # the path of a probe (source, destination of its connections) and the stream on it
-CONTROL = "control"
-WINDOW = 0.1  # seconds in which nothing may cross a held link
-BOUND = 0.5  # seconds up to which a delayed event is awaited rather than only seen not to come
-SLACK = 0.05  # seconds that an undisturbed frame may take on a loaded machine before it is measured again
-FINE = 0.02  # seconds below which a delay is looked for in small batches, several times
-TOLERANCE = 0.0005  # seconds by which clocks and timers of the proxy may be early
-PATIENCE = 1.0  # seconds, and DELIVERIES frames on the control path, after which what is late is lost
-DELIVERIES = 20
-FAIRLY_SLOW = 5  # measurements in a row, all too slow while the control was not, that convict a link
-SURELY_NOT = 60  # frames without a delay that convict one which is random
-HOPELESS = 15.0  # seconds of measuring after which a machine is too slow to show anything
-
-
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """What the faults in force make of the bytes of one pair.
-
-    `held` names the faults that let nothing arrive, `lossy` those that break connections. One-way times
-    are in [`low`, `high`] seconds; a close takes `close` seconds at least.
-    """
-
-    held: tuple[str, ...] = ()
-    lossy: tuple[str, ...] = ()
-    low: float = 0.0
-    high: float = 0.0
-    rate: float | None = None
-    close: float = 0.0
-    sliced: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """A flow under observation, and what is expected of it."""
-
-    pair: Pair
-    where: str  # "live" (opened before the fault) or "new"
-    wire: Wire
-    flow: Flow
-    expected: Expected
-    before: int = 0  # bytes that had arrived when it was put under observation
-
-    def __str__(self) -> str:
-        return f"{self.pair[0]}→{self.pair[1]} ({self.where} connection)"
-
-
-def show(pairs: Collection[Pair], most: int = 4) -> str:
-    """Pairs in words: ``n1→n2, n1→n3 and 10 more``."""
-    named = ", ".join(f"{a}→{b}" for a, b in sorted(pairs)[:most])
-    return named + (f" and {len(pairs) - most} more" if len(pairs) > most else "")
-
-
-class Tries:
-    """How often a measurement that looks bad is taken again.
-
-    It convicts after some tries that were bad while the control was good, in seconds of trying at most:
-    a machine that is too slow all the time proves nothing, and that fails, too.
-    """
-
-    def __init__(self, most: int = FAIRLY_SLOW) -> None:
-        self.count = self._fair = 0
-        self._most, self._start = most, time.monotonic()
-
-    def again(self, fair: bool) -> bool:
-        """Whether to try once more after a bad measurement; `fair` says that the control was good."""
-        self.count += 1
-        self._fair += fair
-        return self._fair < self._most and time.monotonic() - self._start < HOPELESS
-
-
-def ended(flows: Iterable[Flow]) -> bool:
-    """Whether the end of all flows has come."""
-    return all(flow.ended for flow in flows)
-
-
-def _after(start: int, flow: Flow) -> float:
-    """Seconds from `start` (ns) to the end of `flow`; infinite where it has not ended."""
-    return (flow.ended - start) / 1e9 if flow.ended else math.inf
+# the path of a probe (source, destination of its connections) and the stream on it
+Channel = tuple[Pair, str]
 
 
 class Prover:
@@ -125,7 +61,9 @@ class Prover:
         return [channel for two in both for channel in two if channel[0] in known]
 
     def open(self, paths: Sequence[Pair | str]) -> list[Wire]:
-        """New connections; FaultError where the proxy does not let them through (no fault of ours does that)."""
+        """New connections; FaultError where the proxy does not let them through (no fault of ours does
+        that).
+        """
         try:
             return self.probes.open(paths)
         except OSError as error:
@@ -233,7 +171,8 @@ class Prover:
     def attend(self, done: Callable[[], bool], within: float, *, at_least: float = 0.0) -> bool:
         """Serve the probes until `done` and `at_least` seconds have passed; whether it was done.
 
-        Gives up after `within` seconds in which the control path delivered too. FaultError where that does not.
+        Gives up after `within` seconds in which the control path delivered too. FaultError where that does
+        not.
         """
         start, deliveries = time.monotonic(), 0
         self._control()
@@ -253,13 +192,17 @@ class Prover:
                 return False
             if waited > within + at_least + 30 * PATIENCE:
                 raise FaultError(
-                    f"the proxy server's own control path, which carries no fault, delivered {deliveries} frames in"
-                    f" {waited:.0f} s: nothing can be proved; is the proxy server running, the machine overloaded?"
+                    f"the proxy server's own control path, which carries no fault, delivered {deliveries}"
+                    f" frames in"
+                    f" {waited:.0f} s: nothing can be proved; is the proxy server running, the machine"
+                    f" overloaded?"
                 )
         return True
 
     def exchange(self, watches: Sequence[Watch], closing: Sequence[Watch] = ()) -> None:
-        """One frame on each flow, a close on each of `closing`: what should arrive does, what is held does not."""
+        """One frame on each flow, a close on each of `closing`: what should arrive does, what is held does
+        not.
+        """
         watches = [w for w in watches if not w.expected.sliced]
         moving = [w for w in watches if not w.expected.held]
         ending = [w for w in closing if not w.expected.held and w.expected.close <= BOUND]
@@ -302,7 +245,8 @@ class Prover:
         for watch in moving:
             if not watch.flow.settled:
                 raise FaultError(
-                    f"nothing arrives on {watch}: {watch.flow.sent - watch.flow.arrived} frames missing after {span:.2f} s"
+                    f"nothing arrives on {watch}: {watch.flow.sent - watch.flow.arrived} frames missing"
+                    f" after {span:.2f} s"
                     f" (expected within {watch.expected.high:g} s), while the control path delivers"
                     + (f"; the connection was closed after {(watch.flow.ended - start) / 1e9:.3f} s"
                        if watch.flow.ended else "")
@@ -338,13 +282,15 @@ class Prover:
             if not tries.again(self.prompt(slack)):
                 worst = moving[0]
                 raise FaultError(
-                    f"{worst} took {best[worst.flow] * 1e3:.1f} ms one way at best of {tries.count} tries, expected at"
+                    f"{worst} took {best[worst.flow] * 1e3:.1f} ms one way at best of {tries.count}"
+                    f" tries, expected at"
                     f" most {(worst.expected.high + slack) * 1e3:g} ms ({self.control_text()})"
                 )
             self.exchange(moving)
 
     def fair(self, watches: Sequence[Watch], threshold: float, *, batch: int = 8) -> float:
-        """Frames that take `threshold` seconds while the control does not take half of it; the largest time seen.
+        """Frames that take `threshold` seconds while the control does not take half of it; the largest time
+        seen.
 
         Each flow must show one such frame: the evidence that a delay is the fault's, not the machine's.
         """
@@ -361,13 +307,17 @@ class Prover:
                     missing = [w for w in missing if w.flow.took < threshold]
                 if missing and not tries.again(fair):
                     raise FaultError(
-                        f"{missing[0]} took {missing[0].flow.took * 1e3:.1f} ms in the last of {tries.count} tries, and"
-                        f" never {threshold * 1e3:g} ms while the control path was quick ({self.control_text()})"
+                        f"{missing[0]} took {missing[0].flow.took * 1e3:.1f} ms in the last of"
+                        f" {tries.count} tries, and"
+                        f" never {threshold * 1e3:g} ms while the control path was quick"
+                        f" ({self.control_text()})"
                     )
         return largest
 
     def burst(self, watches: Sequence[Watch], size: int, within: float = 0.0) -> float:
-        """One frame of `size` bytes on each flow, and then on the control; what the control took in seconds."""
+        """One frame of `size` bytes on each flow, and then on the control; what the control took in
+        seconds.
+        """
         if self.meter.dead:
             self.meter.close()
             self.meter = self.open([CONTROL])[0]
@@ -392,15 +342,20 @@ class Prover:
         close_slack: float = SLACK,
         delay: float = 0.0,
     ) -> str:
-        """Every link does what the faults in force make of it; `suspects` also on new connections, with closes.
+        """Every link does what the faults in force make of it; `suspects` also on new connections, with
+        closes.
 
-        `closing` are connections opened before the change; frames on `suspects` must show `delay` seconds as the
-        fault's own. Returns what was seen, in words. Connections that a cut holds are kept: they are owed their bytes.
+        `closing` are connections opened before the change; frames on `suspects` must show `delay` seconds
+        as the
+        fault's own. Returns what was seen, in words. Connections that a cut holds are kept: they are owed
+        their bytes.
         """
         self.revive()
         sure = [p for p in suspects if not self.lossy(p)]
         channels = self.channels(sure)
         fresh, closers = self.watches(channels, "new"), self.watches(channels, "new")
+        for watch in (w for w in closing if w.pair not in sure):
+            watch.wire.close()
         closing = [w for w in self.refreshed(closing) if w.pair in sure] + closers
         every = self.live_watches()
         near = [w for w in every if w.pair in suspects or w.expected.high <= BOUND]
@@ -422,11 +377,13 @@ class Prover:
         text = []
         if still := held & set(suspects):
             text.append(
-                f"no byte and no close crossed {show(still)} in {WINDOW * 1e3:.0f} ms (live and new connections)"
+                f"no byte and no close crossed {show(still)} in {WINDOW * 1e3:.0f} ms (live and new"
+                f" connections)"
             )
         if open_ := {w.pair for w in fresh} - held:
             text.append(
-                f"{show(open_)} took {least * 1e3:.1f} to {most * 1e3:.1f} ms one way (live and new connections)"
+                f"{show(open_)} took {least * 1e3:.1f} to {most * 1e3:.1f} ms one way (live and new"
+                f" connections)"
             )
         if moving:
             text.append(f"{len(moving)} other links delivered within {other * 1e3:.1f} ms")
@@ -446,13 +403,14 @@ class Prover:
                 flow.close()
             ending = [*(w.flow for w in again), beside.up]
             self.attend(partial(ended, ending), BOUND)
-            late = [w for w in again if _after(start, w.flow) > slack + w.expected.high]
+            late = [w for w in again if after(start, w.flow) > slack + w.expected.high]
             for wire in (*(w.wire for w in again), beside):
                 wire.close()
-            took = _after(start, beside.up)
+            took = after(start, beside.up)
             if late and not tries.again(took < slack / 2):
                 raise FaultError(
-                    f"a close still takes more than {slack * 1e3:g} ms on {late[0]} in the best of {tries.count} tries"
+                    f"a close still takes more than {slack * 1e3:g} ms on {late[0]} in the best of"
+                    f" {tries.count} tries"
                     f" (the control path took {took * 1e3:.1f} ms)"
                 )
 

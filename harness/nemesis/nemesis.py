@@ -8,6 +8,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from harness.cluster import Cluster, ClusterError
@@ -25,6 +26,10 @@ from harness.value import PlanError
 
 RESOLVE_WITHIN = 2.0
 """Seconds that a selector may match nothing (no leader yet) before the run fails by its name."""
+
+
+class _Ended(Exception):
+    """The run was ended early before a fault began: nobody's finding."""
 
 
 class Nemesis:
@@ -136,6 +141,8 @@ class Nemesis:
                 self._stop.wait(step.lasts)
             if not self._abandoned:
                 self._end(act, begun)
+        except _Ended:
+            return
         except (FaultError, ClusterError, PlanError) as error:
             self._fail(str(error))
         except Exception as error:  # a user's own fault may raise anything
@@ -183,12 +190,15 @@ class Nemesis:
             raise FaultError(f"{resolved.what}: {error}") from error
         with self._lock:
             self._active[number] = resolved.what
-        self._observed("start", act, number, effect, about["asked"])
-        if step.instant:
+        if step.instant:  # it held while it was being done
+            began = replace(effect, start=effect.start - round(effect.took * NANOSECONDS))
+            self._observed("start", act, number, began, about["asked"])
             self._release(resolved)
             self._observed("stop", act, number, effect, about["asked"])
             with self._lock:
                 del self._active[number]
+        else:
+            self._observed("start", act, number, effect, about["asked"])
         return act, about
 
     def _end(self, act: Act, about: dict[str, Any]) -> None:
@@ -233,6 +243,8 @@ class Nemesis:
                 if time.monotonic() > end:
                     raise PlanError(f"{step.fault!r}: {error}, for {RESOLVE_WITHIN:g} s") from None
                 if self._stop.wait(0.02):
+                    if self._over.is_set():
+                        raise _Ended from None
                     raise PlanError(f"{step.fault!r}: {error}, and then the run ended") from None
 
     def _try_resolve(self, step: Step, firing: int) -> Resolved:

@@ -68,10 +68,12 @@ function drawFault(s, lane, fault) {
   return write(pen, fault.what, left + 6, y + h / 2 + 0.5, width - 12);
 }
 
-const GLYPHS = { exit: 'M-4-4L4 4M4-4L-4 4', restart: 'M-4-4H4V4H-4z', start: 'M-4-4H4V4H-4z', ready: 'M-4 0L-1 4L4-4', panic: 'M0-5L5 4H-5zM0-2V1.5', other: 'M0-4V4' };
+const GLYPHS = { exit: 'M-4-4L4 4M4-4L-4 4', restart: 'M-4-4H4V4H-4z', start: 'M-4-4H4V4H-4z', ready: 'M-4 0L-1 4L4-4', panic: 'M0-5L5 4H-5zM0-2V1.5' };
 
 function drawNode(s, lane) {
-  const { pen } = s, middle = lane.y + lane.height / 2;
+  const { pen } = s, middle = lane.y + lane.height / 2, often = lane.ticks?.length === Math.ceil(view.width) ? lane.ticks.fill(0) : (lane.ticks = new Uint8Array(Math.ceil(view.width)));
+  for (const [time, , kind] of lane.events) if (kind !== 'role' && !Object.hasOwn(GLYPHS, kind)) often[toX(time) | 0] = 1; // a target's own: many, so small
+  often.forEach((is, x) => { if (is) paint(pen, theme.dim, x, lane.y + lane.height - 4, 1, 3, 0.6); });
   for (const [, state, start, end, term] of lane.spans) {
     const a = toX(start), width = Math.max(toX(end) - a, 1.5), left = Math.max(a, 0);
     if (a > view.width || a + width < 0) continue;
@@ -90,12 +92,11 @@ function drawNode(s, lane) {
   let last = -99;
   for (const [time, , kind] of lane.events) {
     const x = toX(time);
-    if (x < -5 || x > view.width + 5 || (kind === 'role' && x - last < 1)) continue;
-    last = x;
-    if (kind === 'role') { paint(pen, theme.dim, x - 0.5, lane.y + 5, 1, lane.height - 11); continue; }
+    if (x < -5 || x > view.width + 5 || (kind === 'role' ? x - last < 1 : !Object.hasOwn(GLYPHS, kind))) continue;
+    if (kind === 'role') { last = x; paint(pen, theme.dim, x - 0.5, lane.y + 5, 1, lane.height - 11); continue; }
     pen.strokeStyle = kind === 'panic' || kind === 'exit' ? theme.anomaly : theme.ink;
     pen.translate(x, middle);
-    pen.stroke(new Path2D(Object.hasOwn(GLYPHS, kind) ? GLYPHS[kind] : GLYPHS.other));
+    pen.stroke(new Path2D(GLYPHS[kind]));
     pen.translate(-x, -middle);
   }
 }

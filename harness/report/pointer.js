@@ -21,7 +21,8 @@ function hit(event) { // what is under the pointer
   const found = { t, op: -1 }, lane = lanes.find((l) => y >= l.y && y < l.y + l.height);
   if (lane?.kind === 'fault') found.fault = lane.faults.find((f) => (f.start ?? f.asked[0]) - reach <= t && t <= (f.end ?? f.asked[1] ?? whole.to) + reach);
   if (lane?.kind === 'node') {
-    found.event = lane.events.find((e) => Math.abs(e[0] - t) < 2 * reach);
+    const near = lane.events.filter((e) => Math.abs(e[0] - t) < 2 * reach);
+    found.event = near.find((e) => Object.hasOwn(GLYPHS, e[2])) || near[0];
     found.span = lane.spans.find((span) => span[2] - reach <= t && t <= span[3] + reach);
   }
   if (lane?.kind === 'process') {

@@ -54,12 +54,12 @@ def facts(history: History, history_link: str, redact: Redact) -> Markup:
         items.append(
             (
                 "faults",
-                f"{seen} of {len(faults)} took effect" if seen < len(faults) else f"{seen}, all proven",
+                f"{seen} of {len(faults)} took effect" if seen < len(faults) else f"{seen}, all took effect",
             )
         )
     for name in ("runtime", "target", "model", "began"):
         if header.get(name):
-            items.append((name, redact(name_text(header[name], 80))))
+            items.append((name, redact(name_text(header[name], 48))))
     if history_link:
         items.append(
             (
@@ -158,11 +158,10 @@ def fault_table(faults: Sequence[Fault], redact: Redact) -> Markup:
                 f"{seconds(fault.end)}" if fault.end is not None else judged("error", "not seen to heal")
             )
             observed = joined((f"{seconds(fault.start)} {DASH} ", healed))
-        proof = [
-            el("div", redact(shorten(text, 600)))
-            for text in (fault.proof, fault.healed and f"healed: {fault.healed}")
-            if text
-        ]
+        healing = (
+            f"healed: {fault.healed}" if fault.healed not in ("", fault.proof) else ""
+        )  # an instant one is both
+        proof = [el("div", redact(shorten(text, 600))) for text in (fault.proof, healing) if text]
         if fault.error:
             proof.append(el("div", judged("error", "error"), f" {redact(shorten(fault.error, 1000))}"))
         name = el("a", chip(fault.kind, redact(shorten(fault.what, 200))), href=f"#fault={k}", class_="plain")

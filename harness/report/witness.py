@@ -144,7 +144,7 @@ def _picture(
     bottom = top + len(rows) * step
     parts: list[Child] = []
     for k, fault in enumerate(shown):
-        parts += _band(fault, x, k * 26, bottom, low, high, left, narrow)
+        parts += _band(fault, x, k * 26, bottom, low, high, left, right, narrow)
     if len(faults) > BANDS:
         parts.append(
             _say(left, len(shown) * 26 + 12, f"and {len(faults) - BANDS} more faults in force", "note")
@@ -181,7 +181,7 @@ def _picture(
 
 
 def _band(fault: Fault, x: Callable[[float], float], y: int, bottom: int, low: float, high: float, left: int,
-          narrow: bool) -> list[Markup]:  # fmt: skip
+          right: int, narrow: bool) -> list[Markup]:  # fmt: skip
     assert fault.start is not None
     end = fault.end if fault.end is not None else high + 1
     a, b = x(fault.start), max(x(end), x(fault.start) + 2)
@@ -200,7 +200,7 @@ def _band(fault: Fault, x: Callable[[float], float], y: int, bottom: int, low: f
             class_=f"tint {look}",
         ),
         el("rect", x=f"{a:.1f}", y=y, width=f"{b - a:.1f}", height=20, class_=f"band {look}"),
-        _say(max(min(a + 8, left + 500), left + 8), y + 14, text, "bandtext"),
+        _say(max(min(a + 8, right - 7.2 * len(text)), left + 8), y + 14, text, "bandtext"),
     ]
     return found if narrow else [*found, _say(left - 12, y + 14, shorten(fault.kind, 18), "side", "end")]
 

@@ -34,10 +34,11 @@ class RaftKVClient(Client):
         self._endpoint: Endpoint | None = None
         self._socket: socket.socket | None = None
         self._number = 0
+        self._closed = True
 
     def open(self, node: Endpoint) -> None:
         """Connect and have one ping answered: an accepted connection alone may be a proxy's."""
-        self._endpoint = node
+        self._endpoint, self._closed = node, False
         deadline = time.monotonic() + self.open_within
         self._connect(deadline)
         try:
@@ -47,7 +48,11 @@ class RaftKVClient(Client):
             raise
 
     def close(self) -> None:
-        """Break the connection, also under a waiting `invoke`."""
+        """Break the connection, also under a waiting `invoke`, which then tries no other."""
+        self._closed = True
+        self._drop()
+
+    def _drop(self) -> None:
         connection, self._socket = self._socket, None
         if connection is not None:
             with suppress(OSError):
@@ -97,19 +102,19 @@ class RaftKVClient(Client):
                     self._connect(deadline)
                 return self._exchange(line, deadline, changes)
             except ConnectionError as error:
-                self.close()
+                self._drop()
                 if self.sent and isinstance(error, ConnectionRefusedError):
                     raise ConnectionResetError("it broke, and the node refuses another") from error
                 if last or isinstance(error, ConnectionRefusedError):
                     raise
             except OSError:
-                self.close()  # a late answer must not meet the next request
+                self._drop()  # a late answer must not meet the next request
                 raise
         raise AssertionError("unreachable")
 
     def _connect(self, deadline: float) -> None:
-        if self._endpoint is None:
-            raise ConnectionError("not open: call open(node) first")
+        if self._endpoint is None or self._closed:
+            raise ConnectionAbortedError("the client is closed: call open(node) first")
         address = (self._endpoint.host, self._endpoint.port)
         self._socket = socket.create_connection(address, timeout=_left(deadline))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

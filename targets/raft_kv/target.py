@@ -23,8 +23,8 @@ class RaftKV(Target):
     """A replicated key-value store on Raft, correct unless `bug` names a rule to break (see `BUGS`).
 
     `audit` makes nodes print every entry they apply, for `check_raft`. `heartbeat` and the range
-    `election` are seconds; nodes named in `eager` have half the election time-out, so that they tend to
-    lead. A snapshot is taken every `snapshot_every` entries.
+    `election` are seconds; with nodes named in `eager`, the others wait twice as long before they
+    stand for election, so that those lead where they can. A snapshot is taken every `snapshot_every` entries.
 
     >>> RaftKV(bug="early_ack").members()[0]
     ('n1', 'node')
@@ -44,10 +44,10 @@ class RaftKV(Target):
         if self.bug is not None and self.bug not in BUGS:
             raise TargetError(f"RaftKV: bug {self.bug!r} is none of {', '.join(BUGS)}")
         low, high = self.election
-        if not 0 < 2 * self.heartbeat < low / 2 < high:
+        if not 0 < 4 * self.heartbeat <= low < high:
             raise TargetError(
                 f"RaftKV: heartbeat {self.heartbeat!r} and election {self.election!r} do not fit: the range "
-                "must grow, and start above four heartbeats"
+                "must grow, and start at four heartbeats or more"
             )
         if self.snapshot_every < 1:
             raise TargetError(f"RaftKV: snapshot_every {self.snapshot_every!r} must be one entry or more")
@@ -57,11 +57,12 @@ class RaftKV(Target):
 
     def command(self, node: Node) -> Sequence[str]:
         """The node program, without site-packages so that it starts quickly."""
-        low, high = (self.election[0] / 2, self.election[0]) if node.name in self.eager else self.election
+        low, high = self.election
+        patient = (2 * high, 3 * high - low) if self.eager and node.name not in self.eager else (low, high)
         return [
             sys.executable, "-S", str(PROGRAM), f"--name={node.name}", f"--host={node.host}",
             f"--port={node.port}", f"--data={node.data}", f"--heartbeat={self.heartbeat}",
-            "--election", str(low), str(high), f"--snapshot-every={self.snapshot_every}",
+            "--election", *map(str, patient), f"--loyal={low}", f"--snapshot-every={self.snapshot_every}",
             *(f"--peer={peer.name}={peer.address}" for peer in node.peers),
             *(["--audit"] if self.audit else []), *([f"--bug={self.bug}"] if self.bug else []),
         ]  # fmt: skip

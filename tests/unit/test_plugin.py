@@ -34,6 +34,11 @@ def run_output(pytester: pytest.Pytester) -> Path:
     return session
 
 
+@pytest.fixture(autouse=True)
+def own_root(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\n")  # else a configuration further up would make its directory the root
+
+
 @pytest.fixture(params=[(), ("-n2",)], ids=["one process", "-n2"])
 def workers(request: pytest.FixtureRequest) -> tuple[str, ...]:
     return request.param  # type: ignore[no-any-return]

@@ -35,10 +35,12 @@ Message = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds: a leader's `heartbeat`, and the range from which each election time-out is drawn."""
+    """Seconds: a leader's `heartbeat`, the range from which each election time-out is drawn, and `loyal`:
+    a node that heard its leader within that time supports no other (pre-vote)."""
 
     heartbeat: float = 0.06
     election: tuple[float, float] = (0.3, 0.6)
+    loyal: float = 0.3
 
 
 @dataclass(slots=True)
@@ -202,7 +204,7 @@ class Raft:
         last = self.log.last
         current = (last_term, last_index) >= (self.log.term(last), last)
         if pre:
-            led = self.role == "leader" or now - self.heard < self.timing.election[0]
+            led = self.role == "leader" or now - self.heard < self.timing.loyal
             grant = term > self.term and current and not led
         else:
             grant = term == self.term and current and self.voted in ("", peer)

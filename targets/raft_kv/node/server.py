@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from .bugs import BUGS
-from .links import HELLO, Link, Listener
+from .links import HELLO, PENDING, Link, Listener
 from .raft import Raft, Timing
 from .requests import ENCODE, Request, failure, parse, success
 from .storage import Storage
@@ -43,7 +43,8 @@ class Node:
             for peer, (host, port) in peers.items()
         }
         self.requests: dict[int, Request] = {}
-        self.numbers = 0
+        # A leader may still answer what this node forwarded before it was killed: no number comes twice.
+        self.numbers = int.from_bytes(os.urandom(7), "little")
         self.outbox: dict[str, list[Any]] = {peer: [] for peer in peers}
         self.forwards: dict[str, list[Any]] = {peer: [] for peer in peers}
         self.replies: dict[str, list[Any]] = {peer: [] for peer in peers}
@@ -62,7 +63,7 @@ class Node:
         for number, request in list(self.requests.items()):
             if now >= request.deadline or (now >= request.give_up and not request.at and not request.sent):
                 del self.requests[number]
-                request.sink.answer(failure("timeout" if request.sent else "no-leader"))
+                request.sink.answer(failure("timeout" if request.sent or request.at else "no-leader"))
             elif not request.at:
                 self.route(number, request)
         self.loop.call_later(TICK, self.tick)
@@ -225,6 +226,8 @@ class Accepted(asyncio.Protocol):
         """Send `line`, if the client still is there."""
         if self.transport is not None:
             self.transport.write(line)
+            if self.transport.get_write_buffer_size() > PENDING:
+                self.transport.abort()  # a client that asks and does not listen
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
@@ -260,7 +263,7 @@ class Accepted(asyncio.Protocol):
             elif f == "status":
                 self.answer(success(node.raft.status()))
             else:
-                patience = node.raft.timing.election[0]
+                patience = node.raft.timing.loyal
                 node.accept(parse(message, self, node.loop.time(), patience))
         except ValueError as error:
             self.answer(failure("malformed", str(error)))
@@ -298,7 +301,7 @@ async def serve(options: argparse.Namespace) -> None:
         storage.load(),
         now=loop.time(),
         random=random.Random(),
-        timing=Timing(options.heartbeat, (options.election[0], options.election[1])),
+        timing=Timing(options.heartbeat, (options.election[0], options.election[1]), options.loyal),
         snapshot_every=options.snapshot_every,
         audit=options.audit,
         bug=options.bug,
@@ -332,6 +335,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--peer", type=_peer, action="append", default=[], metavar="NAME=HOST:PORT")
     parser.add_argument("--heartbeat", type=float, default=0.06)
     parser.add_argument("--election", type=float, nargs=2, default=(0.3, 0.6), metavar=("FROM", "TO"))
+    parser.add_argument("--loyal", type=float, default=0.3, metavar="SECONDS")
     parser.add_argument("--snapshot-every", type=int, default=10_000, metavar="ENTRIES")
     parser.add_argument("--audit", action="store_true", help="print every applied entry")
     parser.add_argument("--bug", choices=[*BUGS], help="break one rule of Raft (see bugs.py)")

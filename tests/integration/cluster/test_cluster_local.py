@@ -245,7 +245,7 @@ def test_commands_that_are_none(tmp_path: Path) -> None:
         ("redis-server", r"Wrong.command\(n1\) returned 'redis-server'; it must be a list of words"),
         (
             ["no-such-program"],
-            r"n1 could not be started: .*No such file or directory: 'no-such-program'; is the program inst",
+            r"n1 could not be started: .*: 'no-such-program'; no such program on PATH",
         ),
         ([str(readable)], r"n1 could not be started: .*readable'; is it executable\?"),
     ):

@@ -1,4 +1,6 @@
-"""A proxy server that stores toxics and applies none, or never removes them, cannot pass for a fault or a heal."""
+"""A proxy server that stores toxics and applies none, or never removes them, cannot pass for a fault or a
+heal.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ import pytest
 
 from harness.fabric import Effect, FaultError, Pair
 from harness.fabric.loopback import Loopback
-from tests.integration.fabric.conftest import Lab, lab, liar_command
+from tests.integration.fabric.support import Lab, lab, liar_command
 
 TWO: list[Pair] = [("n1", "n2"), ("n2", "client")]
 VERBS: dict[str, Callable[[Loopback], Effect]] = {

@@ -193,6 +193,10 @@ def test_errors_of_opening() -> None:
         client.open(silent_end)
     assert client.classify(refused.value, op, sent=False) == "fail"
     assert client.classify(KeyError("k"), op, sent=True) is None
+    client.close()
+    with pytest.raises(ConnectionAbortedError, match="open"):
+        client.invoke(op)
+    assert not client.sent
 
 
 def lines(cluster: Started, name: str, *sent: bytes) -> list[Any]:

@@ -170,7 +170,7 @@ def simulated(
     """A history of real registers: each operation takes effect at one instant inside its interval.
 
     `values` None: every write its own. `unknown`: share of writes and cas that nobody heard back from, half
-    of which took effect. `bend`: one late read reports the value before the one it should.
+    of which took effect. `bend`: one late read reports a value from long before.
     """
     rnd = random.Random(f"simulated/{seed}")
     fresh = count(1000)
@@ -202,7 +202,7 @@ def simulated(
         past = state.setdefault(op["key"], [None])
         if op["f"] == "read":
             op["result"] = past[-1]
-            op["before"] = past[-2] if len(past) > 1 else None
+            op["before"] = past[max(0, len(past) - 60)]
         elif op["f"] == "write":
             past.append(op["new"])
         else:
@@ -225,4 +225,45 @@ def simulated(
             late[0]["result"] = late[0]["before"]
     for op in planned:
         op["start"], op["end"] = round(op["start"] * 1000), round(op["end"] * 1000)
+    return history(planned)
+
+
+def small(rnd: random.Random, *, keys: int = 1, unique: bool = False) -> History:
+    """A random history of a few operations, about as often linearizable as not: real registers, results then bent."""
+    clients = rnd.randint(1, 4)
+    clocks = {process: rnd.randint(0, 4) for process in range(clients)}
+    values = rnd.choice((2, 3))
+    fresh = count(1)
+    planned: list[Event] = []
+    for _ in range(rnd.randint(1, 7)):
+        process = rnd.choice(list(clocks))
+        start = clocks.pop(process) + rnd.randint(0, 3)
+        end = start + rnd.randint(0, 9)
+        outcome = rnd.choices(("ok", "info", "fail"), (8, 2, 1))[0]
+        op: Event = {"process": process, "f": rnd.choice(("read", "write", "cas")), "type": outcome}
+        op |= {"start": start, "end": end, "at": rnd.uniform(start, end), "new": rnd.randrange(values)}
+        if unique:
+            op["new"] = next(fresh)
+        if keys > 1:
+            op["key"] = rnd.choice([f"k{i}" for i in range(keys)])
+        clocks[process + clients if outcome == "info" else process] = end + rnd.randint(1, 3)
+        planned.append(op)
+    state: dict[Any, Any] = {}
+    for op in sorted(planned, key=lambda o: float(o["at"])):
+        now = state.get(op.get("key"))
+        happens = op["type"] == "ok" or (op["type"] == "info" and rnd.random() < 0.6)
+        op["value"] = {"read": None, "write": op["new"], "cas": [now, op["new"]]}[op["f"]]
+        if op["f"] == "read":
+            op["result"] = now
+        elif happens:
+            state[op.get("key")] = op["new"]
+    if rnd.random() < 0.6:
+        bent = rnd.choice(planned)
+        told = rnd.choice([None, *(o["new"] for o in planned), 77])
+        if bent["f"] == "read":
+            bent["result"] = told
+        elif bent["f"] == "cas":
+            bent["value"] = [told, bent["new"]]
+        elif rnd.random() < 0.5:
+            bent["type"] = "fail"
     return history(planned)

@@ -10,6 +10,7 @@ from targets.raft_kv.node.bugs import BUGS
 from tests.unit.raft_kv.simulation import Call, Simulation, linearizable
 
 SCRIPTED = {"counts_old_terms"}  # figure 8 needs a script: test_raft_core
+BY_NODES = {"forgetful"}  # clients see it too, but in few of these seeds
 
 
 def simulate(seed: int, bug: str | None = None) -> tuple[Simulation, Verdict]:
@@ -40,14 +41,12 @@ def test_correct_raft_holds(start: int) -> None:
 
 @pytest.mark.parametrize("bug", sorted(set(BUGS) - SCRIPTED))
 def test_every_bug_shows(bug: str) -> None:
-    nodes = clients = False
     for seed in range(200):
         sim, verdict = simulate(seed, bug)
-        nodes |= verdict.judgement == "invalid"
-        clients |= not linearizable(sim.calls) or bool(sim.lost())
-        if clients:  # the stronger conviction: what clients saw
+        seen_by_clients = not linearizable(sim.calls) or bool(sim.lost())
+        if seen_by_clients or (bug in BY_NODES and verdict.judgement == "invalid"):
             return
-    assert bug == "forgetful" and nodes, f"{bug}: nothing in 200 seeds"
+    pytest.fail(f"{bug}: nothing in 200 seeds")
 
 
 def test_the_same_seed_is_the_same_run() -> None:

@@ -28,7 +28,11 @@ def test_command() -> None:
     target.check()
     command = list(target.command(node(target)))
     assert "--peer=n3=127.0.0.1:7003" in command and "--bug=early_ack" in command and "--audit" in command
-    assert command[command.index("--election") + 1 :][:2] == ["0.15", "0.3"]
+    assert command[command.index("--election") + 1 :][:2] == ["0.3", "0.6"]
+    patient = list(target.command(node(target, "n2")))
+    assert [float(word) for word in patient[patient.index("--election") + 1 :][:2]] == pytest.approx(
+        [0.6, 0.9]
+    )
     plain = list(RaftKV(nodes=3).command(node(target)))
     assert not [word for word in plain if word.startswith(("--bug", "--audit"))]
 
