@@ -13,6 +13,7 @@ import random
 import re
 import signal
 import sys
+import threading
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ class Session:
     seed: int
     output: Path
     plans: tuple[str, ...]
+    runtime: str
+    why: str
 
 
 SESSION = pytest.StashKey[Session]()
@@ -108,9 +111,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if (report := _option(config, "report")) not in REPORT:
         raise pytest.UsageError(f"--nemesis-report={report!r} is none of {', '.join(REPORT)}")
     seconds(_option(config, "duration"), "--nemesis-duration")
-    config.stash[SESSION] = Session(seed, output, _load_plans(config))
+    config.stash[SESSION] = Session(seed, output, _load_plans(config), *_runtime(config))
     # SIGTERM must clean up as Ctrl-C does: clusters are taken down where the exception passes
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+    main = threading.current_thread() is threading.main_thread()
+    if main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         config.stash[SIGTERM] = signal.signal(signal.SIGTERM, _terminate)
 
 
@@ -135,20 +139,22 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["nemesis"] = {"seed": session.seed, "output": str(session.output)}
 
 
-def pytest_report_header(config: pytest.Config) -> str | None:
-    session = config.stash[SESSION]
+def _runtime(config: pytest.Config) -> tuple[str, str]:
+    """(runtime, why) of this session. Raises UsageError where it is not to be had, or not the one required."""
     from harness.runtime import NoRuntime, choose
 
-    name = _option(config, "runtime")
     try:
-        runtime, why = choose(name)
+        runtime, why = choose(_option(config, "runtime"))
     except NoRuntime as error:
         raise pytest.UsageError(f"--nemesis-runtime: {error}") from None
     if (required := _option(config, "require")) and runtime != required:
-        raise pytest.UsageError(
-            f"--nemesis-require={required}, but the runtime would be {runtime} ({why})"
-        )
-    return f"nemesis: seed {session.seed} · runtime {runtime} ({why}) · {_short(config, session.output)}"
+        raise pytest.UsageError(f"--nemesis-require={required}, but the runtime would be {runtime} ({why})")
+    return runtime, why
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    own = config.stash[SESSION]
+    return f"nemesis: seed {own.seed} · runtime {own.runtime} ({own.why}) · {_short(config, own.output)}"
 
 
 # ------------------------------------------------------------------------------------------------ plans

@@ -21,6 +21,7 @@ from time import monotonic
 from harness.checkers.kinds import ILLEGAL, Kinds
 
 NEVER = 1 << 62
+STUCK = 100  # what an operation that waits for a value with no source in sight costs a configuration
 
 
 class Exhausted(Exception):
@@ -190,7 +191,7 @@ class Walk:
         row, new_observers, new_unneeded = self._open_until_return()
         if row is None:
             return None  # nobody waits for what is open now
-        step, opened, movers = self.kinds.step, self.opened, self.movers
+        step, movers = self.kinds.step, self.movers
         bit = self.bits.pop(row)
         rest = ~bit
         following: Frontier = {}
@@ -208,42 +209,18 @@ class Walk:
                     _keep(following, state, done & rest, may & rest, movers)
                 if not done & bit and _keep(without, state, done, may & rest, movers):
                     todo.append((state, done, may & rest))
-        lasting = ~self.unneeded if self.reusable else -1
-        needed: set[int | None] = set()
         if todo:
-            needs = self.kinds.needs
-            needed = {needs[kind] for ops in (opened.movers, opened.observers) for kind in ops.values()}
-        moves: dict[int, list[tuple[int, int, int, int]]] = {}
-        for count, (state, done, may) in enumerate(todo):  # grows meanwhile
-            if (done, may) not in without[state]:
-                continue  # covered meanwhile
-            self.work += 1
-            if width is not None and count > 2 * width and following:
-                self.exact = False
-                break
-            if not count & 255:
-                if len(todo) > configurations:
-                    raise Exhausted("memory")
-                if monotonic() > deadline:
-                    raise Exhausted("time")
-            if (possible := moves.get(state)) is None:
-                possible = moves[state] = self._moves(state, bit, needed)
-            for mover, to, seen, hides in possible:
-                if mover & done or opened.before[mover] & ~done & (-1 if mover & may else ~may):
-                    continue
-                done2 = done | (mover & lasting) | seen
-                may2 = ((may & ~mover) | (hides & ~done2)) if mover & lasting else may | (hides & ~done2)
-                if (done2 | may2 | mover) & bit:
-                    _keep(following, to, done2 & rest, may2 & rest, movers)
-                may2 &= rest
-                if not done2 & bit and _keep(without, to, done2, may2, movers):
-                    todo.append((to, done2, may2))
-        opened.remove(bit)
-        self.movers, self.overwriters, self.unneeded = (
-            movers & rest,
-            self.overwriters & rest,
-            self.unneeded & rest,
-        )
+            limits = (configurations, deadline)
+            if width is None:
+                self._extend(following, without, todo, bit, self._wanted(), NEVER, limits)
+            else:
+                again = {state: list(found) for state, found in without.items()}, list(todo)
+                if not self._extend(following, without, todo, bit, self._wanted(), 2 * width, limits):
+                    self.exact = False
+                    self._extend(following, *again, bit, self._wanted(row), 8 * width, limits)
+        self.opened.remove(bit)
+        self.movers, self.overwriters = movers & rest, self.overwriters & rest
+        self.unneeded &= rest
         self.frontier = following
         if not following:
             return row
@@ -252,18 +229,72 @@ class Walk:
             self._narrow(width)
         return None
 
-    def _moves(self, state: int, bit: int, needed: Collection[int | None]) -> list[tuple[int, int, int, int]]:
-        """What is worth doing in a state: (mover, next state, open observers that fit it, what it hides).
+    def _wanted(self, row: int | None = None) -> tuple[set[int | None], int]:
+        """States that somebody open needs, and the movers that are worth trying, as a mask.
 
         An overwrite that nobody open needs can wait: whatever follows it hides it, and so makes it optional.
+        With `row`, only what leads to that operation counts: it needs a state, what makes it needs another.
         """
+        kinds, opened = self.kinds, self.opened
+        if row is None:
+            everything = (opened.movers, opened.observers)
+            return {kinds.needs[kind] for ops in everything for kind in ops.values()}, -1
+        needs, mask, grown = {kinds.needs[kinds.kind(row)]}, 0, True
+        while grown:
+            grown = False
+            for mover, kind in opened.movers.items():
+                if not mover & mask and (kinds.makes[kind] is None or kinds.makes[kind] in needs):
+                    mask, grown = mask | mover, True
+                    needs.add(kinds.needs[kind])
+        return needs, mask
+
+    def _extend(
+        self, following: Frontier, without: Frontier, todo: list[tuple[int, int, int]], bit: int,
+        wanted: tuple[set[int | None], int], limit: int, limits: tuple[int, float],
+    ) -> bool:  # fmt: skip
+        """Fill `following` with what ends in the operation `bit`; False where `limit` stopped it short."""
+        configurations, deadline = limits
+        before, movers = self.opened.before, self.movers
+        rest = ~bit
+        lasting = ~self.unneeded if self.reusable else -1
+        moves: dict[int, list[tuple[int, int, int, int]]] = {}
+        for count, (state, done, may) in enumerate(todo):  # grows meanwhile
+            if (done, may) not in without[state]:
+                continue  # covered meanwhile
+            if count > limit:
+                return False
+            self.work += 1
+            if not count & 255:
+                if len(todo) > configurations:
+                    raise Exhausted("memory")
+                if monotonic() > deadline:
+                    raise Exhausted("time")
+            if (possible := moves.get(state)) is None:
+                possible = moves[state] = self._moves(state, bit, wanted)
+            for mover, to, seen, hides in possible:
+                if mover & done or before[mover] & ~done & (-1 if mover & may else ~may):
+                    continue
+                done2 = done | (mover & lasting) | seen
+                may2 = ((may & ~mover) | (hides & ~done2)) if mover & lasting else may | (hides & ~done2)
+                if (done2 | may2 | mover) & bit:
+                    _keep(following, to, done2 & rest, may2 & rest, movers)
+                may2 &= rest
+                if not done2 & bit and _keep(without, to, done2, may2, movers):
+                    todo.append((to, done2, may2))
+        return True
+
+    def _moves(
+        self, state: int, bit: int, wanted: tuple[set[int | None], int]
+    ) -> list[tuple[int, int, int, int]]:
+        """What is worth doing in a state: (mover, next state, open observers that fit it, what it hides)."""
         step, possible = self.kinds.step, []
+        needed, mask = wanted
         for mover, kind in self.opened.movers.items():
             to = step(state, kind)
             hides = self.overwriters if mover & self.overwriters else 0
             if to == ILLEGAL or (mover & self.unneeded and to == state and not hides):
                 continue
-            if hides and mover != bit and to not in needed:
+            if mover != bit and (not mover & mask or (hides and to not in needed)):
                 continue
             seen = 0
             for observer, its_kind in self.opened.observers.items():
@@ -273,18 +304,28 @@ class Walk:
         return possible
 
     def _narrow(self, width: int) -> None:
-        """Keep the `width` most promising configurations: least used up, least still to do."""
-        movers, unneeded = self.movers, self.unneeded
-        needed = (movers & ~unneeded) | sum(self.opened.observers)
-        ranked = sorted(
-            (
-                14 * (done & movers).bit_count() + 10 * (done & unneeded).bit_count()
-                + 4 * (needed & ~(done | may)).bit_count(),
-                state, done, may,
-            )
-            for state, found in self.frontier.items()
-            for done, may in found
-        )  # fmt: skip
+        """Keep the `width` most promising configurations: least used up, least left to do, least stuck."""
+        kinds, opened, movers, unneeded = self.kinds, self.opened, self.movers, self.unneeded
+        needed = (movers & ~unneeded) | sum(opened.observers)
+        sources: dict[int | None, int] = {}
+        waiting: dict[int | None, int] = {}
+        for mover, kind in opened.movers.items():
+            sources[kinds.makes[kind]] = sources.get(kinds.makes[kind], 0) | mover
+        for ops in (opened.movers, opened.observers):
+            for bit, kind in ops.items():
+                if bit & needed and kinds.needs[kind] is not None:
+                    waiting[kinds.needs[kind]] = waiting.get(kinds.needs[kind], 0) | bit
+        wants = [(need, bits, sources.get(need, 0)) for need, bits in waiting.items()]
+        ranked = []
+        for state, found in self.frontier.items():
+            for done, may in found:
+                cost = 14 * (done & movers).bit_count() + 10 * (done & unneeded).bit_count()
+                cost += 4 * (needed & ~(done | may)).bit_count()
+                cost += STUCK * sum(
+                    1 for need, bits, source in wants if need != state and bits & ~done and not source & ~done
+                )
+                ranked.append((cost, state, done, may))
+        ranked.sort()
         self.exact = False
         kept: Frontier = {}
         for _, state, done, may in ranked[:width]:

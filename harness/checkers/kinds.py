@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.checkers.model import ANY, NOT_KNOWN, CheckError, Effect, Inconsistent, Model, identity
+from harness.checkers.model import ANY, NOT_KNOWN, SAME, CheckError, Effect, Inconsistent, Model, identity
 from harness.history import OUTCOMES, Columns
 
 ILLEGAL = -1
@@ -14,8 +14,8 @@ class Kinds:
     """The distinct effects of operations, numbered, and the model's transition table, filled when asked.
 
     One serves many searches over the same columns. By kind: `effects`, whether it surely never changes the
-    state (`observes`) or surely hides what was there before (`overwrites`), and the only state that it can
-    happen in (`needs`, None: not known).
+    state (`observes`) or surely hides what was there before (`overwrites`), the only state that it can happen in
+    and the only one that it leaves (`needs`, `makes`; None: not known).
     """
 
     def __init__(self, columns: Columns, model: Model) -> None:
@@ -24,6 +24,7 @@ class Kinds:
         self.observes: list[bool] = []
         self.overwrites: list[bool] = []
         self.needs: list[int | None] = []
+        self.makes: list[int | None] = []
         self.states: list[Any] = []
         self.table: list[dict[int, int]] = []
         self._calls: list[tuple[str, Any, Any]] = []
@@ -55,8 +56,9 @@ class Kinds:
                 self.effects.append(effect)
                 self.observes.append(effect is not None and effect.observes)
                 self.overwrites.append(effect is not None and effect.overwrites)
-                known_need = effect is not None and effect.needs is not ANY
-                self.needs.append(self.state(effect.needs) if effect and known_need else None)
+                effect = effect or Effect()
+                self.needs.append(None if effect.needs is ANY else self.state(effect.needs))
+                self.makes.append(None if effect.makes is SAME else self.state(effect.makes))
                 self._calls.append((f, value, result))
             self._by_columns[place] = kind
         return kind

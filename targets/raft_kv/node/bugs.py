@@ -19,7 +19,7 @@ BUGS: Mapping[str, Bug] = {
     "random_votes": Bug(
         "a node votes once per term, and only for a candidate whose log is at least as up to date as its own",
         "5.2, 5.4.1",
-        "a node cut off while others write: it may come back as leader and erase their entries",
+        "a node that does not hear the leader, but is heard: it wins with an old log and erases entries",
     ),
     "forgetful": Bug(
         "term and vote are on disk before a node answers",
@@ -45,7 +45,7 @@ BUGS: Mapping[str, Bug] = {
         "only entries of the leader's own term are committed by counting copies (a new leader's no-op, which "
         "would hide it, is left out too)",
         "5.4.2, figure 8",
-        "leaders that fail in turn with entries copied in part (figure 8)",
+        "leaders that fail in turn with entries copied in part: the script of test_raft_kv_figure8.py",
     ),
     "no_truncate": Bug(
         "a follower deletes its entries that conflict with the leader's",
@@ -55,6 +55,6 @@ BUGS: Mapping[str, Bug] = {
     "double_apply": Bug(
         "a retried request is applied once",
         "8",
-        "reset connections, or lose the leader, under writes: retries carry the same id",
+        "connections that break before the answer, under compare-and-sets: retries carry the same id",
     ),
 }  # fmt: skip

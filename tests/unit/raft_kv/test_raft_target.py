@@ -31,7 +31,7 @@ def test_command() -> None:
     assert command[command.index("--election") + 1 :][:2] == ["0.3", "0.6"]
     patient = list(target.command(node(target, "n2")))
     assert [float(word) for word in patient[patient.index("--election") + 1 :][:2]] == pytest.approx(
-        [0.6, 0.9]
+        [1.2, 1.5]
     )
     plain = list(RaftKV(nodes=3).command(node(target)))
     assert not [word for word in plain if word.startswith(("--bug", "--audit"))]
