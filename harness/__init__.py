@@ -87,9 +87,15 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "harness.chaos": "Chaos",
-    "harness.checkers": "assert_available assert_linearizable assert_no_lost_update assert_no_lost_write assert_recovers check judge",
+    "harness.checkers": (
+        "assert_available assert_linearizable assert_no_lost_update assert_no_lost_write "
+        "assert_recovers check judge"
+    ),
     "harness.condition": "event leader_elected restarted",
-    "harness.faults": "bandwidth fault kill latency limit_data packet_loss partition pause reset_peer restart slicer slow_close timeout",
+    "harness.faults": (
+        "bandwidth fault kill latency limit_data packet_loss partition pause reset_peer restart "
+        "slicer slow_close timeout"
+    ),
     "harness.history": "Fault History HistoryError NodeEvent Operation",
     "harness.journal": "load",
     "harness.nemesis": "Context",

@@ -1,6 +1,7 @@
 """The command ``nemesis``: judge and show stored histories, begin a project, say what is missing.
 
-Exit codes: 0 valid or done, 1 invalid, 2 unknown, 254 bad usage or unreadable input.
+Exit codes: 0 valid or done, 1 invalid (or findings that fail the run), 2 unknown, 254 bad usage, unreadable
+input, or a failure of this program itself.
 """
 
 from __future__ import annotations
@@ -9,30 +10,50 @@ import argparse
 import importlib.util
 import os
 import platform
+import shlex
 import shutil
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
-EXIT = {"valid": 0, "invalid": 1, "unknown": 2}
-BAD = 254
+if TYPE_CHECKING:
+    from harness.history import History
+    from harness.verdict import Verdict
+
+VALID, INVALID, UNKNOWN, BAD = 0, 1, 2, 254
+HISTORY = "history.jsonl or history.jsonl.gz"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Differs from its base in the exit code: argparse's own 2 would say *unknown*."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(BAD, f"{self.prog}: {message}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; its exit code."""
-    parser = argparse.ArgumentParser(prog="nemesis", description=(__doc__ or "").split("\n")[0])
+    parser = _Parser(
+        prog="nemesis",
+        description=(__doc__ or "").split("\n")[0].replace("``", ""),
+        epilog="exit codes: 0 valid or done, 1 invalid or findings, 2 unknown, 254 bad usage or input",
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     one = commands.add_parser("check", help="judge stored histories, without a cluster")
-    one.add_argument("histories", nargs="+", type=Path, metavar="HISTORY")
-    one.add_argument("--check", action="append", metavar="NAME", help="by default those named in the file")
+    one.add_argument("histories", nargs="+", type=Path, metavar="HISTORY", help=HISTORY)
+    _add_check(one)
     one.set_defaults(run=_check)
 
     one = commands.add_parser("report", help="write the page of a stored history")
-    one.add_argument("history", type=Path, metavar="HISTORY")
-    one.add_argument("--output", type=Path, metavar="PAGE", help="by default beside the history")
+    one.add_argument("history", type=Path, metavar="HISTORY", help=HISTORY)
+    one.add_argument("--output", type=Path, metavar="PAGE", help="by default history.html beside the history")
+    _add_check(one)
     one.set_defaults(run=_report)
 
     one = commands.add_parser("init", help="write a starting point that runs as it is")
@@ -46,45 +67,69 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(given.run(given))
     except (ValueError, OSError) as error:
-        print(f"nemesis {given.command}: {error}", file=sys.stderr)
-        return BAD
+        print(f"nemesis {given.command}: {_told(error)}", file=sys.stderr)
+    except Exception:  # Python's own exit code for it, 1, would say invalid
+        traceback.print_exc()
+    return BAD
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    how = "a check by name, may be repeated; by default those that the file names"
+    parser.add_argument("--check", action="append", metavar="NAME", help=how)
 
 
 def _check(given: argparse.Namespace) -> int:
-    from harness.checkers import check
     from harness.checkers.words import headline, text
     from harness.journal import load
 
-    worst = 0
+    codes = []
     for path in given.histories:
-        history = load(path)
-        names = given.check or history.header.get("checks") or ()
-        if not names:
-            raise ValueError(f"{path} names no check; say one: --check linearizable:cas-register")
-        for name in names:
-            verdict = check(history, name)
-            print(f"{path}: {name}: {headline(verdict, history) if verdict.valid else text(verdict, history)}")
-            worst = max(worst, {"valid": 0, "unknown": 1, "invalid": 2}[verdict.judgement])
-    return EXIT[("valid", "unknown", "invalid")[worst]]
+        try:
+            history = load(path)
+            verdicts = _verdicts(history, given.check)
+        except (ValueError, OSError) as error:  # the other histories are judged all the same
+            print(f"nemesis check: {_told(error)}", file=sys.stderr)
+            codes.append(BAD)
+            continue
+        for verdict in verdicts:
+            line = headline(verdict, history) if verdict.valid else text(verdict, history)
+            print(f"{path}: {verdict.checker}: {line}")
+            codes.append({"valid": VALID, "invalid": INVALID, "unknown": UNKNOWN}[verdict.judgement])
+        for finding in history.findings:
+            print(f"{path}: finding: {finding}")
+            codes.append(INVALID)
+    return max(codes, key=(VALID, UNKNOWN, INVALID, BAD).index)
+
+
+def _verdicts(history: History, names: Sequence[str] | None) -> list[Verdict]:
+    """The verdicts of the checks `names`, by default the history's own. ValueError where there are none."""
+    from harness.checkers import check, checkers
+
+    names = names or history.header.get("checks") or ()
+    if not names:
+        raise ValueError(
+            f"{history.path} names no check; choose one: nemesis check --check NAME HISTORY, "
+            f"NAME being {', '.join(checkers())}"
+        )
+    return [check(history, name) for name in names]
 
 
 def _report(given: argparse.Namespace) -> int:
-    from harness.checkers import check
     from harness.journal import load
     from harness.report import Page, write_page
 
     history = load(given.history)
-    verdicts = tuple(check(history, name) for name in history.header.get("checks") or ())
-    nodes = history.header.get("nodes") or ()
-    logs = {node: given.history.with_name(f"{node}.log") for node in nodes}
-    output = given.output or given.history.with_name("index.html")
+    verdicts = _verdicts(history, given.check) if given.check or history.header.get("checks") else ()
+    logs = {name: given.history.with_name(f"{name}.log") for name in history.header.get("nodes") or ()}
+    # not index.html: that is the page of the run itself, which knows more
+    output = given.output or given.history.with_name(f"{given.history.name.partition('.')[0]}.html")
+    test = str(history.header.get("test", ""))
     page = Page(
         history=history,
-        verdicts=verdicts,
-        test=str(history.header.get("test", given.history.name)),
-        replay=f"pytest '{history.header.get('test', '')}' --nemesis-replay={given.history}",
-        logs={node: path for node, path in logs.items() if path.exists()},
-        environment={},
+        verdicts=tuple(verdicts),
+        test=test or given.history.name,
+        replay=shlex.join(["pytest", test, f"--nemesis-replay={given.history}"]) if test else "",
+        logs={name: path for name, path in logs.items() if path.exists()},
         findings=history.findings,
         history_link=os.path.relpath(given.history, output.parent),
     )
@@ -94,8 +139,9 @@ def _report(given: argparse.Namespace) -> int:
 
 def _init(given: argparse.Namespace) -> int:
     directory: Path = given.directory
-    if directory.exists() and any(directory.iterdir()):
-        raise ValueError(f"{directory} is there and not empty; name another directory: nemesis init DIRECTORY")
+    if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
+        what = "not empty" if directory.is_dir() else "no directory"
+        raise ValueError(f"{directory} is there and {what}; name another directory: nemesis init DIRECTORY")
 
     def copy(source: Traversable, to: Path) -> None:
         to.mkdir(parents=True, exist_ok=True)
@@ -103,19 +149,20 @@ def _init(given: argparse.Namespace) -> int:
             if item.is_dir():
                 if item.name != "__pycache__":
                     copy(item, to / item.name)
-            elif not item.name.startswith("__init__"):
-                (to / item.name).write_bytes(item.read_bytes())
+            else:
+                name = ".gitignore" if item.name == "gitignore" else item.name
+                (to / name).write_bytes(item.read_bytes())
 
     copy(resources.files("harness").joinpath("starter"), directory)
     print(
-        f"{directory}: a small service, its target and client, two fault plans and a test that runs as it is:\n"
-        f"  cd {directory} && pytest -m chaos\n"
+        f"{directory}: a small service, its target and client, two fault plans, a test that runs as it is:\n"
+        f"  cd {shlex.quote(str(directory))} && pytest -m chaos\n"
         "then make it yours:\n"
         "  target.py         command(): how a node of your service starts; ServiceClient: your driver;\n"
         "                    outcomes: which of its exceptions mean that nothing happened\n"
         "  faults/plans.py   add a fixture, get a plan\n"
         "  test_chaos.py     the workload, and the promise that is asserted\n"
-        "  server.py         delete it"
+        "  server.py         the small service: delete it when command() starts yours"
     )
     return 0
 
@@ -123,19 +170,29 @@ def _init(given: argparse.Namespace) -> int:
 def _doctor(given: argparse.Namespace) -> int:
     from harness.runtime import NoRuntime, choose
 
-    print(f"python {platform.python_version()}, {platform.system()} {platform.release()}, {os.cpu_count()} cores")
+    system = f"{platform.system()} {platform.release()}"
+    print(f"python {platform.python_version()}, {system}, {os.cpu_count()} cores")
+    code = 0
     try:
         runtime, why = choose("auto")
         print(f"runtime: {runtime} ({why})")
-        bad = 0
     except NoRuntime as error:
         print(f"runtime: none: {error}")
-        bad = 1
+        code = 1
     for module in ("xdist", "docker", "hypothesis", "toxiproxy"):
-        print(f"{module}: {'there' if importlib.util.find_spec(module) else 'missing: pip install pytest-nemesis'}")
+        there = importlib.util.find_spec(module) is not None
+        print(f"{module}: {'there' if there else 'missing: pip install pytest-nemesis'}")
+        code = code if there else 1
     engine = shutil.which("docker")
     print(f"docker client: {engine or 'not on PATH (not needed by the runtime local)'}")
-    return bad
+    return code
+
+
+def _told(error: Exception) -> str:
+    """An error in a line: without the number and quotes that an OSError's own text has."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 if __name__ == "__main__":

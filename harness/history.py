@@ -235,10 +235,15 @@ class History:
     """
 
     def __init__(
-        self, header: Mapping[str, Any], columns: Columns, faults: Sequence[Fault] = (),
-        events: Sequence[NodeEvent] = (), phases: Sequence[tuple[int, str]] = (), path: Path | None = None,
+        self,
+        header: Mapping[str, Any],
+        columns: Columns,
+        faults: Sequence[Fault] = (),
+        events: Sequence[NodeEvent] = (),
+        phases: Sequence[tuple[int, str]] = (),
+        path: Path | None = None,
         findings: Sequence[str] = (),
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.header = header
         self.columns = columns
         self.operations = Operations(columns)
@@ -251,9 +256,11 @@ class History:
 
     @classmethod
     def from_events(
-        cls, events: Iterable[Mapping[str, Any]], header: Mapping[str, Any] | None = None,
+        cls,
+        events: Iterable[Mapping[str, Any]],
+        header: Mapping[str, Any] | None = None,
         path: Path | None = None,
-    ) -> History:  # fmt: skip
+    ) -> History:
         """Pair events into operations and faults; `header["keyed"]` says that values are [key, value].
 
         Raises HistoryError where an event breaks a rule: unknown type, an index that does not grow, a

@@ -169,10 +169,11 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
         except zlib.error as error:
             raise HistoryError(f"{path}: not readable as gzip ({error})") from None
         if not unzip.eof:
-            raise HistoryError(f"{path}: the gzip file is cut short; the run beside it may have left history.jsonl")
+            raise HistoryError(
+                f"{path}: the gzip file is cut short; the run beside it may have left history.jsonl"
+            )
     end = data.rfind(b"\n")
-    for number, line in enumerate(data[:end].split(b"\n") if end >= 0 else [], start=1):
-        yield number, line
+    yield from enumerate(data[:end].split(b"\n") if end >= 0 else [], start=1)
 
 
 def _decode(path: Path, number: int, line: bytes) -> Any:

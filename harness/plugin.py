@@ -140,7 +140,7 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def _runtime(config: pytest.Config) -> tuple[str, str]:
-    """(runtime, why) of this session. Raises UsageError where it is not to be had, or not the one required."""
+    """(runtime, why) of this session. Raises UsageError where it cannot be had or another is required."""
     from harness.runtime import NoRuntime, choose
 
     try:
@@ -375,9 +375,12 @@ def pytest_runtest_makereport(
 
         when = _option(item.config, "report")
         done = session.conclude(
-            chaos, item.nodeid, failed=report.failed, page=when == "always" or (when == "on-failure" and report.failed),
+            chaos,
+            item.nodeid,
+            failed=report.failed,
+            page=when == "always" or (when == "on-failure" and report.failed),
             command=session.replay_command(item.config, item.nodeid, chaos),
-        )  # fmt: skip
+        )
         report.user_properties += done.properties
         item.user_properties += done.properties
         if report.failed:
@@ -428,7 +431,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
             terminalreporter.write_line(properties.get("nemesis.text", report.nodeid))
             terminalreporter.write_line("")
     words = [
-        properties["nemesis.verdict"] + (" as expected" if report.passed and properties["nemesis.verdict"] != "valid" else "")
+        properties["nemesis.verdict"]
+        + (" as expected" if report.passed and properties["nemesis.verdict"] != "valid" else "")
         for report, properties in done
     ]
     counts = ", ".join(f"{words.count(w)} {w}" for w in dict.fromkeys(sorted(words, reverse=True)))

@@ -31,6 +31,7 @@ from harness.seed import stream
 from harness.target import Target
 from harness.workload import Persistent, Source, Workers, Workload
 
+
 class RunError(RuntimeError):
     """A run could not be carried through; the text names the phase, what happened and what to do."""
 
@@ -154,7 +155,9 @@ class Run:
             self._limited("heal", settings.heal_within, self._nemesis.stop)
             self._workers.stop()
             if not self._workers.join(self.workload.time_limit + 5):
-                raise RunError(f"clients did not end within {self.workload.time_limit + 5:g} s of the run's end")
+                raise RunError(
+                    f"clients did not end within {self.workload.time_limit + 5:g} s of the run's end"
+                )
             self._phase("await healthy")
             self._settle(early)
             if self.workload.final is not None and not (early and self.findings):
@@ -227,7 +230,7 @@ class Run:
 
     @property
     def _concurrency(self) -> int:
-        """Processes at once, with one on each node for the final reads; what a new process number is apart."""
+        """Processes at once, with one on each node for the final reads: how far a new number is apart."""
         count = len(self.target.members())
         return self.workload.processes(count) + count
 
@@ -308,8 +311,11 @@ class Run:
         """A side process judges the recorded prefix every second and speaks up at the first violation."""
         self._judge = subprocess.Popen(
             [sys.executable, "-m", "harness.online", str(self._journal.path)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
         judge = self._judge
 
         def listen() -> None:

@@ -17,8 +17,7 @@ import msgspec
 from harness.chaos import Chaos
 from harness.checkers.words import headline
 from harness.history import History
-from harness.report import Entry, Page, write_page
-from harness.report import write_index as write_index_page
+from harness.report import Entry, Page, write_index as write_index_page, write_page
 from harness.report.page import Word
 from harness.run import Run
 from harness.verdict import worst
@@ -104,9 +103,9 @@ def github_summary(tests: Sequence[tuple[str, Mapping[str, str]]]) -> None:
     """Append a table to the job's summary page where GitHub Actions asks for one."""
     if not (path := os.environ.get("GITHUB_STEP_SUMMARY")):
         return
+    columns = ("nemesis.verdict", "nemesis.summary", "nemesis.operations")
     rows = [
-        f"| {_cell(test)} | {p['nemesis.verdict']} | {_cell(p['nemesis.summary'])} | {p['nemesis.operations']} |"
-        for test, p in tests
+        f"| {' | '.join(_cell(text) for text in (test, *(p[c] for c in columns)))} |" for test, p in tests
     ]
     table = "\n".join(
         ["### nemesis", "", "| test | verdict | what | operations |", "|---|---|---|---|", *rows, "", ""]

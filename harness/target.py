@@ -113,8 +113,8 @@ class Client:
     def classify(self, error: BaseException, op: Op, sent: bool) -> Outcome | None:
         """The outcome that `error` means, or None: nobody knows, which fails the run.
 
-        The shorthand is the table `outcomes` from exceptions to ``fail`` or ``info``, nearest class
-        first. A mapped error of an operation that was not `sent`, or of one of `reads` (they change nothing), is ``fail``.
+        The shorthand is the table `outcomes` from exceptions to ``fail`` or ``info``, nearest class first. A
+        mapped error of an operation that was not `sent`, or of one of `reads` (no change), is ``fail``.
         """
         for kind in type(error).__mro__:
             if (outcome := self.outcomes.get(kind)) is not None:
@@ -143,7 +143,12 @@ class Target:
     ports: ClassVar[tuple[str, ...]] = ("main",)
     client: ClassVar[type[Any]] = Client
     # regular expressions or literal text; a line of a node's log that matches fails the run
-    panics: ClassVar[tuple[str, ...]] = ("panic:", "PANIC", "Traceback (most recent call last)", "fatal error:")
+    panics: ClassVar[tuple[str, ...]] = (
+        "panic:",
+        "PANIC",
+        "Traceback (most recent call last)",
+        "fatal error:",
+    )
     ready_within: ClassVar[float] = 20.0
     status_every: ClassVar[float] = 0.2
 
@@ -208,12 +213,13 @@ class Target:
             raise TargetError(f"{self.name}: ports {self.ports!r} must be one or more different names")
         for verb in ("open", "invoke", "close"):
             if not callable(getattr(self.client, verb, None)):
-                raise TargetError(f"{self.name}: client {self.client!r} has no {verb}(); it needs open, invoke, close")
+                raise TargetError(
+                    f"{self.name}: client {self.client!r} has no {verb}(); it needs open, invoke, close"
+                )
         for error, outcome in getattr(self.client, "outcomes", {}).items():
             if outcome not in OUTCOMES:
-                raise TargetError(
-                    f"{self.client.__name__}.outcomes[{error.__name__}] is {outcome!r}, none of {', '.join(OUTCOMES)}"
-                )
+                where = f"{self.client.__name__}.outcomes[{error.__name__}]"
+                raise TargetError(f"{where} is {outcome!r}, none of {', '.join(OUTCOMES)}")
 
     def has_status(self) -> bool:
         """Whether this target says who leads."""
@@ -226,5 +232,14 @@ def is_async(client: type[Any]) -> bool:
 
 
 __all__ = [
-    "Client", "Endpoint", "Failed", "Node", "Op", "Running", "Target", "TargetError", "Unknown", "is_async",
-]  # fmt: skip
+    "Client",
+    "Endpoint",
+    "Failed",
+    "Node",
+    "Op",
+    "Running",
+    "Target",
+    "TargetError",
+    "Unknown",
+    "is_async",
+]

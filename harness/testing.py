@@ -68,7 +68,7 @@ class MemoryKV(Target):
 
     def check(self) -> None:
         """Refuse a bug that is none, listing those there are."""
-        super(MemoryKV, self).check()
+        super().check()
         if self.bug is not None and self.bug not in BUGS:
             raise TargetError(f"bug {self.bug!r} is none of {', '.join(BUGS)}")
 
@@ -280,8 +280,14 @@ class MemoryFabric:
         return self._effect(f"{len(cut)} links switched off")
 
     def shape(
-        self, name: str, pairs: Iterable[Pair], *, latency: float = 0, jitter: float = 0, rate: float | None = None
-    ) -> Effect:  # fmt: skip
+        self,
+        name: str,
+        pairs: Iterable[Pair],
+        *,
+        latency: float = 0,
+        jitter: float = 0,
+        rate: float | None = None,
+    ) -> Effect:
         """Remember the latency."""
         self._slow[name] = latency
         return self._effect(f"switched to {latency:g} s")

@@ -104,7 +104,9 @@ class Act:
         proof = str(said) if said is not None else "nothing was measured: the fault has no verify function"
         if self.own.verify is not None:
             if not (held := self.own.verify(context)):
-                raise FaultError(f"{self.own.name}: verify says {held!r} after inject, expected that it holds")
+                raise FaultError(
+                    f"{self.own.name}: verify says {held!r} after inject, expected that it holds"
+                )
             proof = f"verify says {held!r}"
         return Effect(f"own: {self.own.name}", time.monotonic_ns(), proof, time.monotonic() - began)
 
@@ -115,7 +117,9 @@ class Act:
         proof = str(said) if said is not None else "nothing was measured: the fault has no verify function"
         if self.own.verify is not None:
             if held := self.own.verify(context):
-                raise FaultError(f"{self.own.name}: verify says {held!r} after heal, expected that it is gone")
+                raise FaultError(
+                    f"{self.own.name}: verify says {held!r} after heal, expected that it is gone"
+                )
             proof = f"verify says {held!r}"
         return Effect(f"own: {self.own.name}", time.monotonic_ns(), proof, time.monotonic() - began)
 

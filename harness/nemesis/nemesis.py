@@ -15,11 +15,11 @@ from harness.cluster import Cluster, ClusterError
 from harness.condition import Condition, until
 from harness.fabric import Effect, FaultError
 from harness.faults import Fault, fault
-from harness.resolved import Resolved
 from harness.history import NANOSECONDS, NodeEvent
 from harness.journal import Journal
 from harness.nemesis.acts import NODE_FAULTS, Act
 from harness.plan import Plan, Schedule, Step
+from harness.resolved import Resolved
 from harness.seed import stream
 from harness.selector import NoSuchNode, Scene
 from harness.value import PlanError
@@ -97,7 +97,7 @@ class Nemesis:
 
     @contextlib.contextmanager
     def during(self, fault: Fault) -> Iterator[Resolved]:
-        """`fault` for the body, in the caller's thread: errors are raised here rather than recorded as findings."""
+        """`fault` for the body, in the caller's thread: errors are raised, not recorded as findings."""
         step = Step(self._now(), fault, entry=-1 - next(self._own_steps))
         act, begun = self._begin(step, 0)
         try:
@@ -164,7 +164,12 @@ class Nemesis:
             resolved = self._resolve(step, firing)
         except PlanError as error:
             kind = type(step.fault).__name__
-            about: dict[str, Any] = {"fault": number, "kind": kind, "what": repr(step.fault), "asked": [asked, None]}
+            about: dict[str, Any] = {
+                "fault": number,
+                "kind": kind,
+                "what": repr(step.fault),
+                "asked": [asked, None],
+            }
             self._journal.note("nemesis", f"start-{kind}", {**about, "error": str(error)})
             raise
         lasts = step.lasts if isinstance(step.lasts, float) else None

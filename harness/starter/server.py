@@ -4,6 +4,7 @@ n1 stores, with a log on disk; the others forward to it. Correct, though not ava
 """
 
 import argparse
+import contextlib
 import http.client
 import json
 import os
@@ -16,14 +17,16 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.lock = threading.Lock()
         self.values = {}
-        lines = path.read_text().splitlines() if path.exists() else []
-        for line in lines:
-            try:
-                key, value = json.loads(line)
-            except ValueError:
+        self.file = path.open("a+b")
+        self.file.seek(0)
+        whole = 0
+        for line in self.file:
+            if not line.endswith(b"\n"):
                 break  # torn by a crash before it was acknowledged
+            key, value = json.loads(line)
             self.values[key] = value
-        self.file = path.open("a")
+            whole += len(line)
+        self.file.truncate(whole)
 
     def apply(self, request: dict) -> dict:
         key = request["key"]
@@ -32,7 +35,7 @@ class Store:
                 return {"value": self.values.get(key)}
             if request["f"] == "cas" and self.values.get(key) != request["old"]:
                 return {"refused": "precondition failed"}
-            self.file.write(json.dumps([key, request["value"]]) + "\n")
+            self.file.write(json.dumps([key, request["value"]]).encode() + b"\n")
             self.file.flush()
             os.fsync(self.file.fileno())
             self.values[key] = request["value"]
@@ -44,17 +47,29 @@ class Handler(BaseHTTPRequestHandler):
     store: Store | None = None
     primary = ("", 0)
 
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):  # whoever asked has gone
+            super().handle()
+
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        try:
+            request = json.loads(body)
+        except ValueError:  # a request that was cut off on its way
+            self.close_connection = True
+            return
         if self.store is not None:
-            self.answer(200, json.dumps(self.store.apply(json.loads(body))).encode())
+            self.answer(200, json.dumps(self.store.apply(request)).encode())
             return
         try:
             link = http.client.HTTPConnection(*self.primary, timeout=0.5)
             link.request("POST", "/", body)
             answer = link.getresponse().read()
             link.close()
-        except OSError as error:  # it may have arrived, or may arrive later: nobody knows
+        except (
+            OSError,
+            http.client.HTTPException,
+        ) as error:  # it may have arrived, or may arrive later: nobody knows
             self.answer(504, json.dumps({"unknown": f"n1: {error}"}).encode())
         else:
             self.answer(200, answer)

@@ -1,7 +1,7 @@
 """Your service as a target: how a node starts, when it is ready, how a client talks to it.
 
-CHANGE, in this order: `command` (how a node starts), `Client.open/invoke/close` (your driver), `outcomes`
-(which of its exceptions mean "did not happen"), then `status` (who leads), if you have leaders.
+CHANGE, in this order: `command` (how a node starts), the client's `open`, `invoke` and `close` (your driver),
+its `outcomes` (which of its exceptions mean "did not happen"), then `status` (who leads), if you have leaders.
 """
 
 import http.client
@@ -28,7 +28,7 @@ class ServiceClient(Client):
         request = {"f": op.f, "key": op.key, "value": op.value}
         if op.f == "cas":
             request["old"], request["value"] = op.value
-        self.connection.request("POST", "/", json.dumps(request))
+        self.connection.request("POST", "/", json.dumps(request).encode())
         answer = json.loads(self.connection.getresponse().read())
         if "refused" in answer:
             raise Failed(answer["refused"])
@@ -51,3 +51,7 @@ class Service(Target):
             sys.executable, str(server), "--name", node.name, "--port", str(node.port),
             "--data", str(node.data), *peers,
         ]  # fmt: skip
+
+    def status(self, node: Endpoint):
+        # Selectors such as "leader" ask this. Ask your service, raise OSError where it does not answer.
+        return {"role": "leader" if node.name == "n1" else "follower"}

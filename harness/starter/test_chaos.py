@@ -1,7 +1,7 @@
 """Run me: pytest -m chaos
 
-CHANGE: the workload, if your service is no register (set_workload, rmw_workload, or your own), and the promise
-that is asserted.
+CHANGE: the workload, if your service is no register (set_workload, rmw_workload, or your own), and the
+promise that is asserted.
 """
 
 import pytest

@@ -5,6 +5,15 @@ from harness.workload.ready import register_workload, rmw_workload, set_workload
 from harness.workload.workers import Persistent, Source, Workers
 
 __all__ = [
-    "Lane", "Persistent", "Source", "Workers", "Workload", "limit", "mix", "phases", "register_workload", "rmw_workload",
+    "Lane",
+    "Persistent",
+    "Source",
+    "Workers",
+    "Workload",
+    "limit",
+    "mix",
+    "phases",
+    "register_workload",
+    "rmw_workload",
     "set_workload",
-]  # fmt: skip
+]

@@ -16,7 +16,9 @@ Make = Callable[[random.Random], Iterable[Op]]
 """Makes a generator from its own random stream."""
 
 
-def mix(rng: random.Random, *generators: Iterable[Op], weights: Sequence[float] | None = None) -> Iterator[Op]:
+def mix(
+    rng: random.Random, *generators: Iterable[Op], weights: Sequence[float] | None = None
+) -> Iterator[Op]:
     """Each time the next operation of a generator chosen at random; ends when all have ended."""
     live = [iter(g) for g in generators]
     chances = list(weights) if weights is not None else [1.0] * len(live)

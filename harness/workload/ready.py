@@ -28,9 +28,13 @@ def _shares(clients: int, readers: bool, total_rate: float | None) -> tuple[floa
 
 
 def register_workload(
-    *, keys: int = 3, clients: int = 10, total_rate: float | None = 200.0, time_limit: float = 1.0,
+    *,
+    keys: int = 3,
+    clients: int = 10,
+    total_rate: float | None = 200.0,
+    time_limit: float = 1.0,
     readers: bool = True,
-) -> Workload:  # fmt: skip
+) -> Workload:
     """Reads, writes and compare-and-sets of `keys` registers; judge it by ``assert_linearizable``.
 
     `clients` processes do all three; beside them one process on each node only reads, so that a node
@@ -72,9 +76,14 @@ def register_workload(
     if readers:
         lanes.append(Lane(None, only_reads, read_rate))
     return Workload(
-        name="register", lanes=tuple(lanes), final=lambda: (Op("read", key=key) for key in names), keyed=True,
-        checks=("linearizable:cas-register",), model="cas-register", time_limit=time_limit,
-    )  # fmt: skip
+        name="register",
+        lanes=tuple(lanes),
+        final=lambda: (Op("read", key=key) for key in names),
+        keyed=True,
+        checks=("linearizable:cas-register",),
+        model="cas-register",
+        time_limit=time_limit,
+    )
 
 
 def rmw_workload(
@@ -94,26 +103,44 @@ def rmw_workload(
             yield Op("rmw", fresh, rng.choice(names))
 
     return Workload(
-        name="rmw", lanes=(Lane(clients, updates, rate),),
-        final=lambda: (Op("read", key=key) for key in names), keyed=True, checks=("no-lost-update",),
-        model="", time_limit=time_limit,
-    )  # fmt: skip
+        name="rmw",
+        lanes=(Lane(clients, updates, rate),),
+        final=lambda: (Op("read", key=key) for key in names),
+        keyed=True,
+        checks=("no-lost-update",),
+        model="",
+        time_limit=time_limit,
+    )
 
 
 def set_workload(
-    *, clients: int = 10, total_rate: float | None = 200.0, time_limit: float = 1.0
+    *,
+    clients: int = 10,
+    total_rate: float | None = 200.0,
+    time_limit: float = 1.0,
+    elements: int | None = None,
 ) -> Workload:
-    """Adds of unique elements to one set, read on every node at the end; ``assert_no_lost_write``."""
+    """Adds of unique elements to one set, read on every node at the end; ``assert_no_lost_write``.
+
+    `elements` ends the adds after so many (None: never), so that a fault can meet a quiet cluster.
+    """
     rate, _ = _shares(clients, False, total_rate)
+    if elements is not None and elements < 1:
+        raise ValueError(f"elements={elements!r} must be at least 1, or None")
 
     def adds(rng: random.Random) -> Iterator[Op]:
-        for element in itertools.count(1):
+        for element in itertools.islice(itertools.count(1), elements):
             yield Op("add", element)
 
     return Workload(
-        name="set", lanes=(Lane(clients, adds, rate),), final=lambda: [Op("read")], keyed=False,
-        checks=("no-lost-write",), model="", time_limit=time_limit,
-    )  # fmt: skip
+        name="set",
+        lanes=(Lane(clients, adds, rate),),
+        final=lambda: [Op("read")],
+        keyed=False,
+        checks=("no-lost-write",),
+        model="",
+        time_limit=time_limit,
+    )
 
 
 __all__ = ["register_workload", "rmw_workload", "set_workload"]

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from harness.history import NANOSECONDS, OUTCOMES
+from harness.history import OUTCOMES
 from harness.journal import Journal
 from harness.target import Client, Endpoint, Failed, Op, Unknown, is_async
 
@@ -44,7 +44,6 @@ class Source:
             # uniform distances of mean 1/rate; a stall is not made up for by a burst
             self._due = max(self._due, now) + self._rng.uniform(0, 2 / self._rate)
             return op, self._due - now
-
 
     def ended(self, op: Op, outcome: str) -> None:
         """How a drawn operation ended; a generator that cares overrides this."""
@@ -110,9 +109,16 @@ class Workers:
     """
 
     def __init__(
-        self, journal: Journal, client: type[Any], processes: Sequence[tuple[int, Endpoint, Source]], *,
-        concurrency: int, time_limit: float, keyed: bool, final: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        journal: Journal,
+        client: type[Any],
+        processes: Sequence[tuple[int, Endpoint, Source]],
+        *,
+        concurrency: int,
+        time_limit: float,
+        keyed: bool,
+        final: bool = False,
+    ) -> None:
         self.unmapped: Counter[str] = Counter()
         self._journal, self._client = journal, client
         self._slots = [Slot(number, entry, source) for number, entry, source in processes]
@@ -152,7 +158,9 @@ class Workers:
         slot.current = invocation
         return invocation
 
-    def _end(self, invocation: Invocation, outcome: str, result: Any = None, error: str | None = None) -> None:
+    def _end(
+        self, invocation: Invocation, outcome: str, result: Any = None, error: str | None = None
+    ) -> None:
         at = self._journal.now()
         slot, op, value = invocation.slot, invocation.op, invocation.value
         if outcome == "ok" and (result is not None or op.f in self._reads):
@@ -193,7 +201,9 @@ class Workers:
     # ------------------------------------------------------------------ threads
 
     def _spawn(self, slot: Slot) -> None:
-        threading.Thread(target=self._work, args=(slot,), name=f"nemesis-p{slot.process}", daemon=True).start()
+        threading.Thread(
+            target=self._work, args=(slot,), name=f"nemesis-p{slot.process}", daemon=True
+        ).start()
 
     def _work(self, slot: Slot) -> None:
         client: Any = None
@@ -308,7 +318,7 @@ class Workers:
             self._ended()
 
     async def _limited(self, work: Any, invocation: Invocation) -> Any:
-        """Await `work` up to the deadline; past it the task is cancelled, not awaited, and TimeoutError raised."""
+        """Await `work` up to the deadline; past it cancel it without waiting, and raise TimeoutError."""
         if not asyncio.iscoroutine(work):
             return work
         task = asyncio.ensure_future(work)

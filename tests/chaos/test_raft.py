@@ -26,7 +26,9 @@ from targets.raft_kv import RaftKV, check_raft
 
 @pytest.fixture
 def split_then_slow() -> Plan:
-    return Plan(at(1, partition(isolate("leader")), lasts=2), at(4, latency("leader", 0.2, jitter=0.05), lasts=1.5))
+    return Plan(
+        at(1, partition(isolate("leader")), lasts=2), at(4, latency("leader", 0.2, jitter=0.05), lasts=1.5)
+    )
 
 
 @pytest.mark.chaos(target=RaftKV(nodes=5))
@@ -55,6 +57,8 @@ def test_no_acknowledged_write_is_lost(chaos: Chaos, killed_leader: Plan) -> Non
 
 @pytest.mark.chaos(target=RaftKV(nodes=5, bug="deposed_reads"))
 def test_reads_of_a_deposed_leader_are_convicted(chaos: Chaos, split_brain: Plan) -> None:
-    history = chaos.run(register_workload(keys=3, clients=10, total_rate=200), split_brain, stop_at_violation=True)
+    history = chaos.run(
+        register_workload(keys=3, clients=10, total_rate=200), split_brain, stop_at_violation=True
+    )
     with pytest.raises(Violation, match="not linearizable"):
         assert_linearizable(history, model="cas-register")

@@ -122,12 +122,15 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     Scenario(
         "forgetful",
-        "the leader is cut off, the others restart and elect a second one of the same term: two logs in one term",
+        "n1 is cut off, the others restart and elect a second leader of the same term; n1 keeps what only it wrote in "
+        "the place of what they committed, since it has the same term, and leads again",
         Plan(
-            every(4, partition(isolate("leader")), lasts=2, start=0.5, times=3),
-            every(4, restart("followers"), start=0.6, times=3),
+            every(6, partition(isolate("leader")), lasts=3.4, start=0.5, times=2),
+            every(6, restart("followers"), start=0.6, times=2),
+            every(6, partition(isolate("leader")), lasts=1.6, start=4.2, times=2),
         ),
-        few_keys,
+        many_keys,
+        {"eager": ("n1",)},
     ),
     Scenario(
         "no_truncate",

@@ -138,7 +138,11 @@ def test_killed(start: Callable[..., Suite], workers: int, number: int) -> None:
         if len(history) > 200:
             assert done, "the nodes' logs say nothing, so this test looks at nothing"
 
-    again = start("-k", "test_register and 0", "--nemesis-duration=3", f"--basetemp={suite.directory / 'again'}")
+    again = start(
+        "-k", "test_register and 0", "--nemesis-duration=3", f"--basetemp={suite.directory / 'again'}"
+    )
     await_true(lambda: working(again, len(killed) + 1), 40, "the next start did not begin")
-    left = {p.name for p in (again.base / f"nemesis-{os.getuid()}").iterdir() if p.is_dir() and p.name != "ports"}
+    left = {
+        p.name for p in (again.base / f"nemesis-{os.getuid()}").iterdir() if p.is_dir() and p.name != "ports"
+    }
     assert len(left) == 1, f"the next start swept nothing: {left}"

@@ -77,7 +77,10 @@ def test_times_decide_the_order_where_lines_were_written_late() -> None:
         ([(0, "begin", 0, "read")], "type 'begin' is none of invoke, ok, fail, info"),
         ([(0, "ok", 0, "read")], "completes an operation that it never invoked"),
         ([(0, "invoke", 0, "read"), (1, "invoke", 0, "read")], "invokes again before"),
-        ([(0, "invoke", 0, "read"), (1, "info", 0, "read"), (2, "invoke", 0, "read")], "may not invoke again"),
+        (
+            [(0, "invoke", 0, "read"), (1, "info", 0, "read"), (2, "invoke", 0, "read")],
+            "may not invoke again",
+        ),
         ([(5, "invoke", 0, "read"), (1, "ok", 0, "read")], "before its invocation"),
         ([(0, "invoke", 0, "read"), (1, "ok", 0, "write")], "completes 'write' but invoked 'read'"),
         ([("soon", "invoke", 0, "read")], "must be integers"),
@@ -111,7 +114,9 @@ values = st.recursive(
 
 
 @given(st.lists(st.tuples(st.text(), values, st.sampled_from(["ok", "fail", "info"])), max_size=8))
-def test_whatever_is_recorded_is_read_again(tmp_path_factory: pytest.TempPathFactory, rows: list[Any]) -> None:
+def test_whatever_is_recorded_is_read_again(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[Any]
+) -> None:
     path = tmp_path_factory.mktemp("history") / "history.jsonl"
     journal = Journal(path, {"seed": 1, "note": "<&>"})
     journal.start()
@@ -188,7 +193,9 @@ for process in range(10**9):
     journal.invoke(process, "read", None, None)
     print(process, flush=True)
 """
-    with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True) as writer:
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True
+    ) as writer:
         assert writer.stdout is not None
         said = [int(writer.stdout.readline()) for _ in range(500)][-1]
         os.kill(writer.pid, signal.SIGKILL)

@@ -74,7 +74,7 @@ def test_a_violation_ends_with_sentence_report_and_replay(
         [
             r"test_register   INVALID: not linearizable   [\d,]+ operations, \d+ of unknown outcome",
             r"  process \d+ read .* from k\d at \d+\.\d+ s although process \d+'s .*n2 cut from n1, n3 since",
-            r"  report: reports/.*/index\.html    replay: pytest .*test_register --nemesis-replay=reports/.*history\.jsonl\.gz",
+            r"  report: reports/.*/index\.html    replay: pytest .*test_register --nemesis-replay=reports/.*gz",
         ]
     )
     result.stdout.fnmatch_lines(["*1 invalid*"])
@@ -165,7 +165,9 @@ def test_the_plan_fixture_runs_each_plan_of_the_folder_by_name(
         "@pytest.fixture\ndef cut_n3() -> Plan:\n    return Plan(at(0.1, partition('n3'), lasts=0.3))\n"
         "@pytest.fixture\ndef helper() -> int:\n    return 3\n"
     )
-    pytester.makepyfile(PASSING.replace("(chaos, cut)", "(chaos, plan)").replace("quick, cut)", "quick, plan)"))
+    pytester.makepyfile(
+        PASSING.replace("(chaos, cut)", "(chaos, plan)").replace("quick, cut)", "quick, plan)")
+    )
     result = pytester.runpytest("-v", *workers)
     result.assert_outcomes(passed=2)
     for name in ("cut_n1", "cut_n3"):
@@ -175,7 +177,9 @@ def test_the_plan_fixture_runs_each_plan_of_the_folder_by_name(
 def test_without_a_folder_plan_is_each_standard_plan(pytester: pytest.Pytester) -> None:
     from harness import plans
 
-    pytester.makepyfile(PASSING.replace("(chaos, cut)", "(chaos, plan)").replace("quick, cut)", "quick, plan)"))
+    pytester.makepyfile(
+        PASSING.replace("(chaos, cut)", "(chaos, plan)").replace("quick, cut)", "quick, plan)")
+    )
     result = pytester.runpytest("--collect-only", "-q")
     assert len(plans.STANDARD) >= 8
     for name in plans.STANDARD:
@@ -207,7 +211,9 @@ def test_faults_inside_the_test(pytester: pytest.Pytester) -> None:
 
 
 def test_stop_at_violation_ends_a_run_early(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(bugged("stale_reads").replace("quick, cut)", "quick, cut, duration=60, stop_at_violation=True)"))
+    pytester.makepyfile(
+        bugged("stale_reads").replace("quick, cut)", "quick, cut, duration=60, stop_at_violation=True)")
+    )
     result = pytester.runpytest("-v")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*INVALID: not linearizable*"])
@@ -228,9 +234,13 @@ def test_stop_at_violation_ends_a_run_early(pytester: pytest.Pytester) -> None:
         ("pytest.mark.flaky\n@pytest.mark.chaos(target=MemoryKV())", "marked both chaos and flaky"),
     ],
 )
-def test_a_wrong_marker_is_refused_at_collection(pytester: pytest.Pytester, marker: str, complaint: str) -> None:
+def test_a_wrong_marker_is_refused_at_collection(
+    pytester: pytest.Pytester, marker: str, complaint: str
+) -> None:
     pytester.makeini("[pytest]\nmarkers = flaky\n")
-    pytester.makepyfile(f"import pytest\nfrom harness.testing import MemoryKV\n@{marker}\ndef test(chaos): pass\n")
+    pytester.makepyfile(
+        f"import pytest\nfrom harness.testing import MemoryKV\n@{marker}\ndef test(chaos): pass\n"
+    )
     result = pytester.runpytest()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"*{complaint}*"])
@@ -333,6 +343,10 @@ def test_reports_can_be_left_out(pytester: pytest.Pytester) -> None:
 
 def test_a_suite_without_chaos_tests_does_not_pay_for_the_plugin(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
-        "import sys\ndef test(): assert not {'harness.run', 'harness.plan', 'requests', 'docker'} & set(sys.modules)"
+        """
+        import sys
+        def test():
+            assert not {'harness.run', 'harness.plan', 'requests', 'docker'} & set(sys.modules)
+        """
     )
     pytester.runpytest_subprocess("-p", "no:hypothesispytest").assert_outcomes(passed=1)

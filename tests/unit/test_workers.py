@@ -223,7 +223,9 @@ def test_a_persistent_source_asks_again_until_it_is_ok(tmp_path: Path) -> None:
 
     journal = Journal(tmp_path / "history.jsonl", {})
     source = Persistent([Op("read")], within=5)
-    workers = Workers(journal, Third, [(0, NODE, source)], concurrency=1, time_limit=1, keyed=False, final=True)
+    workers = Workers(
+        journal, Third, [(0, NODE, source)], concurrency=1, time_limit=1, keyed=False, final=True
+    )
     workers.start()
     assert workers.join(10)
     operations = load(journal.finish()).operations

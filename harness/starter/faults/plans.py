@@ -1,6 +1,6 @@
 """Fault plans: each fixture that returns a Plan is one, and `plan` in a test means each of them in turn.
 
-CHANGE: add a fixture, get a plan.
+CHANGE: add a fixture, get a plan. `harness.plans` has fourteen to start from.
 """
 
 import pytest
@@ -17,4 +17,4 @@ def cut_off() -> Plan:
 @pytest.fixture
 def slow_then_killed() -> Plan:
     """What was acknowledged survives a crash."""
-    return Plan(at(1, latency("n1", 0.05), lasts=1), at(2.5, kill("n1"), lasts=0.5))
+    return Plan(at(1, latency("leader", 0.05), lasts=1), at(2.5, kill("leader"), lasts=0.5))
