@@ -38,7 +38,8 @@ class Case:
     def history(self) -> History:
         """The same history each time."""
         return simulated(
-            1, self.operations, self.clients, keys=self.keys, values=self.values, unknown=self.unknown, bend=self.bend
+            1, self.operations, self.clients, keys=self.keys, values=self.values, unknown=self.unknown,
+            bend=self.bend,
         )  # fmt: skip
 
     def __str__(self) -> str:

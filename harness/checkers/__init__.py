@@ -25,6 +25,6 @@ from harness.checkers.words import headline, table, text
 __all__ = [
     "MODELS", "Budget", "CheckError", "Checker", "Effect", "Inconsistent", "Model", "assert_available",
     "assert_linearizable", "assert_no_lost_update", "assert_no_lost_write", "assert_recovers", "available",
-    "check", "checkers", "headline", "judge", "linearizable", "missing", "model", "no_lost_update", "no_lost_write",
-    "recovers", "table", "text",
+    "check", "checkers", "headline", "judge", "linearizable", "missing", "model", "no_lost_update",
+    "no_lost_write", "recovers", "table", "text",
 ]  # fmt: skip

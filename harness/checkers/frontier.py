@@ -122,8 +122,8 @@ class Walk:
     """
 
     def __init__(
-        self, kinds: Kinds, rows: Iterable[int], *, starts: Iterable[int] = (), optional: Collection[int] = (),
-        until: int = NEVER, reusable: bool = False,
+        self, kinds: Kinds, rows: Iterable[int], *, starts: Iterable[int] = (),
+        optional: Collection[int] = (), until: int = NEVER, reusable: bool = False,
     ) -> None:  # fmt: skip
         self.kinds, self.optional, self.until, self.reusable = kinds, optional, until, reusable
         self.events = _events(kinds, rows, until)

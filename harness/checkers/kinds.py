@@ -14,8 +14,8 @@ class Kinds:
     """The distinct effects of operations, numbered, and the model's transition table, filled when asked.
 
     One serves many searches over the same columns. By kind: `effects`, whether it surely never changes the
-    state (`observes`) or surely hides what was there before (`overwrites`), the only state that it can happen in
-    and the only one that it leaves (`needs`, `makes`; None: not known).
+    state (`observes`) or surely hides what was there before (`overwrites`), the only state that it can
+    happen in and the only one that it leaves (`needs`, `makes`; None: not known).
     """
 
     def __init__(self, columns: Columns, model: Model) -> None:

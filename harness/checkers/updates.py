@@ -63,8 +63,9 @@ def no_lost_update(history: History) -> Verdict:
     old, new = last.result
     of = "" if last.key is None else f" of {key_of(last.key)}"
     text = (
-        f"process {last.process}'s update{of} from {shown(old)} to {shown(new)}, acknowledged at {when}, was built "
-        f"on the same read as process {before.process}'s to {shown(before.result[1])}, acknowledged at {earlier}"
+        f"process {last.process}'s update{of} from {shown(old)} to {shown(new)}, acknowledged at {when}, "
+        f"was built on the same read as process {before.process}'s to {shown(before.result[1])}, "
+        f"acknowledged at {earlier}"
     )
     if len(group) > 2:
         text += f": {len(group)} updates from a value that was left {len(group) - 1} times"

@@ -66,10 +66,7 @@ class Handler(BaseHTTPRequestHandler):
             link.request("POST", "/", body)
             answer = link.getresponse().read()
             link.close()
-        except (
-            OSError,
-            http.client.HTTPException,
-        ) as error:  # it may have arrived, or may arrive later: nobody knows
+        except (OSError, http.client.HTTPException) as error:  # it may happen yet: nobody knows
             self.answer(504, json.dumps({"unknown": f"n1: {error}"}).encode())
         else:
             self.answer(200, answer)

@@ -1,7 +1,7 @@
 """Your service as a target: how a node starts, when it is ready, how a client talks to it.
 
 CHANGE, in this order: `command` (how a node starts), the client's `open`, `invoke` and `close` (your driver),
-its `outcomes` (which of its exceptions mean "did not happen"), then `status` (who leads), if you have leaders.
+its `outcomes` (which exceptions mean "did not happen"), then `status` (who leads), if you have leaders.
 """
 
 import http.client

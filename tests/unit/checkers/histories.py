@@ -229,7 +229,7 @@ def simulated(
 
 
 def small(rnd: random.Random, *, keys: int = 1, unique: bool = False) -> History:
-    """A random history of a few operations, about as often linearizable as not: real registers, results then bent."""
+    """A random history of a few operations, as often linearizable as not: real registers, then bent."""
     clients = rnd.randint(1, 4)
     clocks = {process: rnd.randint(0, 4) for process in range(clients)}
     values = rnd.choice((2, 3))

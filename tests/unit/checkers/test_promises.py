@@ -31,8 +31,8 @@ S = 10**9
 
 
 def steady(
-    fails: tuple[float, float] = (0, 0), kinds: tuple[str, ...] = ("read",), until: int = 20, outcome: str = "fail",
-    extra: list[Event] | None = None, **header: Any,
+    fails: tuple[float, float] = (0, 0), kinds: tuple[str, ...] = ("read",), until: int = 20,
+    outcome: str = "fail", extra: list[Event] | None = None, **header: Any,
 ) -> History:  # fmt: skip
     """An operation of each kind ten times a second; those invoked in `fails` (seconds) do not succeed."""
     operations = []
@@ -219,7 +219,7 @@ def test_a_checker_of_your_own() -> None:
     assert judge(h, "linearizable:register").valid
     assert judge(h, Verdict("made", "valid", "fine")).valid
     assert [v.checker for v in h.verdicts] == ["own", "linearizable", "made"]
-    with pytest.raises(TypeError, match="returned True; expected a harness.Verdict"):
+    with pytest.raises(TypeError, match=r"returned True; expected a harness\.Verdict"):
         judge(h, lambda history: True)  # type: ignore[arg-type, return-value]
 
 

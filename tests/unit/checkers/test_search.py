@@ -6,8 +6,7 @@ import random
 from time import monotonic
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from harness.checkers import Budget, CheckError, Inconsistent, Model, linearizable, model
 from harness.checkers.frontier import Walk
@@ -15,7 +14,6 @@ from harness.checkers.kinds import Kinds
 from harness.checkers.model import NOT_KNOWN
 from harness.checkers.search import Finding, search
 from harness.history import History
-
 from tests.unit.checkers.histories import drawn, explained, history, simulated, small, spans, wing_gong
 
 
@@ -62,7 +60,7 @@ def test_keys_are_judged_apart(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(2))
 def test_the_first_violation_is_the_first(seed: int) -> None:
-    """Everything up to just before the culprit's return is explained by brute force, and with it nothing is."""
+    """Brute force explains all up to just before the culprit's return, and not with it."""
     rnd = random.Random(f"first/{seed}")
     for _ in range(600):
         h = small(rnd)
@@ -130,6 +128,31 @@ def test_a_narrow_walk_proves_what_it_says(width: int) -> None:
         else:
             lost += explained(spans(h))
     assert width > 1 or lost > 0  # it does lose some, or this shows nothing
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_going_back_and_widening_decides_as_wing_gong_does(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a frontier far too narrow, nearly every history takes the way back, and parts are judged alone."""
+    monkeypatch.setattr("harness.checkers.search.WIDTH", 1)
+    monkeypatch.setattr("harness.checkers.search.STRIDE", 2)
+    rnd = random.Random(f"back/{seed}")
+    judged = {"valid": 0, "invalid": 0}
+    for i in range(250):
+        h = simulated(
+            1000 * seed + i, rnd.randint(10, 40), rnd.randint(3, 8), values=rnd.choice((2, 4, None)),
+            unknown=0.1, bend=rnd.random() < 0.7, cas=rnd.random() < 0.8,
+        )  # fmt: skip
+        true = wing_gong(spans(h))
+        finding = searched(h)
+        assert finding.judgement == ("valid" if true else "invalid"), list(h.operations)
+        judged[finding.judgement] += 1
+        if finding.row is not None:  # and it is the first violation
+            end = h.columns.ret[finding.row]
+            known = [(c, r if r < end else float("inf"), op) for c, r, op in spans(h) if c < end]
+            assert wing_gong([span for span in known if span[2].f != "read" or span[1] != float("inf")])
+    assert min(judged.values()) > 50, judged
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -251,7 +274,7 @@ def test_values_of_other_types_are_other_values() -> None:
 def test_any_model_can_be_searched() -> None:
     """A queue has no effect to declare: the engine then knows nothing of it but its step function."""
 
-    def step(state: tuple[int, ...], f: str, value: int, result: int) -> tuple[int, ...] | Inconsistent:
+    def step(state: tuple[int, ...], f: str, value: int, result: object) -> tuple[int, ...] | Inconsistent:
         if f == "enqueue":
             return (*state, value)
         if result is NOT_KNOWN:
@@ -293,8 +316,8 @@ def test_what_a_model_does_not_know_is_an_error_that_says_what_it_knows() -> Non
 
 
 @given(
-    f=st.sampled_from(["read", "write", "cas"]), state=st.integers(0, 2), old=st.integers(0, 2), new=st.integers(0, 2),
-    known=st.booleans(),
+    f=st.sampled_from(["read", "write", "cas"]), state=st.integers(0, 2), old=st.integers(0, 2),
+    new=st.integers(0, 2), known=st.booleans(),
 )  # fmt: skip
 @settings(deadline=None, derandomize=True, database=None)
 def test_the_declared_effect_is_what_the_step_does(

@@ -41,8 +41,8 @@ def test_two_acknowledged_updates_of_one_read_lose_one() -> None:
         [rmw(0, None, 1, 0, 1), rmw(1, 1, 2, 2, 3)],
         [rmw(0, None, 1, 0, 1, key="a"), rmw(1, None, 1, 0, 1, key="b")],  # of different keys
         [rmw(0, None, 1, 0, 1, type="fail"), rmw(1, None, 1, 0, 1)],
-        [rmw(0, None, 1, 0, 1, type="info"), rmw(1, None, 1, 0, 1)],  # perhaps lost, but nobody was told otherwise
-        [rmw(0, None, 1, 0, 1), rmw(0, 1, 2, 2, 3), rmw(0, 2, 1, 4, 5), rmw(0, 1, 2, 6, 7)],  # 1 was left twice
+        [rmw(0, None, 1, 0, 1, type="info"), rmw(1, None, 1, 0, 1)],
+        [rmw(0, None, 1, 0, 1), rmw(0, 1, 2, 2, 3), rmw(0, 2, 1, 4, 5), rmw(0, 1, 2, 6, 7)],
         [rmw(0, None, 1, 0, 1), rmw(0, 1, 1, 2, 3), rmw(0, 1, 2, 4, 5)],  # an update that changes nothing
         [rmw(0, 1, 2, 2, 3), rmw(0, 1.0, 2.0, 4, 5), rmw(0, True, 9, 6, 7)],  # other values
     ],
@@ -87,8 +87,8 @@ def a_set(
     operations: list[dict[str, Any]] = []
     for i, (element, outcome) in enumerate(added.items()):
         operations.append(
-            {"process": i, "f": "add", "value": element, "type": outcome, "start": i * S, "end": i * S + S // 2,
-             "node": nodes[i % len(nodes)] if nodes else None}
+            {"process": i, "f": "add", "value": element, "type": outcome, "start": i * S,
+             "end": i * S + S // 2, "node": nodes[i % len(nodes)] if nodes else None}
         )  # fmt: skip
     if early is not None:
         operations.append({"process": 90, "f": "read", "value": None, "result": early, "start": 1, "end": 2})
@@ -105,7 +105,8 @@ def test_an_acknowledged_add_missing_on_one_node_is_lost_there() -> None:
     assert (verdict.judgement, verdict.summary) == ("invalid", "1 acknowledged write lost")
     assert verdict.witness is not None
     assert verdict.witness.sentence == (
-        "process 1's add of 2, acknowledged at 1.50 s, is missing from the final reads of n2 (n1 and n3 have it)"
+        "process 1's add of 2, acknowledged at 1.50 s, is missing from the final reads of n2 "
+        "(n1 and n3 have it)"
     )
 
 

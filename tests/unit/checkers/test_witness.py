@@ -1,4 +1,4 @@
-"""The witness is minimal and always the same, and its sentence claims nothing that the history does not show."""
+"""The witness is minimal and always the same; its sentence claims nothing that is not so."""
 
 from __future__ import annotations
 
@@ -97,7 +97,10 @@ def test_a_witness_in_a_long_history_is_small_and_always_the_same() -> None:
 # ------------------------------------------------------------------------------------------ the sentence
 
 TIME = r"(\d+\.\d+) s"
-WHO = rf"process (\d+)(?: read (?P<read>.+?)|'s cas(?: of k\d)? from (?P<old>.+?) to (?P<new>.+?))(?: from (k\d))? at {TIME}"
+WHO = (
+    r"process (\d+)(?: read (?P<read>.+?)|'s cas(?: of k\d)? from (?P<old>.+?) to (?P<new>.+?))"
+    rf"(?: from (k\d))? at {TIME}"
+)
 SHAPES = {
     "never": re.compile(r", a value that nobody wrote$| although nobody had written (?P<value>.+)$"),
     "failed": re.compile(
@@ -153,7 +156,7 @@ def check_sentence(h: History, verdict: Verdict) -> str:
             done = [
                 op
                 for op in done
-                if said["w"] == repr(op.value) or op.f == "cas" and said["n"] == repr(op.value[1])
+                if said["w"] == repr(op.value) or (op.f == "cas" and said["n"] == repr(op.value[1]))
             ]
             assert done
             if said["same"]:
@@ -199,14 +202,45 @@ UNIT = 10_000_000  # a column is a hundredth of a second
 @pytest.mark.parametrize(
     "picture, sentence",
     [
-        ("[w41 ] [w42 ]\n               [r41 ]", "process 1 read 41 at 0.15 s although process 0's write of 42 was acknowledged at 0.12 s"),
-        ("[w41 ] [w42     ?\n          [r42 ] [r41 ]", "process 1 read 41 at 0.17 s although process 1 had read 42 by 0.15 s"),
-        ("[w1 ]\n      [r- ]", "process 1 read the initial value (None) at 0.06 s although process 0's write of 1 was acknowledged at 0.04 s"),
-        ("[r1 ]\n      [w1 ]", "process 0 read 1 at 0.04 s before anybody wrote 1: process 1's write of it was invoked at 0.06 s"),
-        ("[r7 ]", "process 0 read 7 at 0.00 s, a value that nobody wrote"),
-        ("[w7 !\n      [r7 ]", "process 1 read 7 at 0.06 s although process 0's write of 7, the only one to write it, was reported as failed at 0.04 s"),
-        ("[w1 ]\n      [c1>2  ]\n        [c1>3  ]", "process 2's cas from 1 to 3 at 0.08 s succeeded although process 1's cas from 1 to 2, from the same value, which was written once, was acknowledged at 0.13 s"),
-        ("[w1   ]\n[w2   ]\n  [r1 ]  [r2]\n  [r2 ]  [r1]", "process 3 read 1 at 0.09 s, and no order of these 4 operations explains it"),
+        (
+            "[w41 ] [w42 ]\n               [r41 ]",
+            "process 1 read 41 at 0.15 s "
+            "although process 0's write of 42 was acknowledged at 0.12 s",
+        ),
+        (
+            "[w41 ] [w42     ?\n          [r42 ] [r41 ]",
+            "process 1 read 41 at 0.17 s "
+            "although process 1 had read 42 by 0.15 s",
+        ),
+        (
+            "[w1 ]\n      [r- ]",
+            "process 1 read the initial value (None) at 0.06 s "
+            "although process 0's write of 1 was acknowledged at 0.04 s",
+        ),
+        (
+            "[r1 ]\n      [w1 ]",
+            "process 0 read 1 at 0.04 s before anybody wrote 1: "
+            "process 1's write of it was invoked at 0.06 s",
+        ),
+        (
+            "[r7 ]",
+            "process 0 read 7 at 0.00 s, a value that nobody wrote",
+        ),
+        (
+            "[w7 !\n      [r7 ]",
+            "process 1 read 7 at 0.06 s "
+            "although process 0's write of 7, the only one to write it, was reported as failed at 0.04 s",
+        ),
+        (
+            "[w1 ]\n      [c1>2  ]\n        [c1>3  ]",
+            "process 2's cas from 1 to 3 at 0.08 s succeeded "
+            "although process 1's cas from 1 to 2, from the same value, which was written once, "
+            "was acknowledged at 0.13 s",
+        ),
+        (
+            "[w1   ]\n[w2   ]\n  [r1 ]  [r2]\n  [r2 ]  [r1]",
+            "process 3 read 1 at 0.09 s, and no order of these 4 operations explains it",
+        ),
     ],
 )  # fmt: skip
 def test_sentences(picture: str, sentence: str) -> None:
@@ -217,9 +251,13 @@ def test_a_sentence_names_key_and_faults_in_force() -> None:
     h = history(
         [
             {"process": 0, "f": "write", "value": 1, "key": "k1", "start": 10**9, "end": 2 * 10**9},
-            {"process": 1, "f": "read", "value": None, "result": None, "key": "k1", "start": 3 * 10**9, "end": 4 * 10**9},
+            {"process": 1, "f": "read", "value": None, "result": None, "key": "k1",
+             "start": 3 * 10**9, "end": 4 * 10**9},
         ],
-        extra=[*fault(2_010_000_000, None, what="n2 cut from n1, n3, n4, n5"), *fault(10, 20, what="over", id=2)],
+        extra=[
+            *fault(2_010_000_000, None, what="n2 cut from n1, n3, n4, n5"),
+            *fault(10, 20, what="over", id=2),
+        ],
     )  # fmt: skip
     verdict = linearizable(h)
     assert verdict.key == "k1"
