@@ -19,9 +19,9 @@ trust: $(READY)  ## the same over many seeds: writes docs/trust.md
 	$(BIN)/python tests/convict/trust.py $(ARGS)
 
 bench: $(READY)  ## measured against peers and limits in the same run
-	$(BIN)/python benchmarks/proxy.py
-	$(BIN)/python benchmarks/checkers.py
-	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python -m benchmarks.proxy
+	$(BIN)/python -m benchmarks.checkers
+	$(BIN)/python -m benchmarks.throughput
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .

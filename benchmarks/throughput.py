@@ -3,7 +3,7 @@
 Prints both with the limit they are held to, in one run. The store has five nodes, fsync on, every link and
 every client behind the proxy; half of the operations are writes.
 
-    python benchmarks/throughput.py [--seconds 10] [--clients 64]
+    python -m benchmarks.throughput [--seconds 10] [--clients 64]
 """
 
 from __future__ import annotations
@@ -12,14 +12,12 @@ import argparse
 import itertools
 import os
 import random
-import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from harness import Client, Endpoint, Lane, Op, Plan, Workload
 from harness.history import NANOSECONDS, History

@@ -56,6 +56,7 @@ def conclude(chaos: Chaos, test: str, *, failed: bool, page: bool, command: str)
         operations=sum(len(h) for h in chaos.histories),
         duration=sum(h.duration for h in chaos.histories),
         seed=str(chaos.settings.seed),
+        expected=not failed and word != "valid",
     )
     chaos.output.mkdir(parents=True, exist_ok=True)
     (chaos.output / ENTRY).write_bytes(msgspec.json.encode(entry))

@@ -80,7 +80,9 @@ def _sweep_run(directory: Path) -> str | None:
         return None
     try:
         killed = end(label)
-        shutil.rmtree(directory)
+        while directory.exists():
+            with contextlib.suppress(FileNotFoundError):  # its owner may be removing it at the same time
+                shutil.rmtree(directory)
     finally:
         if descriptor >= 0:
             os.close(descriptor)

@@ -17,7 +17,10 @@ ORDER: tuple[Word, ...] = ("invalid", "error", "unknown", "valid")
 
 @dataclass(frozen=True)
 class Entry:
-    """A run as the index shows it: `duration` in seconds, `link` its page relative to the index, or ""."""
+    """A run as the index shows it: `duration` in seconds, `link` its page relative to the index, or "".
+
+    `expected` marks a verdict that the test asked for (a planted bug): it needs no look.
+    """
 
     test: str
     verdict: Word
@@ -26,6 +29,12 @@ class Entry:
     operations: int
     duration: float
     seed: str | int = ""
+    expected: bool = False
+
+    @property
+    def good(self) -> bool:
+        """Whether nobody needs to look at it."""
+        return self.expected or self.verdict == "valid"
 
     def __post_init__(self) -> None:
         if self.verdict not in ORDER:
@@ -54,14 +63,15 @@ def write_index(
     Invalid runs come first, then errors, unknown, valid, each in the order given. Raises OSError where
     `path` cannot be written.
     """
-    ranked = sorted(entries, key=lambda entry: ORDER.index(entry.verdict))
+    ranked = sorted(entries, key=lambda entry: (entry.good, ORDER.index(entry.verdict)))
     tally = Counter(entry.verdict for entry in entries)
-    deciding = ranked[0].verdict if ranked else "unknown"
-    bad = len(entries) - tally["valid"]
+    bad = sum(not entry.good for entry in entries)
+    deciding: Word = ranked[0].verdict if bad else "valid" if ranked else "unknown"
     if bad:
         headline = f"{bad:,} of {counted(len(entries), 'run')} {'needs' if bad == 1 else 'need'} a look"
     else:
-        headline = f"{counted(len(entries), 'run')}, all valid" if entries else "No run was recorded"
+        good = "all valid" if tally["valid"] == len(entries) else "all as expected"
+        headline = f"{counted(len(entries), 'run')}, {good}" if entries else "No run was recorded"
     rows = []
     for e in ranked:
         name, look = shorten(e.test, 300), judged(e.verdict, WORDS[e.verdict])
@@ -70,7 +80,7 @@ def write_index(
             (
                 look,
                 test,
-                shorten(e.summary, 300),
+                shorten(e.summary, 300) + (", as the test expects" if e.expected else ""),
                 f"{e.operations:,}",
                 f"{e.duration:.1f} s",
                 shorten(str(e.seed), 24),

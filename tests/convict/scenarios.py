@@ -58,8 +58,11 @@ class Scenario:
 
 
 def many_keys() -> Workload:
-    """So many registers that a lost write is read before the next write of its key hides it."""
-    return register_workload(keys=120, clients=15, total_rate=300)
+    """So many registers that a lost write is read before the next write of its key hides it.
+
+    And so many clients that a node which is cut off is handed a good number of writes before all of its wait.
+    """
+    return register_workload(keys=120, clients=60, total_rate=300)
 
 
 def slow_clients() -> Workload:

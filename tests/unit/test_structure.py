@@ -1,0 +1,82 @@
+"""What the code says of itself holds: examples run, imports point one way, names are unique."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import importlib
+import pkgutil
+from pathlib import Path
+
+import pytest
+
+import harness
+
+ROOT = Path(harness.__file__).parent
+MODULES = sorted(
+    name
+    for _, name, _ in pkgutil.walk_packages([str(ROOT)], "harness.")
+    if not name.startswith("harness.starter") and name != "harness.__main__"
+)
+
+# A module may import those further down; the values at the bottom know nobody.
+ORDER = (
+    ("plugin", "cli", "__main__", "session", "chaos"),
+    ("run", "testing", "online"),
+    ("nemesis",),
+    ("workload",),
+    ("cluster",),
+    ("fabric",),
+    ("proxy",),
+    ("journal", "report", "checkers"),
+    ("plans",),
+    ("plan", "schedule", "condition", "faults", "resolved", "topology", "selector", "value", "seed"),
+    ("history", "target", "verdict", "runtime"),
+)
+LAYER = {name: layer for layer, names in enumerate(ORDER) for name in names}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_run(name: str) -> None:
+    failed, _ = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
+    assert failed == 0
+
+
+def imported(path: Path) -> set[str]:
+    """Parts of harness that a file imports, in functions too, but not only for types."""
+    tree = ast.parse(path.read_text())
+    for_types = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if id(node) in for_types:
+            continue
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "harness":
+            rest = (node.module or "").split(".")[1:]
+            found |= {rest[0]} if rest else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("harness.")}
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(path: Path) -> None:
+    own = path.relative_to(ROOT).parts[0].removesuffix(".py")
+    if own in ("__init__", "starter"):
+        return
+    assert own in LAYER, f"say in ORDER where {own} stands"
+    for other in imported(path) & set(LAYER):
+        assert LAYER[own] <= LAYER[other], f"{own} must not import {other}"
+
+
+def test_the_engine_knows_no_target() -> None:
+    for path in ROOT.rglob("*.py"):
+        if "starter" not in path.parts:
+            text = path.read_text()
+            assert not any(
+                f"{verb} {team}" in text for verb in ("import", "from") for team in ("targets", "faults.")
+            )
