@@ -9,6 +9,7 @@ from pathlib import Path
 
 from harness.history import History
 from harness.plan import Plan, Schedule
+from harness.resolved import Resolved
 from harness.run import Run, Settings
 from harness.target import Target
 from harness.verdict import Verdict, worst
@@ -66,11 +67,20 @@ class Chaos:
         number = len(self.runs) + 1
         settings = replace(
             self.settings,
+            number=number,
             output=self.output if number == 1 else self.output / f"run-{number}",
             duration=self.settings.duration if duration is None else duration,
             stop_at_violation=stop_at_violation,
-            replay=Schedule.from_history(self.replay_from.faults) if self.replay_from else None,
         )
+        again = self.replay_from
+        if again is not None and number == again.header.get("run", 1):  # other runs of the test go on as ever
+            settings = replace(
+                settings,
+                replay=Schedule.from_history(fault for fault in again.faults if not fault.by_test),
+                injected=tuple(Resolved.from_json(f.spec) for f in again.faults if f.by_test and f.spec),
+                duration=again.header.get("duration") if settings.duration is None else settings.duration,
+            )
+        self.close(keep=False)  # one that was kept: one cluster at a time
         run = Run(self.target, workload, plan if plan is not None else Plan(), settings, self.progress)
         self.runs.append(run)
         with run:
@@ -100,9 +110,13 @@ class Chaos:
         """Why nothing can be said of this test although it passed, or ''."""
         if not self.runs:
             return "this chaos test never called chaos.run(), so it tested nothing"
-        for number, history in enumerate(self.histories, 1):
-            if not history.verdicts:
-                which = f"run {number} of {len(self.runs)}" if len(self.runs) > 1 else "the run"
+        for number, run in enumerate(self.runs, 1):
+            which = f"run {number} of {len(self.runs)}" if len(self.runs) > 1 else "the run"
+            if not hasattr(run, "history"):
+                return (
+                    f"{which} was refused before it began, so it tested nothing; let its error fail the test"
+                )
+            if not run.history.verdicts:
                 return (
                     f"{which} was judged by nothing: end the test with assert_linearizable(history), "
                     "assert_no_lost_update, assert_no_lost_write or judge(history, your_checker)"

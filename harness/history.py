@@ -28,7 +28,6 @@ OUTCOMES: tuple[Outcome, ...] = ("ok", "fail", "info")
 EVENT_TYPES = ("invoke", *OUTCOMES)
 OTHER_PROCESSES = ("nemesis", "cluster", "run")
 NANOSECONDS = 1_000_000_000
-_FAULT_TYPES = {"start": int, "end": int, "nodes": list, "links": list, "grudge": dict, "asked": list}
 
 
 class HistoryError(ValueError):
@@ -81,7 +80,8 @@ class Fault:
     `start` and `end` are when it was seen to hold and seen to be gone (ns; None: never). `asked` are the
     plan's own times in seconds (end None: until healed). `grudge` maps a node to the nodes it hears
     nothing from; `links` are the ordered pairs concerned. `mechanism` says how it was done
-    (``stall``, ``toxiproxy latency``, ``SIGKILL``), `proof` and `healed` what was measured.
+    (``stall``, ``toxiproxy latency``, ``SIGKILL``), `proof` and `healed` what was measured. `place` names
+    its random stream: the entry of the plan (below 0: injected by the test itself) and which of its faults.
     """
 
     id: int
@@ -98,6 +98,12 @@ class Fault:
     healed: str = ""
     error: str = ""
     spec: Any = None
+    place: tuple[int, int] = (0, 0)
+
+    @property
+    def by_test(self) -> bool:
+        """Whether the test injected it itself (`Run.fault`), rather than the plan."""
+        return self.place[0] < 0
 
     def overlaps(self, start: int, end: int | None) -> bool:
         """Whether [start, end] (end None: open) shares an instant with the fault."""
@@ -117,6 +123,9 @@ def frozen(value: Any) -> Hashable:
     return value  # type: ignore[no-any-return]
 
 
+_PLAIN = (int, str, type(None), bool)
+
+
 class Interned:
     """Values numbered in the order they were first met; 0 is always None, the initial value.
 
@@ -129,8 +138,12 @@ class Interned:
 
     def code(self, value: Any) -> int:
         """The number of `value`, a new one if it was never met."""
-        key = frozen(value)
-        mark = (type(key), key) if not isinstance(key, tuple) else (tuple, _typed(key))
+        kind = type(value)
+        if kind in _PLAIN:
+            key, mark = value, (kind, value)
+        else:
+            key = frozen(value)
+            mark = (type(key), key) if not isinstance(key, tuple) else (tuple, _typed(key))
         code = self._codes.get(mark)
         if code is None:
             code = self._codes[mark] = len(self.values)
@@ -169,18 +182,25 @@ class Columns:
 
     def number_events(self) -> None:
         """Fill `call` and `ret`; called once, when every event is in."""
-        events = []
-        for row in range(len(self)):
-            events.append((self.start[row], 0, self.index[row], row))
-            if self.end[row] >= 0:
-                events.append((self.end[row], 1, self.completion[row], row))
-        if any(time < 0 for time in self.start):  # a history without times: its order is all there is
-            events = [(index, kind, index, row) for _, kind, index, row in events]
-        events.sort()
-        self.call = array("q", bytes(8 * len(self)))
-        self.ret = array("q", [-1]) * len(self)
-        for position, (_, kind, _, row) in enumerate(events):
-            (self.ret if kind else self.call)[row] = position
+        start, end = self.start, self.end
+        if any(time < 0 for time in start):  # a history without times: its order is all there is
+            start, end = self.index, self.completion
+        # rows are in order of invocation, and sorts are stable: equal times keep the order of the events
+        calls = sorted(range(len(self)), key=start.__getitem__)
+        ended = [row for row, time in enumerate(self.end) if time >= 0]
+        ended.sort(key=self.completion.__getitem__)
+        ended.sort(key=end.__getitem__)
+        self.call, self.ret = array("q", bytes(8 * len(self))), array("q", [-1]) * len(self)
+        position = place = 0
+        for row in ended:
+            while place < len(calls) and start[calls[place]] <= end[row]:
+                self.call[calls[place]] = position
+                position, place = position + 1, place + 1
+            self.ret[row] = position
+            position += 1
+        for row in calls[place:]:
+            self.call[row] = position
+            position += 1
 
 
 class Operations(Sequence[Operation]):
@@ -266,11 +286,9 @@ class History:
         Raises HistoryError where an event breaks a rule: unknown type, an index that does not grow, a
         process that invokes twice or again after ``info``, a completion without its invocation.
         """
-        header = header or {}
-        builder = _Builder(keyed=bool(header.get("keyed")))
-        for event in events:
-            builder.add(event)
-        return builder.finish(header, path)
+        from harness.pairing import pair
+
+        return pair(events, header or {}, path)
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -295,151 +313,3 @@ class History:
         c = self.columns
         last = max((max(c.start, default=0), max(c.end, default=0)))
         return max([last, *(e.time for e in self.events), *(t for t, _ in self.phases)]) / NANOSECONDS
-
-
-class _Builder:
-    def __init__(self, keyed: bool) -> None:
-        self.keyed = keyed
-        self.columns = Columns()
-        self.open: dict[int, int] = {}  # process -> row
-        self.ended: set[int] = set()  # processes that ended in info
-        self.faults: dict[int, dict[str, Any]] = {}
-        self.events: list[NodeEvent] = []
-        self.phases: list[tuple[int, str]] = []
-        self.findings: list[str] = []
-        self.last = -1
-
-    def add(self, event: Mapping[str, Any]) -> None:
-        try:
-            index, time, kind = event["index"], event.get("time", -1), event["type"]
-            process, f = event["process"], event["f"]
-        except KeyError as missing:
-            raise HistoryError(
-                f"event {dict(event)!r} has no {missing.args[0]!r}; every event has index, type, process, f"
-            ) from None
-        where = f"event {index}"
-        if not isinstance(index, int) or not isinstance(time, int):
-            raise HistoryError(f"{where}: index {index!r} and time {time!r} must be integers (time in ns)")
-        if index <= self.last:
-            raise HistoryError(f"{where}: index does not grow (the one before it is {self.last})")
-        self.last = index
-        if kind not in EVENT_TYPES:
-            raise HistoryError(f"{where}: type {kind!r} is none of {', '.join(EVENT_TYPES)}")
-        if isinstance(process, int) and not isinstance(process, bool):
-            if kind == "invoke":
-                self.invoke(where, event, process, str(f))
-            else:
-                self.complete(where, event, process, kind)
-        elif process == "nemesis":
-            self.nemesis(event)
-        elif process == "cluster":
-            detail = dict(event.get("value") or {})
-            self.events.append(NodeEvent(time, str(detail.pop("node", "")), str(f), detail))
-        elif process == "run" and f == "finding":
-            self.findings.append(str(event.get("value")))
-        elif process == "run":
-            self.phases.append((time, str(event.get("value"))))
-        elif not isinstance(process, str):
-            raise HistoryError(f"{where}: process {process!r} is neither an integer nor a name")
-
-    def invoke(self, where: str, event: Mapping[str, Any], process: int, f: str) -> None:
-        if process in self.open:
-            raise HistoryError(f"{where}: process {process} invokes again before its operation completed")
-        if process in self.ended:
-            raise HistoryError(
-                f"{where}: process {process} ended with an unknown outcome and may not invoke again; "
-                "a new process number takes its place"
-            )
-        c = self.columns
-        key, value = self.split(where, event.get("value"))
-        self.open[process] = len(c)
-        c.index.append(event["index"])
-        c.process.append(process)
-        c.start.append(event.get("time", -1))
-        c.end.append(-1)
-        c.completion.append(-1)
-        c.f.append(c.fs.code(f))
-        c.key.append(c.keys.code(key))
-        c.value.append(c.values.code(value))
-        c.result.append(0)
-        c.type.append(OUTCOMES.index("info"))
-        c.node.append(c.nodes.code(event.get("node")))
-        c.error.append(0)
-        c.final.append(bool(event.get("final", False)))
-
-    def complete(self, where: str, event: Mapping[str, Any], process: int, kind: str) -> None:
-        row = self.open.pop(process, None)
-        if row is None:
-            raise HistoryError(f"{where}: process {process} completes an operation that it never invoked")
-        c = self.columns
-        if (f := str(event["f"])) != c.fs.values[c.f[row]]:
-            raise HistoryError(
-                f"{where}: process {process} completes {f!r} but invoked {c.fs.values[c.f[row]]!r}"
-            )
-        c.type[row] = OUTCOMES.index(kind)
-        c.completion[row] = event["index"]
-        if kind == "info":
-            self.ended.add(process)
-        else:
-            time = event.get("time", -1)
-            if 0 <= time < c.start[row]:
-                raise HistoryError(
-                    f"{where}: completes at {time} ns, before its invocation at {c.start[row]} ns"
-                )
-            c.end[row] = time if time >= 0 else event["index"]
-        if kind == "ok":
-            c.result[row] = c.values.code(self.split(where, event.get("value"))[1])
-        if (error := event.get("error")) is not None:
-            c.error[row] = c.errors.code(error if isinstance(error, str) else str(error))
-
-    def split(self, where: str, value: Any) -> tuple[Any, Any]:
-        if not self.keyed:
-            return None, value
-        if not isinstance(value, (list, tuple)) or len(value) != 2:
-            raise HistoryError(f"{where}: the header says keyed, but value {value!r} is not [key, value]")
-        return value[0], value[1]
-
-    def nemesis(self, event: Mapping[str, Any]) -> None:
-        value = event.get("value")
-        f, time = str(event["f"]), event.get("time", -1)
-        if not isinstance(value, Mapping) or "fault" not in value:
-            return  # another tool's nemesis: kept in the file, nothing here to draw
-        number = value["fault"]
-        where = f"event {event['index']}: fault {number!r}"
-        if not isinstance(number, int):
-            raise HistoryError(f"{where} must be an integer")
-        for name, kind in _FAULT_TYPES.items():
-            if not isinstance(value.get(name, kind()), kind) and value[name] is not None:
-                raise HistoryError(f"{where}: {name} is {value[name]!r}, not of type {kind.__name__}")
-        fault = self.faults.setdefault(number, {"id": number, "start": None, "end": None})
-        told = ("fault", "done", "proof", "error", "start", "end")
-        fault.update({name: item for name, item in value.items() if name not in told})
-        if value.get("error"):
-            fault["error"] = str(value["error"])
-        if value.get("done"):
-            starting = f.startswith("start-")
-            fault["start" if starting else "end"] = value.get("start" if starting else "end", time)
-            fault["proof" if starting else "healed"] = str(value.get("proof", ""))
-
-    def finish(self, header: Mapping[str, Any], path: Path | None) -> History:
-        self.columns.number_events()
-        faults = [
-            Fault(
-                id=f["id"],
-                kind=str(f.get("kind", "")),
-                what=str(f.get("what", "")),
-                asked=tuple(f.get("asked", (0.0, None))),
-                start=f["start"],
-                end=f["end"],
-                nodes=tuple(f.get("nodes", ())),
-                links=tuple((str(pair[0]), str(pair[-1])) for pair in f.get("links", ())),
-                grudge={node: tuple(others) for node, others in f.get("grudge", {}).items()},
-                mechanism=str(f.get("mechanism", "")),
-                proof=str(f.get("proof", "")),
-                healed=str(f.get("healed", "")),
-                error=str(f.get("error", "")),
-                spec=f.get("spec"),
-            )
-            for f in self.faults.values()
-        ]
-        return History(header, self.columns, faults, self.events, self.phases, path, self.findings)

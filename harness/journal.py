@@ -6,6 +6,7 @@ An invocation is in the file before its client is called, so a killed test proce
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import threading
 import time
@@ -20,6 +21,7 @@ from harness.history import History, HistoryError
 
 SCHEMA = 1
 _SUFFIX = ".gz"
+_DEEPEST = 50  # levels of a value that are kept as such
 
 
 class Journal:
@@ -74,17 +76,21 @@ class Journal:
             if self._file < 0:
                 return -1, -1  # a late completion after the end is nobody's
             index = self._next
-            self._next += 1
             when = max(0, self.now() if at is None else at)
-            os.write(self._file, self._line({"index": index, "time": when, **event}))
+            line = self._line({"index": index, "time": when, **event})
+            self._next += 1
+            while (written := os.write(self._file, line)) < len(line):  # a disk that is full, a signal
+                line = line[written:]
         return index, when
 
     def _line(self, event: dict[str, Any]) -> bytes:
         try:
-            return self._encode(event) + b"\n"
-        except (TypeError, ValueError, OverflowError):  # lone surrogates, integers beyond 64 bits
-            safe = {k: v if isinstance(v, int) else ascii(v) for k, v in event.items() if k != "type"}
-            return self._encode({**safe, "f": str(event["f"]), "type": event["type"]}) + b"\n"
+            line: bytes = self._encode(event)
+            if b"null" not in line or not _odd(event["value"]):
+                return line + b"\n"
+        except (TypeError, ValueError, OverflowError, RecursionError):
+            pass
+        return self._encode(_safe(event)) + b"\n"
 
     def close(self) -> None:
         """End the file; later events are dropped. Idempotent."""
@@ -112,6 +118,30 @@ class Journal:
 def _plain(value: Any) -> Any:
     """What msgspec does not know how to write is written as its repr: nothing recorded is ever lost."""
     return repr(value)
+
+
+def _odd(value: Any) -> bool:
+    """Whether there is a float in it that JSON lacks: it would be written as null, a value like any other."""
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    if isinstance(value, Mapping):
+        return any(map(_odd, value.values()))
+    return isinstance(value, (list, tuple, set, frozenset)) and any(map(_odd, value))
+
+
+def _safe(value: Any, depth: int = 0) -> Any:
+    """`value` in the same shape, where what JSON cannot hold is its repr: lone surrogates, odd keys, NaN."""
+    if isinstance(value, str):
+        return value if value.isprintable() else ascii(value)
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else repr(value)
+    if depth < _DEEPEST and isinstance(value, Mapping):
+        return {_safe(k) if isinstance(k, str) else ascii(k): _safe(v, depth + 1) for k, v in value.items()}
+    if depth < _DEEPEST and isinstance(value, (list, tuple)):
+        return [_safe(item, depth + 1) for item in value]
+    return ascii(value)
 
 
 def load(path: str | Path) -> History:
@@ -157,23 +187,22 @@ def load(path: str | Path) -> History:
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """(number, line) of each whole line. Raises HistoryError where there is no such file."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as raw:
+            zipped = raw.peek(2)[:2] == b"\x1f\x8b"
+            with gzip.GzipFile(fileobj=raw) if zipped else raw as lines:
+                for number, line in enumerate(lines, start=1):
+                    if line.endswith(b"\n"):
+                        yield number, line[:-1]
+    except EOFError:
+        raise HistoryError(
+            f"{path}: the gzip file is cut short; the run beside it may have left history.jsonl"
+        ) from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise HistoryError(f"{path}: not readable as gzip ({error})") from None
     except OSError as error:
         raise HistoryError(
             f"{path}: {error.strerror}; expected a history.jsonl or history.jsonl.gz of an earlier run"
         ) from None
-    if data[:2] == b"\x1f\x8b":
-        unzip = zlib.decompressobj(wbits=31)
-        try:
-            data = unzip.decompress(data)
-        except zlib.error as error:
-            raise HistoryError(f"{path}: not readable as gzip ({error})") from None
-        if not unzip.eof:
-            raise HistoryError(
-                f"{path}: the gzip file is cut short; the run beside it may have left history.jsonl"
-            )
-    end = data.rfind(b"\n")
-    yield from enumerate(data[:end].split(b"\n") if end >= 0 else [], start=1)
 
 
 def _decode(path: Path, number: int, line: bytes) -> Any:

@@ -215,7 +215,8 @@ class Plan(Value):
         if not isinstance(name, str):
             raise self._fail("name", "text")
         needed = max((entry.end for entry in entries), default=0.0)
-        self._set(end=needed if end is None else end)
+        same = isinstance(end, (int, float)) and needed - 1e-9 <= end <= needed  # 0.2 + 0.4 is above 0.6
+        self._set(end=needed if end is None or same else end)
         self._number("end", "seconds, no less than its entries need", least=needed)
         functions: dict[str, fault] = {}
         for entry in entries:

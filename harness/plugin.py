@@ -6,28 +6,27 @@ heavy is imported where it is used.
 
 from __future__ import annotations
 
-import importlib.util
-import inspect
+import contextlib
 import os
-import random
 import re
 import signal
-import sys
 import threading
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from harness import options
+from harness.options import option, seconds
 
 if TYPE_CHECKING:
     from harness.chaos import Chaos
     from harness.plan import Plan
 
-REPORT = ("always", "on-failure", "never")
 MARKER = ("target", "duration", "seed", "runtime")
 MARKER_TEXT = (
     "chaos(target, duration=None, seed=None, runtime=None): a chaos test; `target` is what is tested "
@@ -52,66 +51,19 @@ CHAOS = pytest.StashKey["Chaos"]()
 SIGTERM = pytest.StashKey[Any]()
 
 
-# ---------------------------------------------------------------------------------------------- options
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("nemesis", "chaos tests (pytest-nemesis)")
-
-    def option(name: str, help: str, default: str = "", **more: Any) -> None:
-        group.addoption(f"--nemesis-{name}", dest=f"nemesis_{name}", default=None, help=help, **more)
-        parser.addini(f"nemesis_{name}", f"{help} (option --nemesis-{name})", default=default)
-
-    option("seed", "seed of all random choices; drawn and printed when not given", metavar="N")
-    option(
-        "duration", "length of each run: seconds, or 30s, 2m, 1h; a longer one repeats the plan", metavar="T"
-    )
-    option("runtime", "where nodes run: auto, local", default="auto", metavar="NAME")
-    option("report", "HTML report: always, on-failure or never", default="always", metavar="WHEN")
-    option("output", "directory for histories, logs and reports", default="reports", metavar="DIR")
-    option("keep", "leave the cluster of a failed test running", default="", action="store_true")
-    option(
-        "require", "fail unless this runtime is used, instead of taking another (for CI)", metavar="RUNTIME"
-    )
-    option("replay", "carry out the recorded schedule of this history", metavar="HISTORY")
-    parser.addini("nemesis_faults", "folder whose fixtures that return a Plan are the plans", default="")
-
-
-def _option(config: pytest.Config, name: str) -> str:
-    given = config.getoption(f"nemesis_{name}")
-    return str(config.getini(f"nemesis_{name}") if given is None else given)
-
-
-def _seed(config: pytest.Config) -> int:
-    text = _option(config, "seed")
-    if not text:
-        return random.SystemRandom().randrange(1, 10**6)
-    try:
-        return int(text)
-    except ValueError:
-        raise pytest.UsageError(f"--nemesis-seed={text!r} must be an integer") from None
-
-
-def seconds(text: Any, where: str) -> float | None:
-    """A duration as seconds: a number, or 30s, 2m, 1h; None for nothing. Raises UsageError otherwise."""
-    if text is None or text == "":
-        return None
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h)?\s*", str(text))
-    value = float(match[1]) * {"s": 1, "m": 60, "h": 3600, None: 1}[match[2]] if match else 0.0
-    if value <= 0:
-        raise pytest.UsageError(f"{where}={text!r} must be a time above 0: seconds, or 30s, 2m, 1h")
-    return value
+    options.add(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARKER_TEXT)
     shared = getattr(config, "workerinput", {}).get("nemesis")
-    seed = shared["seed"] if shared else _seed(config)
+    seed = shared["seed"] if shared else options.seed(config)
     output = Path(shared["output"]) if shared else _output(config, seed)
-    if (report := _option(config, "report")) not in REPORT:
-        raise pytest.UsageError(f"--nemesis-report={report!r} is none of {', '.join(REPORT)}")
-    seconds(_option(config, "duration"), "--nemesis-duration")
-    config.stash[SESSION] = Session(seed, output, _load_plans(config), *_runtime(config))
+    options.report(config)
+    options.keep(config)
+    seconds(option(config, "duration"), "--nemesis-duration")
+    config.stash[SESSION] = Session(seed, output, _load_plans(config), *options.runtime(config))
     # SIGTERM must clean up as Ctrl-C does: clusters are taken down where the exception passes
     main = threading.current_thread() is threading.main_thread()
     if main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
@@ -129,7 +81,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def _output(config: pytest.Config, seed: int) -> Path:
     """The session's own directory (made by the first run): time, seed and process keep neighbours apart."""
-    base = config.rootpath / _option(config, "output")
+    base = config.rootpath / option(config, "output")
     return base / f"{time.strftime('%Y%m%d-%H%M%S')}-seed{seed}-{os.getpid()}"
 
 
@@ -137,19 +89,6 @@ def _output(config: pytest.Config, seed: int) -> Path:
 def pytest_configure_node(node: Any) -> None:
     session = node.config.stash[SESSION]
     node.workerinput["nemesis"] = {"seed": session.seed, "output": str(session.output)}
-
-
-def _runtime(config: pytest.Config) -> tuple[str, str]:
-    """(runtime, why) of this session. Raises UsageError where it cannot be had or another is required."""
-    from harness.runtime import NoRuntime, choose
-
-    try:
-        runtime, why = choose(_option(config, "runtime"))
-    except NoRuntime as error:
-        raise pytest.UsageError(f"--nemesis-runtime: {error}") from None
-    if (required := _option(config, "require")) and runtime != required:
-        raise pytest.UsageError(f"--nemesis-require={required}, but the runtime would be {runtime} ({why})")
-    return runtime, why
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -164,40 +103,15 @@ def _load_plans(config: pytest.Config) -> tuple[str, ...]:
     """Register every file of `nemesis_faults` as a plugin; the names of its fixtures that return a Plan."""
     if not (folder := str(config.getini("nemesis_faults"))):
         return ()
-    path = config.rootpath / folder
-    files = sorted(p for p in path.glob("*.py") if not p.name.startswith("_"))
-    if not files:
-        raise pytest.UsageError(f"nemesis_faults = {folder}: no Python file in {path}")
-    names: list[str] = []
-    for file in files:
-        module = _import(file)
-        config.pluginmanager.register(module, f"nemesis-faults-{file.stem}")
-        names += [name for name, value in vars(module).items() if _is_plan_fixture(value)]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise pytest.UsageError(f"nemesis_faults = {folder}: plans defined twice: {', '.join(sorted(twice))}")
-    return tuple(names)
+    from harness.catalogue import CatalogueError, load
 
-
-def _import(file: Path) -> ModuleType:
-    name = f"nemesis_faults_{file.stem}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise pytest.UsageError(f"{file}: {type(error).__name__}: {error}") from error
-    return module
-
-
-def _is_plan_fixture(value: Any) -> bool:
-    """A fixture whose return annotation is Plan; anything else in the file is its own helper."""
-    function = getattr(value, "__wrapped__", None)
-    if function is None or type(value).__name__ != "FixtureFunctionDefinition":
-        return False
-    annotation = inspect.signature(function).return_annotation
-    return getattr(annotation, "__name__", annotation) in ("Plan", "plan.Plan", "harness.Plan")
+        modules, names = load(config.rootpath / folder)
+    except CatalogueError as error:
+        raise pytest.UsageError(f"nemesis_faults = {folder}: {error}") from error
+    for module in modules:
+        config.pluginmanager.register(module, module.__name__)
+    return names
 
 
 def _standard() -> dict[str, Any]:
@@ -212,8 +126,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     found = metafunc._arg2fixturedefs.get("plan", ())
     if found and found[-1].func.__module__ != __name__:
         return  # the test's own fixture named plan
-    names = metafunc.config.stash[SESSION].plans or tuple(_standard())
-    metafunc.parametrize("plan", names, indirect=True)
+    for mark in metafunc.definition.iter_markers("parametrize"):
+        names = mark.args[0] if mark.args else mark.kwargs.get("argnames", ())
+        if "plan" in (names.replace(",", " ").split() if isinstance(names, str) else names):
+            return  # the test's own plans
+    plans = metafunc.config.stash[SESSION].plans or tuple(_standard())
+    metafunc.parametrize("plan", plans, indirect=True)
 
 
 @pytest.fixture
@@ -230,10 +148,13 @@ def plan(request: pytest.FixtureRequest) -> Plan:
 # ------------------------------------------------------------------------------------------- collection
 
 
+@pytest.hookimpl(trylast=True)  # what is deselected is nobody's
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     marked = [item for item in items if item.get_closest_marker("chaos")]
     for item in marked:
-        _marker(item)
+        runtime, required = _marker(item).get("runtime"), option(config, "require")
+        if runtime and required and runtime != required:
+            raise pytest.UsageError(f"{item.nodeid}: chaos(runtime={runtime!r}), but {required} is required")
     if not marked:
         return
     if (config.getoption("reruns", None) or 0) > 0 or config.getoption("force_flaky", False):
@@ -275,6 +196,8 @@ def _marker(item: pytest.Item) -> dict[str, Any]:
     arguments["duration"] = seconds(arguments.get("duration"), f"{item.nodeid}: chaos(duration)")
     if not isinstance(arguments.get("seed", 0), int):
         raise pytest.UsageError(f"{item.nodeid}: chaos(seed={arguments['seed']!r}) must be an integer")
+    if (runtime := arguments.get("runtime")) is not None:
+        options.chosen(runtime, f"{item.nodeid}: chaos(runtime)")
     return arguments
 
 
@@ -292,7 +215,7 @@ def chaos(request: pytest.FixtureRequest) -> Iterator[Chaos]:
     if item.get_closest_marker("chaos") is None:
         pytest.fail("the fixture `chaos` needs @pytest.mark.chaos(target=...) on the test", pytrace=False)
     session, arguments = config.stash[SESSION], _marker(item)
-    replay = load(_option(config, "replay")) if _option(config, "replay") else None
+    replay = load(option(config, "replay")) if option(config, "replay") else None
     output = session.output / slug(item.nodeid)
     seed = arguments.get("seed", session.seed)
     handle = Chaos(
@@ -301,9 +224,9 @@ def chaos(request: pytest.FixtureRequest) -> Iterator[Chaos]:
             seed=int(replay.header.get("seed", seed)) if replay else seed,
             test=item.nodeid,
             output=output,
-            runtime=arguments.get("runtime") or _option(config, "runtime"),
-            duration=arguments["duration"] or seconds(_option(config, "duration"), "--nemesis-duration"),
-            keep=bool(_option(config, "keep")),
+            runtime=arguments.get("runtime") or option(config, "runtime"),
+            duration=arguments["duration"] or seconds(option(config, "duration"), "--nemesis-duration"),
+            keep=options.keep(config),
         ),
         output=output,
         progress=_progress(config),
@@ -311,6 +234,8 @@ def chaos(request: pytest.FixtureRequest) -> Iterator[Chaos]:
     )
     item.stash[CHAOS] = handle
     yield handle
+    if handle.progress is not None:
+        handle.progress("")
     failed = bool(handle.error or handle.findings or (handle.verdict and not handle.verdict.valid))
     if text := handle.close(keep=failed and handle.settings.keep):
         reporter = config.pluginmanager.get_plugin("terminalreporter")
@@ -329,15 +254,18 @@ def slug(nodeid: str) -> str:
 
 
 def _progress(config: pytest.Config) -> Any:
-    """Writes over one line of an interactive terminal; nothing elsewhere."""
+    """Writes to the right of the cursor of an interactive terminal; nothing elsewhere."""
     reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None or hasattr(config, "workerinput") or not reporter.isatty:
         return None
+    capture: Any = config.pluginmanager.get_plugin("capturemanager")
     writer = reporter._tw
 
     def show(text: str) -> None:
-        writer._file.write(f"\x1b7\x1b[2K\r  {text[: writer.fullwidth - 4]}\x1b8")
-        writer._file.flush()
+        room = writer.fullwidth - writer.width_of_current_line - 4
+        with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+            writer._file.write(f"\x1b7\x1b[K  {text[: max(0, room)]}\x1b8")
+            writer._file.flush()
 
     return show
 
@@ -354,7 +282,14 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
             if not isinstance(error, (Violation, Undecided)):
                 chaos.error = f"{type(error).__name__}: {error}"
         raise
-    if (chaos := item.stash.get(CHAOS, None)) is not None:
+    if (chaos := item.stash.get(CHAOS, None)) is None:
+        if item.get_closest_marker("chaos") is not None:
+            pytest.fail(
+                "this test is marked chaos but never used the fixture `chaos`, so it tested nothing: "
+                "take it as an argument (methods of unittest.TestCase cannot), or leave out the marker",
+                pytrace=False,
+            )
+    else:
         if chaos.findings:
             lines = "\n".join(f"  {line}" for line in chaos.findings)
             pytest.fail(f"FINDINGS: not what the plan did, so the run fails\n{lines}", pytrace=False)
@@ -370,21 +305,28 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     chaos = item.stash.get(CHAOS, None)
-    if call.when == "call" and chaos is not None and not report.skipped:
-        from harness import session
+    if chaos is None or (report.skipped and not hasattr(report, "wasxfail")):
+        return report
+    if call.when == "setup" and report.failed and chaos.runs and call.excinfo:  # a fixture that ran it
+        chaos.error = chaos.error or call.excinfo.exconly()
+    elif call.when != "call":
+        return report
+    from harness import session
 
-        when = _option(item.config, "report")
-        done = session.conclude(
-            chaos,
-            item.nodeid,
-            failed=report.failed,
-            page=when == "always" or (when == "on-failure" and report.failed),
-            command=session.replay_command(item.config, item.nodeid, chaos),
-        )
-        report.user_properties += done.properties
-        item.user_properties += done.properties
-        if report.failed:
-            report.sections.append(("nemesis", done.text))
+    when, failed = option(item.config, "report"), call.excinfo is not None
+    done = session.conclude(
+        chaos,
+        item.nodeid,
+        failed=failed,
+        page=when == "always" or (when == "on-failure" and failed),
+        command=session.replay_command(item.config, item.nodeid, chaos),
+    )
+    report.user_properties += done.properties
+    item.user_properties += done.properties
+    if done.trouble and report.passed:
+        report.outcome, report.longrepr = "failed", done.trouble
+    if report.failed:
+        report.sections.append(("nemesis", done.text))
     return report
 
 
@@ -416,23 +358,28 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
     done = [
         (report, properties)
-        for status in ("passed", "failed")
+        for status in ("passed", "failed", "error", "xfailed", "xpassed")
         for report in terminalreporter.stats.get(status, ())
-        if (properties := _properties(report)) and report.when == "call"
+        if (properties := _properties(report)) and report.when != "teardown"
     ]
     if not done:
         return
     own = config.stash[SESSION]
-    index = session.write_index(own.output, own.seed) if _option(config, "report") != "never" else None
-    session.github_summary([(report.nodeid, properties) for report, properties in done])
     terminalreporter.section("nemesis")
+    index = None
+    try:
+        session.github_summary([(report.nodeid, properties) for report, properties in done])
+        if option(config, "report") != "never":
+            index = session.write_index(own.output, own.seed)
+    except OSError as error:
+        terminalreporter.write_line(f"index or summary could not be written: {error}", red=True)
     for report, properties in done:
         if report.failed:
             terminalreporter.write_line(properties.get("nemesis.text", report.nodeid))
             terminalreporter.write_line("")
     words = [
         properties["nemesis.verdict"]
-        + (" as expected" if report.passed and properties["nemesis.verdict"] != "valid" else "")
+        + (" as expected" if not report.failed and properties["nemesis.verdict"] != "valid" else "")
         for report, properties in done
     ]
     counts = ", ".join(f"{words.count(w)} {w}" for w in dict.fromkeys(sorted(words, reverse=True)))

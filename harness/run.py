@@ -6,28 +6,27 @@ Processes and data are fresh for each run, and everything is cleaned up after an
 from __future__ import annotations
 
 import contextlib
-import datetime
-import platform
-import subprocess
-import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from harness import cluster as runtimes
 from harness.faults import Fault
+from harness.header import header
 from harness.history import History, NodeEvent
 from harness.journal import Journal, load
 from harness.nemesis import Nemesis
-from harness.plan import SETTLE, Plan, Schedule
+from harness.online import Judge
+from harness.plan import SETTLE, Plan, PlanError, Schedule
+from harness.resolved import Resolved
 from harness.runtime import choose
 from harness.seed import stream
+from harness.selector import CLIENT
 from harness.target import Target
 from harness.workload import Persistent, Source, Workers, Workload
 
@@ -41,7 +40,8 @@ class Settings:
     """How to run: `seed` and `test` name the random streams, `output` is this run's own directory.
 
     Times in seconds. `duration` None: the plan's end + 2. `replay` is a recorded schedule that takes the
-    plan's place. `stop_at_violation` ends the run at the first violation of the workload's own checks.
+    plan's place, `injected` what its test injected then. `stop_at_violation` ends the run at the first
+    violation of the workload's own checks. `number` counts the runs of one test.
     """
 
     seed: int
@@ -50,11 +50,18 @@ class Settings:
     runtime: str = "auto"
     duration: float | None = None
     replay: Schedule | None = None
+    injected: tuple[Resolved, ...] = ()
     stop_at_violation: bool = False
     keep: bool = False
     setup_within: float = 60.0
     heal_within: float = 30.0
     final_within: float = 10.0
+    number: int = 1
+
+    @property
+    def stream(self) -> str:
+        """What the run's random streams are named by beside the seed: each run of a test has its own."""
+        return self.test if self.number == 1 else f"{self.test}#{self.number}"
 
 
 class Run:
@@ -87,7 +94,7 @@ class Run:
         self._progress = progress
         self._over = threading.Event()
         self._lock = threading.Lock()
-        self._judge: subprocess.Popen[str] | None = None
+        self._judge: Judge | None = None
         self.cluster: runtimes.Cluster
         self._nemesis: Nemesis | None = None
 
@@ -100,7 +107,8 @@ class Run:
     @contextlib.contextmanager
     def fault(self, fault: Fault) -> Iterator[None]:
         """Inject `fault` for the body: proved when it starts, healed and proved gone after it."""
-        assert self._nemesis is not None, "fault() needs a run under way: with chaos.running(...) as run"
+        if self._nemesis is None or hasattr(self, "history"):
+            raise RunError("fault() needs a run under way: with chaos.running(...) as run")
         with self._nemesis.during(fault):
             yield
 
@@ -115,12 +123,34 @@ class Run:
     def __enter__(self) -> Run:
         settings = self.settings
         self.plan.check(nodes=dict(self.target.members()))
+        if settings.stop_at_violation and not self.workload.checks:
+            raise RunError(
+                f"stop_at_violation: the workload {self.workload.name!r} names no checks, so nothing can be "
+                'judged meanwhile; give it some, such as checks=("linearizable:cas-register",)'
+            )
         self.cluster, runtime, why = self._make_cluster()
         self.plan.refuse_unsupported(self.cluster.unsupported, runtime)
-        self._journal = Journal(settings.output / "history.jsonl", self._header(runtime, why))
+        self._check_replay(runtime)
+        self._journal = Journal(
+            settings.output / "history.jsonl",
+            header(
+                self.target,
+                self.plan,
+                self.workload,
+                runtime=runtime,
+                why=why,
+                seed=settings.seed,
+                test=settings.test,
+                run=settings.number,
+                duration=self.duration,
+                concurrency=self._concurrency,
+                replay=settings.replay is not None,
+            ),
+        )
         try:
             self._phase("set-up")
-            self._limited("set-up", settings.setup_within, self.cluster.start)
+            within = settings.setup_within + self.target.ready_within
+            self._limited("set-up", within, self.cluster.start, "does Target.setup hang?")
             self._workers = self._clients()
             self._journal.start()
             self._phase("workload")
@@ -129,51 +159,66 @@ class Run:
                 self._journal,
                 self._schedule(),
                 plan=self.plan,
-                seed=(settings.seed, settings.test),
+                seed=(settings.seed, settings.stream),
                 finding=self._finding,
                 over=self._over,
+                injected=settings.injected,
             )
             self._workers.start()
             self._nemesis.start()
             if settings.stop_at_violation:
-                self._watch_for_violation()
-        except BaseException:
-            self._abort()
+                self._judge = Judge(self._journal.path, self._violated, self._ended_early)
+        except BaseException as error:
+            self._abort(error)
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:
-            self._abort()
-            return
+        if error is None:
+            try:
+                self._conclude()
+            except BaseException as broken:
+                self._abort(broken)
+                raise
+            self._finish(stop=not self.settings.keep)
+        else:
+            self._abort(error)
+
+    def _conclude(self) -> None:
         assert self._nemesis is not None
-        settings, early = self.settings, self._over.is_set()
-        try:
-            self._phase("heal")
-            self._limited("heal", settings.heal_within, self._nemesis.stop)
-            self._workers.stop()
-            if not self._workers.join(self.workload.time_limit + 5):
-                raise RunError(
-                    f"clients did not end within {self.workload.time_limit + 5:g} s of the run's end"
-                )
-            self._phase("await healthy")
-            self._settle(early)
-            if self.workload.final is not None and not (early and self.findings):
-                self._phase("final reads")
-                self._final_reads(self.workload.final)
-            for text, count in [*self._workers.unmapped.items()]:
-                self._finding(
-                    f"{self.target.client.__name__} raised {text} {count} times and neither `outcomes` nor "
-                    "`classify` says what that means: map it to 'fail' (did not happen) or 'info' (may have)"
-                )
-            self._phase("end")
-        finally:
-            self._end_judge()
-            if not settings.keep:
-                self.cluster.stop()
-            self.history = load(self._journal.finish())
+        nemesis, within = self._nemesis, max(self.settings.heal_within, self.target.ready_within + 10)
+        early = self._over.is_set()
+        self._phase("heal")
+        self._limited("heal", within, nemesis.stop, lambda: "; ".join(nemesis.doing()))
+        self._workers.stop()
+        self._join("clients", self._workers, 0.0)
+        self._phase("await healthy")
+        self._settle()
+        if self.workload.final is not None and not (early and self.findings):
+            self._phase("final reads")
+            self._final_reads(self.workload.final)
+        self._client_findings()
+        self._phase("end")
+
+    def _join(self, who: str, workers: Workers, within: float) -> None:
+        within += self.workload.time_limit + 5
+        if not workers.join(within):
+            raise RunError(
+                f"{who} did not end within {within:g} s: does {self.target.client.__name__} or the generator "
+                f"of {self.workload.name!r} block where no time limit reaches (never awaiting)?"
+            )
+
+    def _client_findings(self) -> None:
+        name = self.target.client.__name__
+        for text, count in self._workers.unmapped.items():
+            self._finding(
+                f"{name} raised {text} {count} times and neither `outcomes` nor `classify` says what that "
+                "means: map it to 'fail' (did not happen) or 'info' (may have)"
+            )
+        if never := self._workers.never_opened:
+            self._finding(f"{name}: {never}")
 
     def _make_cluster(self) -> tuple[runtimes.Cluster, str, str]:
         how: dict[str, Any] = {
@@ -186,7 +231,7 @@ class Run:
         runtime, why = choose(self.settings.runtime)
         return runtimes.runtime_class(runtime)(self.target, **how), runtime, why
 
-    def _settle(self, early: bool) -> None:
+    def _settle(self) -> None:
         try:
             took = self.cluster.await_healthy(self.settings.heal_within)
             self._journal.note("run", "healthy", f"healthy {took:.2f} s after heal")
@@ -194,27 +239,30 @@ class Run:
             self._finding(f"the cluster did not become healthy after heal: {error}")
 
     def _final_reads(self, final: Callable[[], Any]) -> None:
-        within = self.settings.final_within
-        first = self.workload.processes(len(self.cluster.nodes))
+        within, nodes = self.settings.final_within, self._served()
+        first = self.workload.processes(len(nodes))
         readers: list[tuple[int, Any, Source]] = [
-            (first + i, self.cluster.entry(node.name), Persistent(final(), within))
-            for i, node in enumerate(self.cluster.nodes)
+            (first + i, self.cluster.entry(name), Persistent(final(), within)) for i, name in enumerate(nodes)
         ]
         workers = self._make_workers(readers, final=True)
         workers.start()
-        if not workers.join(within + self.workload.time_limit + 5):
-            raise RunError(f"final reads did not end within {within + self.workload.time_limit + 5:g} s")
+        self._join("final reads", workers, within)
         self._workers.unmapped.update(workers.unmapped)
 
+    def _served(self) -> list[str]:
+        """The nodes that clients connect to."""
+        roles = self.target.client_roles
+        return [name for name, role in self.target.members() if not roles or role in roles]
+
     def _clients(self) -> Workers:
-        settings, nodes = self.settings, self.cluster.nodes
+        seed, test, nodes = self.settings.seed, self.settings.stream, self._served()
         processes: list[tuple[int, Any, Source]] = []
         for number, lane in enumerate(self.workload.lanes):
-            rng = stream(settings.seed, settings.test, "workload", number)
-            source = Source(lane.make(rng), lane.rate, stream(settings.seed, settings.test, "rate", number))
+            rng = stream(seed, test, "workload", number)
+            source = Source(lane.make(rng), lane.rate, stream(seed, test, "rate", number))
             for _ in range(len(nodes) if lane.processes is None else lane.processes):
                 place = len(processes)
-                processes.append((place, self.cluster.entry(nodes[place % len(nodes)].name), source))
+                processes.append((place, self.cluster.entry(nodes[place % len(nodes)]), source))
         return self._make_workers(processes, final=False)
 
     def _make_workers(self, processes: list[tuple[int, Any, Source]], final: bool) -> Workers:
@@ -226,21 +274,38 @@ class Run:
             time_limit=self.workload.time_limit,
             keyed=self.workload.keyed,
             final=final,
+            broken=self._ended_early,
         )
 
     @property
     def _concurrency(self) -> int:
         """Processes at once, with one on each node for the final reads: how far a new number is apart."""
-        count = len(self.target.members())
+        count = len(self._served())
         return self.workload.processes(count) + count
 
     def _schedule(self) -> Schedule:
         return self.settings.replay if self.settings.replay else self.plan.schedule(self.duration)
 
+    def _check_replay(self, runtime: str) -> None:
+        """Raise PlanError before anything starts where a recorded fault cannot be had here."""
+        known = {CLIENT, *(name for name, _ in self.target.members())}
+        for step in self.settings.replay.steps if self.settings.replay else ():
+            if not isinstance(fault := step.fault, Resolved):
+                continue
+            if strange := {*fault.nodes, *(end for link in fault.links for end in link)} - known:
+                raise PlanError(
+                    f"replay: {fault.what!r} at {step.time:g} s concerns {', '.join(sorted(strange))}, but "
+                    f"the nodes of {self.target!r} are {', '.join(sorted(known - {CLIENT}))}"
+                )
+            if reason := self.cluster.unsupported.get(fault.kind):
+                raise PlanError(f"replay: the runtime {runtime} has no {fault.kind}: {reason}")
+            if fault.kind == "fault":
+                self.plan.own_fault(fault.name)
+
     # ------------------------------------------------------------------ what happens meanwhile
 
     def _event(self, node: str, kind: str, detail: Mapping[str, Any]) -> None:
-        at = self._journal.note("cluster", kind, {"node": node, **detail})
+        at = self._journal.note("cluster", kind, {**detail, "node": node})
         if self._nemesis is not None:
             self._nemesis.notice(NodeEvent(at, node, kind, detail))
         if kind == "exit" and not detail.get("asked"):
@@ -259,6 +324,15 @@ class Run:
             self.findings.append(text)
         self._journal.note("run", "finding", text)
 
+    def _ended_early(self, text: str) -> None:
+        """Going on makes no sense: a finding, and the run ends."""
+        self._finding(text)
+        self._over.set()
+
+    def _violated(self, check: str) -> None:
+        self._journal.note("run", "phase", f"violation found ({check}), run ended early")
+        self._over.set()
+
     def _phase(self, name: str) -> None:
         self._journal.note("run", "phase", name)
         if self._progress:
@@ -269,7 +343,9 @@ class Run:
             faults = ", ".join(self._nemesis.in_force()) or "no fault"
             self._progress(f"{self._journal.operations} operations · {faults} · {left:.0f} s left")
 
-    def _limited(self, phase: str, seconds: float, work: Callable[[], None]) -> None:
+    def _limited(
+        self, phase: str, seconds: float, work: Callable[[], None], hint: str | Callable[[], str]
+    ) -> None:
         """Run `work` in a thread of its own, so that a hanging one cannot hang the run."""
         failed: list[BaseException] = []
 
@@ -283,93 +359,41 @@ class Run:
         thread.start()
         thread.join(seconds)
         if thread.is_alive():
-            raise RunError(f"{phase} did not end within {seconds:g} s")
+            hint = hint if isinstance(hint, str) else hint()
+            raise RunError(f"{phase} did not end within {seconds:g} s: {hint}")
         if failed:
             raise failed[0]
 
     # ------------------------------------------------------------------ ends
 
-    def _abort(self) -> None:
+    def _abort(self, error: BaseException) -> None:
         """After an exception or Ctrl-C: nothing is proved any more, but nothing is left or lost."""
         with contextlib.suppress(Exception):
-            self._journal.note("run", "phase", "aborted")
+            self._journal.note("run", "phase", f"aborted: {type(error).__name__}")
         self._over.set()
-        if hasattr(self, "_workers"):
-            self._workers.stop()
         if self._nemesis is not None:
             self._nemesis.abandon()
-        self._end_judge()
+        if hasattr(self, "_workers"):
+            self._workers.stop()
+            self._client_findings()
+        started = self._nemesis is not None
+        self._finish(stop=not (self.settings.keep and started and isinstance(error, Exception)))
+
+    def _finish(self, stop: bool) -> None:
+        """The judge ends, the cluster goes down, the history is complete: each whatever the others do."""
+        with contextlib.ExitStack() as ends:
+            ends.callback(self._load)
+            if stop and hasattr(self, "cluster"):
+                ends.callback(self.cluster.stop)
+            if self._judge is not None:
+                ends.callback(self._judge.end)
+
+    def _load(self) -> None:
         try:
-            if hasattr(self, "cluster"):
-                self.cluster.stop()
-        finally:
             path = self._journal.finish()
-            with contextlib.suppress(ValueError):
-                self.history = load(path)
-
-    def _watch_for_violation(self) -> None:
-        """A side process judges the recorded prefix every second and speaks up at the first violation."""
-        self._judge = subprocess.Popen(
-            [sys.executable, "-m", "harness.online", str(self._journal.path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        judge = self._judge
-
-        def listen() -> None:
-            assert judge.stdout is not None
-            if judge.stdout.readline().startswith("invalid"):
-                self._journal.note("run", "phase", "violation found, run ended early")
-                self._over.set()
-
-        threading.Thread(target=listen, name="nemesis-online", daemon=True).start()
-
-    def _end_judge(self) -> None:
-        if self._judge is not None:
-            self._judge.kill()
-            self._judge.wait()
-            for pipe in (self._judge.stdin, self._judge.stdout):
-                if pipe is not None:
-                    pipe.close()
-            self._judge = None
-
-    def _header(self, runtime: str, why: str) -> dict[str, Any]:
-        settings, target = self.settings, self.target
-        return {
-            "seed": settings.seed,
-            "test": settings.test,
-            "plan": {"repr": repr(self.plan), **self.plan.to_json()},
-            "duration": self.duration,
-            "target": repr(target),
-            "nodes": [name for name, _ in target.members()],
-            "roles": dict(target.members()),
-            "runtime": runtime,
-            "why": why,
-            "workload": self.workload.name,
-            "model": self.workload.model,
-            "checks": list(self.workload.checks),
-            "keyed": self.workload.keyed,
-            "final_reads": self.workload.final is not None,
-            "time_limit": self.workload.time_limit,
-            "concurrency": self._concurrency,
-            "replay": settings.replay is not None,
-            "began": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "versions": {
-                "pytest-nemesis": _version("pytest-nemesis"),
-                "pytest": _version("pytest"),
-                "python": platform.python_version(),
-                "kernel": platform.release(),
-            },
-        }
-
-
-def _version(distribution: str) -> str:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return "not installed"
+        except OSError:  # no room for the zipped one beside it: the plain one says it all
+            path = self._journal.path
+        self.history = load(path)
 
 
 __all__ = ["Run", "RunError", "Settings"]

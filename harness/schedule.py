@@ -67,7 +67,7 @@ class Schedule:
         raises PlanError where a fault was recorded without.
         """
         steps = []
-        for place, recorded in enumerate(faults):
+        for recorded in faults:
             which = f"fault {recorded.id} ({recorded.kind}) at {recorded.asked[0]:g} s"
             if recorded.spec is None:
                 why = f" ({recorded.error})" if recorded.error else ""
@@ -82,7 +82,8 @@ class Schedule:
                 )
             begin, end = recorded.asked
             lasts = None if end is None or resolved.instant or end <= begin else end - begin
-            steps.append(Step(begin, resolved, lasts, entry=place))
+            entry, repetition = recorded.place
+            steps.append(Step(begin, resolved, lasts, entry, repetition))
         return cls(tuple(sorted(steps, key=lambda step: (step.time, step.entry))))
 
 

@@ -6,6 +6,7 @@ Everything is said from the same verdicts, so that terminal, junit, page and ind
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,24 +31,30 @@ ENTRY = "entry.json"
 
 @dataclass(frozen=True)
 class Done:
-    """A finished test: `text` for the terminal, `properties` (strings only) for junit and the controller."""
+    """A finished test: `text` for the terminal, `properties` (strings only) for junit and the controller.
+
+    `trouble` says why a page could not be written, or is empty.
+    """
 
     text: str
     properties: list[tuple[str, object]]
+    trouble: str = ""
 
 
 def conclude(chaos: Chaos, test: str, *, failed: bool, page: bool, command: str) -> Done:
     """Write the pages of every run of a finished test and say how it ended."""
-    pages = {run: _page(run, test, chaos.error, command) for run in chaos.runs if hasattr(run, "history")}
-    where = ""
-    if page:
-        for run, content in pages.items():
-            write_page(run.settings.output / "index.html", content)
-        where = str(_short(chaos.output / "index.html")) if pages else ""
-    decisive = _decisive(chaos)
+    where = trouble = ""
+    for run in chaos.runs if page else ():
+        if hasattr(run, "history"):
+            try:
+                write_page(run.settings.output / "index.html", _page(run, test, chaos.error, command))
+                where = str(_short(chaos.output / "index.html"))
+            except Exception as error:  # neither the verdict nor the other tests may be lost by it
+                trouble = f"a page could not be written: {type(error).__name__}: {error}"
     word, summary = _ending(chaos, failed)
-    history = decisive.history if decisive in pages and decisive else None
-    text = _text(test, word, summary, history, chaos, where, command)
+    summary = _printable(summary)
+    history: History | None = getattr(_decisive(chaos), "history", None)
+    text = _printable(_text(test, word, summary, history, chaos, where or trouble, command))
     entry = Entry(
         test=test,
         verdict=word,
@@ -59,7 +66,9 @@ def conclude(chaos: Chaos, test: str, *, failed: bool, page: bool, command: str)
         expected=not failed and word != "valid",
     )
     chaos.output.mkdir(parents=True, exist_ok=True)
-    (chaos.output / ENTRY).write_bytes(msgspec.json.encode(entry))
+    part = chaos.output / f"{ENTRY}.part"
+    part.write_bytes(msgspec.json.encode(entry))
+    part.replace(chaos.output / ENTRY)
     return Done(
         text,
         [
@@ -71,7 +80,13 @@ def conclude(chaos: Chaos, test: str, *, failed: bool, page: bool, command: str)
             ("nemesis.history", str(_short(history.path)) if history and history.path else ""),
             ("nemesis.text", text),
         ],
+        trouble,
     )
+
+
+def _printable(text: str) -> str:
+    """Without lone surrogates, which cross no process border and no terminal."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def replay_command(config: pytest.Config, test: str, chaos: Chaos) -> str:
@@ -95,6 +110,7 @@ def write_index(output: Path, seed: int) -> Path | None:
     latest = output.parent / "latest"
     if latest.is_symlink() or not latest.exists():
         temporary = output.parent / f".latest-{os.getpid()}"
+        temporary.unlink(missing_ok=True)
         temporary.symlink_to(output.name)
         temporary.replace(latest)
     return path
@@ -116,7 +132,8 @@ def github_summary(tests: Sequence[tuple[str, Mapping[str, str]]]) -> None:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    """`text` with nothing in it that Markdown or HTML would take for its own."""
+    return re.sub(r"[|<>&`*~#@!$\[\]\\]", lambda found: f"&#{ord(found[0])};", " ".join(text.split()))
 
 
 def _ending(chaos: Chaos, failed: bool) -> tuple[Word, str]:

@@ -141,6 +141,8 @@ class Target:
 
     roles: ClassVar[Mapping[str, int]] = {}
     ports: ClassVar[tuple[str, ...]] = ("main",)
+    # roles whose nodes clients connect to, where not every node serves them; () is all
+    client_roles: ClassVar[tuple[str, ...]] = ()
     client: ClassVar[type[Any]] = Client
     # regular expressions or literal text; a line of a node's log that matches fails the run
     panics: ClassVar[tuple[str, ...]] = (
@@ -208,7 +210,11 @@ class Target:
 
     def check(self) -> None:
         """Raise TargetError, naming the part, where this target cannot work."""
-        self.members()
+        roles = dict.fromkeys(role for _, role in self.members())
+        if strange := [role for role in self.client_roles if role not in roles]:
+            raise TargetError(
+                f"{self.name}: client_roles has {strange[0]!r}, but the roles are {', '.join(roles)}"
+            )
         if not self.ports or len(set(self.ports)) != len(self.ports):
             raise TargetError(f"{self.name}: ports {self.ports!r} must be one or more different names")
         for verb in ("open", "invoke", "close"):
@@ -216,6 +222,13 @@ class Target:
                 raise TargetError(
                     f"{self.name}: client {self.client!r} has no {verb}(); it needs open, invoke, close"
                 )
+        kinds = {v: inspect.iscoroutinefunction(getattr(self.client, v)) for v in ("open", "close")}
+        if not is_async(self.client) and any(kinds.values()):
+            verb = next(v for v, coroutine in kinds.items() if coroutine)
+            raise TargetError(
+                f"{self.name}: {self.client.__name__}.{verb} is a coroutine but invoke is none; "
+                "make invoke an async def, too"
+            )
         for error, outcome in getattr(self.client, "outcomes", {}).items():
             if outcome not in OUTCOMES:
                 where = f"{self.client.__name__}.outcomes[{error.__name__}]"

@@ -7,7 +7,7 @@ import itertools
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -37,6 +37,7 @@ class Nemesis:
 
     `seed` is (run's seed, test's id), from which each fault's random stream derives. ``finding(text)`` is
     told what fails the run; `over` is set where going on makes no sense: a fault that cannot be proved.
+    `injected` is what a recorded run's test injected itself (`during`), to be resolved as it was then.
     """
 
     def __init__(
@@ -49,10 +50,11 @@ class Nemesis:
         seed: tuple[int, str],
         finding: Callable[[str], None],
         over: threading.Event,
+        injected: Sequence[Resolved] = (),
     ) -> None:
         self._cluster, self._journal, self._schedule, self._plan = cluster, journal, schedule, plan
         self._seed, self._test = seed
-        self._finding, self._over = finding, over
+        self._finding, self._over, self._injected = finding, over, injected
         self._ids = itertools.count(1)
         self._own_steps = itertools.count()
         self._threads: list[threading.Thread] = []
@@ -62,6 +64,8 @@ class Nemesis:
         self._listeners: list[queue.SimpleQueue[NodeEvent]] = []
         self._busy: set[str] = set()  # nodes that a fault has killed or paused
         self._active: dict[int, str] = {}
+        self._doing: dict[int, str] = {}  # what is being injected or healed just now
+        self._happened: set[int] = set()  # entries of the plan of which a fault has begun
 
     # ------------------------------------------------------------------ for the run
 
@@ -77,6 +81,12 @@ class Nemesis:
         self._stop.set()
         for thread in self._threads:
             thread.join()
+        if self._abandoned or self._over.is_set():
+            return
+        for step in self._schedule.steps:
+            if step.condition is None and step.entry not in self._happened:
+                self._happened.add(step.entry)
+                self._finding(f"the run ended before {step.time:g} s, so {step.fault!r} never happened")
 
     def abandon(self) -> None:
         """End without healing: the cluster is about to be taken down."""
@@ -95,10 +105,18 @@ class Nemesis:
         with self._lock:
             return list(self._active.values())
 
+    def doing(self) -> list[str]:
+        """What is being injected or healed just now, in words."""
+        with self._lock:
+            return list(self._doing.values())
+
     @contextlib.contextmanager
     def during(self, fault: Fault) -> Iterator[Resolved]:
         """`fault` for the body, in the caller's thread: errors are raised, not recorded as findings."""
-        step = Step(self._now(), fault, entry=-1 - next(self._own_steps))
+        place = next(self._own_steps)
+        again = self._injected[place] if place < len(self._injected) else None
+        same = again is not None and again.kind == type(fault).__name__ != "fault"
+        step = Step(self._now(), again if again is not None and same else fault, entry=-1 - place)
         act, begun = self._begin(step, 0)
         try:
             yield act.resolved
@@ -121,14 +139,16 @@ class Nemesis:
                 self._happen(step, 0)
             return
         assert events is not None
-        for firing in range(step.times):
-            if not self._await(step.condition, events, step.time, step.expires):
-                if firing == 0:  # a fault that silently never happened is the worst failure
-                    self._never(step)
-                return
-            if step.after and self._stop.wait(step.after):
-                return
-            self._happen(step, firing)
+        try:
+            for firing in range(step.times):
+                came = self._await(step.condition, events, step.time, step.expires)
+                if not came or (step.after and self._stop.wait(step.after)):
+                    if firing == 0:  # a fault that silently never happened is the worst failure
+                        self._never(step, came)
+                    return
+                self._happen(step, firing)
+        finally:
+            self._leave(events)
 
     def _happen(self, step: Step, firing: int) -> None:
         try:
@@ -148,9 +168,10 @@ class Nemesis:
         except Exception as error:  # a user's own fault may raise anything
             self._fail(f"{type(error).__name__} in {step.fault!r}: {error}")
 
-    def _never(self, step: Step) -> None:
+    def _never(self, step: Step, came: bool) -> None:
         if not self._abandoned and not self._over.is_set():
-            self._finding(f"{step.condition!r} never came, so {step.fault!r} never happened")
+            why = f"came less than {step.after:g} s before the run's end" if came else "never came"
+            self._finding(f"{step.condition!r} {why}, so {step.fault!r} never happened")
 
     def _fail(self, text: str) -> None:
         if not self._abandoned:
@@ -160,6 +181,8 @@ class Nemesis:
     def _begin(self, step: Step, firing: int) -> tuple[Act, dict[str, Any]]:
         """Draw, record the intent, inject, prove, record what was observed."""
         number, asked = next(self._ids), self._now()
+        self._happened.add(step.entry)
+        place = (step.entry, step.repetition + firing)
         try:
             resolved = self._resolve(step, firing)
         except PlanError as error:
@@ -169,10 +192,12 @@ class Nemesis:
                 "kind": kind,
                 "what": repr(step.fault),
                 "asked": [asked, None],
+                "place": place,
             }
             self._journal.note("nemesis", f"start-{kind}", {**about, "error": str(error)})
             raise
-        lasts = step.lasts if isinstance(step.lasts, float) else None
+        asked = self._now()  # a selector may have waited for a leader: a replay does not
+        lasts = step.lasts if isinstance(step.lasts, (int, float)) else None
         about = {
             "fault": number,
             "kind": resolved.kind,
@@ -182,17 +207,20 @@ class Nemesis:
             "links": resolved.links,
             "grudge": {node: sorted(others) for node, others in resolved.grudge.items()},
             "spec": resolved.to_json(),
+            "place": place,
         }
         self._journal.note("nemesis", f"start-{resolved.kind}", about)
         own = self._own(step, resolved)
-        rng = stream(self._seed, self._test, "fault", number)
+        rng = stream(self._seed, self._test, "fault", *place)
         act = Act(self._cluster, f"f{number}", resolved, rng, own)
         try:
-            effect = act.inject()
+            with self._busily(number, f"{resolved.what} (injecting)"):
+                effect = act.inject()
         except Exception as error:
             self._release(resolved)
-            self._journal.note("nemesis", f"start-{resolved.kind}", {"fault": number, "error": str(error)})
-            raise FaultError(f"{resolved.what}: {error}") from error
+            text = _told(error)
+            self._journal.note("nemesis", f"start-{resolved.kind}", {"fault": number, "error": text})
+            raise FaultError(f"{resolved.what}: {text}") from error
         with self._lock:
             self._active[number] = resolved.what
         if step.instant:  # it held while it was being done
@@ -213,15 +241,27 @@ class Nemesis:
         kind = act.resolved.kind
         self._journal.note("nemesis", f"stop-{kind}", {"fault": number, "asked": asked})
         try:
-            effect = act.heal()
+            with self._busily(number, f"{act.resolved.what} (healing)"):
+                effect = act.heal()
         except Exception as error:
-            self._journal.note("nemesis", f"stop-{kind}", {"fault": number, "error": str(error)})
-            raise FaultError(f"heal of {act.resolved.what}: {error}") from error
+            text = _told(error)
+            self._journal.note("nemesis", f"stop-{kind}", {"fault": number, "error": text})
+            raise FaultError(f"heal of {act.resolved.what}: {text}") from error
         finally:
             self._release(act.resolved)
             with self._lock:
                 self._active.pop(number, None)
         self._observed("stop", act, number, effect, asked)
+
+    @contextlib.contextmanager
+    def _busily(self, number: int, what: str) -> Iterator[None]:
+        with self._lock:
+            self._doing[number] = what
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._doing[number]
 
     def _observed(self, verb: str, act: Act, number: int, effect: Effect, asked: list[float | None]) -> None:
         observed = {
@@ -296,6 +336,10 @@ class Nemesis:
             self._listeners.append(events)
         return events
 
+    def _leave(self, events: queue.SimpleQueue[NodeEvent]) -> None:
+        with self._lock:
+            self._listeners.remove(events)
+
     def _await(
         self, condition: Condition, events: queue.SimpleQueue[NodeEvent], since: float, expires: float | None
     ) -> bool:
@@ -314,8 +358,13 @@ class Nemesis:
         events = self._listen()
         now = self._now()
         self._await(lasts.condition, events, now, now + lasts.at_most)
-        with self._lock:
-            self._listeners.remove(events)
+        self._leave(events)
+
+
+def _told(error: Exception) -> str:
+    """Its text; of what a user's own function raised, its type too."""
+    ours = isinstance(error, (FaultError, ClusterError, PlanError))
+    return str(error) if ours else f"{type(error).__name__}: {error}"
 
 
 __all__ = ["RESOLVE_WITHIN", "Nemesis"]

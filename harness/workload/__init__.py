@@ -2,7 +2,8 @@
 
 from harness.workload.generator import Lane, Workload, limit, mix, phases
 from harness.workload.ready import register_workload, rmw_workload, set_workload
-from harness.workload.workers import Persistent, Source, Workers
+from harness.workload.source import Persistent, Source
+from harness.workload.workers import Workers
 
 __all__ = [
     "Lane",

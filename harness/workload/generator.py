@@ -78,6 +78,14 @@ class Workload:
     model: str = ""
     time_limit: float = 1.0
 
+    def __post_init__(self) -> None:
+        if not self.lanes or not all(isinstance(lane, Lane) for lane in self.lanes):
+            raise ValueError(f"workload {self.name!r}: lanes {self.lanes!r} must be one or more of Lane(...)")
+        if not self.time_limit > 0:
+            raise ValueError(
+                f"workload {self.name!r}: time_limit {self.time_limit!r} must be above 0 seconds"
+            )
+
     def processes(self, nodes: int) -> int:
         """How many processes run at once on a cluster of `nodes`."""
         return sum(nodes if lane.processes is None else lane.processes for lane in self.lanes)

@@ -30,6 +30,7 @@ def drive(
     within: float = 10.0,
     rate: float | None = None,
     keyed: bool = False,
+    broken: Callable[[str], None] = lambda text: None,
 ) -> tuple[History, Workers]:
     journal = Journal(tmp_path / "history.jsonl", {"keyed": keyed})
     journal.start()
@@ -41,6 +42,7 @@ def drive(
         concurrency=processes,
         time_limit=time_limit,
         keyed=keyed,
+        broken=broken,
     )
     workers.start()
     assert workers.join(within), "the workers did not end"
@@ -156,20 +158,137 @@ def test_a_hanging_client_is_given_up_and_its_late_completion_discarded(tmp_path
     assert (first.process, second.process, second.type, third.type) == (0, 1, "ok", "ok")
 
 
-def test_a_hanging_open_is_no_client(tmp_path: Path) -> None:
+def test_a_hanging_open_is_no_client_and_nothing_is_sent_when_it_returns_late(tmp_path: Path) -> None:
     release = threading.Event()
+    opening: list[threading.Thread] = []
+    called: list[int] = []
 
     class HangsOpening(Client):
         def open(self, node: Endpoint) -> None:
+            opening.append(threading.current_thread())
             release.wait(20)
 
         def invoke(self, op: Op) -> Any:
-            raise AssertionError("never opened")
+            called.append(op.index)  # its outcome was recorded as fail: this would be a lie
 
-    history, _ = drive(tmp_path, HangsOpening, writes(2), time_limit=0.2)
+    history, workers = drive(tmp_path, HangsOpening, writes(2), time_limit=0.2)
     release.set()
+    for thread in opening:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert called == []
     assert [op.type for op in history.operations] == ["fail", "fail"]
     assert "open took longer" in str(history.operations[0].error)
+    assert "none of 2 attempts" in workers.never_opened
+
+
+def test_a_client_that_cannot_be_made_is_told_and_its_operations_fail(tmp_path: Path) -> None:
+    class Needs(Client):
+        def __init__(self, url: str) -> None:
+            self.url = url
+
+    told: list[str] = []
+    history, workers = drive(tmp_path, Needs, writes(2), broken=told.append)
+    assert [op.type for op in history.operations] == ["fail", "fail"]
+    assert "Needs() raised TypeError" in told[0] and "TypeError" in workers.never_opened
+
+
+@pytest.mark.parametrize("kind", ["threads", "tasks"])
+def test_a_generator_that_raises_is_told_and_ends_every_process(tmp_path: Path, kind: str) -> None:
+    class Sync(Client):
+        def invoke(self, op: Op) -> Any:
+            pass
+
+    class Async(Client):
+        async def invoke(self, op: Op) -> Any:
+            pass
+
+    def broken() -> Iterable[Op]:
+        yield Op("write", 1)
+        raise LookupError("no more keys")
+
+    told: list[str] = []
+    client = Sync if kind == "threads" else Async
+    history, _ = drive(tmp_path, client, broken(), processes=3, broken=told.append)
+    assert len(history) == 1
+    assert [text for text in told if "LookupError: no more keys" in text] == told != []
+
+
+def test_what_is_no_operation_is_told(tmp_path: Path) -> None:
+    told: list[str] = []
+    drive(tmp_path, Client, [("write", 1)], broken=told.append)  # type: ignore[list-item]
+    assert "a generator yields harness.Op, not ('write', 1)" in told[0]
+
+
+def test_a_close_that_hangs_costs_no_more_than_the_time_limit(tmp_path: Path) -> None:
+    release = threading.Event()
+
+    class HangsClosing(Client):
+        def invoke(self, op: Op) -> Any:
+            raise Unknown("lost sight")
+
+        def close(self) -> None:
+            release.wait(30)
+
+    history, _ = drive(tmp_path, HangsClosing, writes(3), time_limit=0.2)
+    release.set()
+    assert [op.process for op in history.operations] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("kind", ["exit", "coroutine", "read mapped to ok"])
+def test_what_ends_a_thread_or_lies_is_unmapped_rather_than_lost(tmp_path: Path, kind: str) -> None:
+    class Odd(Client):
+        outcomes: ClassVar[Any] = {LookupError: "ok"}
+
+        def invoke(self, op: Op) -> Any:
+            if kind == "exit":
+                raise SystemExit(3)
+            if kind == "coroutine":
+                return asyncio.sleep(0)
+            raise LookupError("empty")
+
+    history, workers = drive(tmp_path, Odd, [Op("read"), Op("read")])
+    assert [op.type for op in history.operations] == ["info", "info"]
+    assert sum(workers.unmapped.values()) == 2
+
+
+def test_a_coroutine_that_cancels_itself_is_one_operation_of_unknown_outcome(tmp_path: Path) -> None:
+    class Cancels(Client):
+        async def invoke(self, op: Op) -> Any:
+            if op.value == 0:
+                raise asyncio.CancelledError
+
+    history, workers = drive(tmp_path, Cancels, writes(3))
+    assert [op.type for op in history.operations] == ["info", "ok", "ok"]
+    assert dict(workers.unmapped) == {"CancelledError: ": 1}
+
+
+def test_a_coroutine_that_never_waits_starves_nobody(tmp_path: Path) -> None:
+    class Busy(Client):
+        async def invoke(self, op: Op) -> Any:
+            if op.process % 2:
+                await asyncio.Event().wait()  # for ever
+
+    history, _ = drive(tmp_path, Busy, writes(4000), processes=2, time_limit=0.05)
+    hung = [op for op in history.operations if op.process % 2]
+    assert len({op.process for op in history.operations if not op.process % 2}) == 1
+    assert hung and all(op.type == "info" for op in hung)
+
+
+def test_nothing_is_sent_that_cannot_be_recorded(tmp_path: Path) -> None:
+    sent: list[int] = []
+
+    class Sends(Client):
+        def invoke(self, op: Op) -> Any:
+            sent.append(op.index)
+
+    journal = Journal(tmp_path / "history.jsonl", {})
+    journal.finish()
+    source = Source(writes(5), None, random.Random(1))
+    workers = Workers(journal, Sends, [(0, NODE, source)], concurrency=1, time_limit=1, keyed=False)
+    workers.start()
+    assert workers.join(5)
+    assert sent == []
 
 
 def test_coroutines_share_one_loop_and_keep_the_same_rules(tmp_path: Path) -> None:

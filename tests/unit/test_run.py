@@ -1,0 +1,302 @@
+"""One run, on the store in memory: its phases, its ends, what it leaves, what a replay repeats."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from harness import Plan, at, every, fault, isolate, kill, leader_elected, partition, register_workload, when
+from harness.chaos import Chaos
+from harness.history import History
+from harness.journal import Journal, load
+from harness.nemesis import Context
+from harness.online import Judge
+from harness.run import Run, RunError, Settings
+from harness.target import Client, Endpoint, Op
+from harness.testing import MemoryKV
+from harness.value import PlanError
+from harness.workload import Lane, Workload
+
+QUICK = dataclasses.replace(register_workload(keys=2, clients=4, total_rate=400), final=None)
+CUT = Plan(at(0.1, partition(isolate("random")), lasts=0.2), end=0.3)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(seed=1, test="t", output=tmp_path / "out", duration=0.5)
+
+
+def carried_out(
+    settings: Settings, plan: Plan, workload: Workload = QUICK, target: MemoryKV | None = None
+) -> History:
+    with Run(target or MemoryKV(nodes=3), workload, plan, settings) as run:
+        run.to_end()
+    return run.history
+
+
+def chaos(settings: Settings, replay: History | None = None) -> Chaos:
+    settings = dataclasses.replace(settings, duration=None)
+    return Chaos(MemoryKV(nodes=3), settings, settings.output, replay_from=replay)
+
+
+# ---------------------------------------------------------------------------------- nothing is lost silently
+
+
+def test_a_generator_that_raises_ends_the_run_with_a_finding(settings: Settings) -> None:
+    def broken(rng: Any) -> Iterator[Op]:
+        yield Op("write", 1, "k")
+        raise LookupError("no more keys")
+
+    settings = dataclasses.replace(settings, duration=30)
+    began = time.monotonic()
+    history = carried_out(settings, Plan(), Workload("odd", (Lane(2, broken),), keyed=True))
+    assert any("LookupError: no more keys" in finding for finding in history.findings)
+    assert time.monotonic() - began < 15
+
+
+def test_a_plan_cut_short_by_the_test_is_a_finding_per_entry(settings: Settings) -> None:
+    plan = Plan(
+        at(0.05, partition("n1"), lasts=0.1), at(5, partition("n2"), lasts=1), every(6, kill("n3"), 1)
+    )
+    with Run(MemoryKV(nodes=3), QUICK, plan, dataclasses.replace(settings, duration=None)) as run:
+        run.wait(0.3)
+    assert [f.split(", so ")[0] for f in run.history.findings] == [
+        "the run ended before 5 s",
+        "the run ended before 6 s",
+    ]
+
+
+def test_a_condition_that_came_too_late_is_told_from_one_that_never_came(settings: Settings) -> None:
+    plan = Plan(when(leader_elected(), partition("n1"), lasts=0.1, after=9, within=0))
+    with Run(MemoryKV(nodes=3), QUICK, plan, dataclasses.replace(settings, duration=None)) as run:
+        run._event("n1", "role", {"role": "leader"})
+        run.wait(0.3)
+    (finding,) = run.history.findings
+    assert "came less than 9 s before the run's end" in finding
+
+
+def test_a_client_that_can_never_be_opened_is_a_finding_that_says_why(settings: Settings) -> None:
+    class Shut(Client):
+        def open(self, node: Endpoint) -> None:
+            raise ConnectionRefusedError("nobody there")
+
+    class Closed(MemoryKV):
+        client: ClassVar[type[Any]] = Shut
+
+    history = carried_out(settings, Plan(), target=Closed(nodes=3))
+    assert any("attempts to open a client succeeded: ConnectionRefused" in f for f in history.findings)
+
+
+def test_details_of_an_event_cannot_rename_its_node(settings: Settings) -> None:
+    with Run(MemoryKV(nodes=3), QUICK, Plan(), settings) as run:
+        run._event("n2", "applied", {"node": "n9", 1: {2: float("nan")}})
+    (event,) = [e for e in run.history.events if e.kind == "applied"]
+    assert event.node == "n2"
+
+
+def test_clients_connect_to_the_roles_that_serve_them(settings: Settings) -> None:
+    class Shop(MemoryKV):
+        client_roles: ClassVar[tuple[str, ...]] = ("app",)
+
+    workload = register_workload(keys=1, clients=2, total_rate=400)
+    history = carried_out(settings, Plan(), workload, Shop(nodes={"app": 2, "db": 1}))
+    assert {op.node for op in history.operations} == {"app1", "app2"}
+    with pytest.raises(ValueError, match="client_roles has 'app', but the roles are node"):
+        Shop(nodes=3).check()
+
+
+# ------------------------------------------------------------------------------------------------- the ends
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, AssertionError])
+def test_whatever_ends_the_body_the_history_is_there_and_nothing_goes_on(
+    settings: Settings, error: type[BaseException]
+) -> None:
+    run = Run(MemoryKV(nodes=3), QUICK, CUT, settings)
+    with pytest.raises(error), run:
+        run.wait(0.2)
+        raise error
+    assert len(run.history) and run.history.phases[-1][1] == f"aborted: {error.__name__}"
+    assert run._workers.join(5)
+    assert run.history.path is not None and run.history.path.suffix == ".gz"
+
+
+def test_an_interrupt_while_it_heals_still_ends_everything(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(within: float) -> float:
+        raise KeyboardInterrupt
+
+    stopped: list[str] = []
+    run = Run(MemoryKV(nodes=3), QUICK, CUT, settings)
+    with pytest.raises(KeyboardInterrupt), run:
+        run.wait(0.1)
+        monkeypatch.setattr(run.cluster, "await_healthy", interrupted)
+        monkeypatch.setattr(run.cluster, "stop", lambda keep=False: stopped.append("once"))
+    assert stopped == ["once"] and run._workers.join(5)
+    assert run.history.phases[-1][1] == "aborted: KeyboardInterrupt"
+
+
+def test_a_cluster_that_cannot_be_stopped_costs_no_history(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(keep: bool = False) -> str:
+        raise OSError("busy")
+
+    run = Run(MemoryKV(nodes=3), QUICK, CUT, settings)
+    with pytest.raises(OSError, match="busy"), run:
+        run.to_end()
+        monkeypatch.setattr(run.cluster, "stop", stop)
+    assert len(run.history)
+
+
+def test_a_heal_that_hangs_is_named_and_the_clients_end(settings: Settings) -> None:
+    release = threading.Event()
+
+    def nothing(context: Context) -> None:
+        pass
+
+    def stuck(context: Context) -> None:
+        release.wait(60)
+
+    class Patient(MemoryKV):
+        ready_within: ClassVar[float] = -9.0
+
+    plan = Plan(at(0.05, fault(nothing, heal=stuck, name="tank")))
+    run = Run(Patient(nodes=3), QUICK, plan, dataclasses.replace(settings, heal_within=0.5))
+    with pytest.raises(RunError, match=r"heal did not end within 1 s: tank \(healing\)"), run:
+        run.wait(0.2)
+    release.set()
+    assert run._workers.join(5) and len(run.history)
+
+
+def test_an_own_fault_that_raises_is_told_with_its_type(settings: Settings) -> None:
+    def bad(context: Context) -> None:
+        raise ZeroDivisionError("by design")
+
+    history = carried_out(settings, Plan(at(0.05, fault(bad))))
+    assert history.findings == ("bad: ZeroDivisionError: by design",)
+
+
+def test_a_fault_after_the_run_is_refused(settings: Settings) -> None:
+    with Run(MemoryKV(nodes=3), QUICK, Plan(), settings) as run:
+        run.wait(0.1)
+    with pytest.raises(RunError, match="needs a run under way"), run.fault(partition("n1")):
+        pass
+
+
+# -------------------------------------------------------------------------------------------------- replays
+
+
+def test_a_replay_lasts_as_long_as_what_it_repeats(settings: Settings) -> None:
+    first = chaos(settings)
+    plan = Plan(at(0.05, partition(isolate("random")), lasts=0.1), end=0.2)
+    history = first.run(QUICK, plan, duration=5)  # twice the plan
+    again = chaos(dataclasses.replace(settings, output=settings.output / "again"), history)
+    repeated = again.run(QUICK, plan)
+    assert len(history.faults) == 2
+    assert [(f.nodes, f.place) for f in repeated.faults] == [(f.nodes, f.place) for f in history.faults]
+    for one, two in zip(history.faults, repeated.faults, strict=True):
+        assert two.asked[0] == pytest.approx(one.asked[0], abs=0.3)
+
+
+def test_a_replay_repeats_what_the_test_injected_once_and_on_the_same_nodes(settings: Settings) -> None:
+    def by_hand(handle: Chaos) -> History:
+        with handle.running(QUICK, Plan(at(0.05, kill("n1"), lasts=0.1))) as run:
+            run.wait(0.2)
+            with run.fault(partition(isolate("one"))):
+                run.wait(0.1)
+        return run.history
+
+    history = by_hand(chaos(settings))
+    other = dataclasses.replace(settings, output=settings.output / "again", seed=2)
+    repeated = by_hand(chaos(other, history))
+    assert [(f.kind, f.by_test) for f in repeated.faults] == [("kill", False), ("partition", True)]
+    assert [f.nodes for f in repeated.faults] == [f.nodes for f in history.faults]
+    assert not repeated.findings
+
+
+def test_a_replay_concerns_the_run_that_was_recorded(settings: Settings) -> None:
+    first = chaos(settings)
+    first.run(QUICK, Plan(), duration=0.1)
+    second = first.run(QUICK, CUT)
+    assert second.header["run"] == 2
+    handle = chaos(dataclasses.replace(settings, output=settings.output / "again", seed=9), second)
+    assert handle.run(QUICK, Plan(), duration=0.1).faults == ()
+    assert [f.nodes for f in handle.run(QUICK, CUT).faults] == [f.nodes for f in second.faults]
+
+
+def test_runs_of_one_test_draw_differently(settings: Settings) -> None:
+    handle = chaos(settings)
+    values = [
+        [(op.f, op.key) for op in handle.run(QUICK, Plan(), duration=0.2).operations[:30]] for _ in range(2)
+    ]
+    assert values[0] != values[1]
+
+
+def test_a_replay_on_other_nodes_is_refused_before_anything_starts(settings: Settings) -> None:
+    history = carried_out(settings, Plan(at(0.1, partition("n3"), lasts=0.1)))
+    other = dataclasses.replace(settings, output=settings.output / "again")
+    handle = Chaos(MemoryKV(nodes=2), other, other.output, replay_from=history)
+    with pytest.raises(PlanError, match=r"concerns n3, but the nodes of .* are n1, n2"):
+        handle.run(QUICK)
+    assert not other.output.exists()
+
+
+def test_an_own_fault_draws_the_same_whatever_else_begins(settings: Settings) -> None:
+    drawn: dict[str, list[float]] = {"a": [], "b": []}
+
+    def drawing(name: str) -> Callable[[Context], None]:
+        return lambda context: drawn[name].append(context.rng.random())
+
+    plan = Plan(at(0.05, fault(drawing("a"), name="a")), at(0.05, fault(drawing("b"), name="b")), end=0.1)
+    history = carried_out(settings, plan)
+    handle = chaos(dataclasses.replace(settings, output=settings.output / "again"), history)
+    handle.run(QUICK, plan)
+    assert drawn["a"][0] == drawn["a"][1] != drawn["b"][0] == drawn["b"][1]
+
+
+# --------------------------------------------------------------------------------------- the violation's judge
+
+
+def test_stop_at_violation_without_checks_is_refused(settings: Settings) -> None:
+    workload = dataclasses.replace(QUICK, checks=())
+    with pytest.raises(RunError, match="names no checks"):
+        carried_out(dataclasses.replace(settings, stop_at_violation=True), Plan(), workload)
+
+
+@pytest.mark.parametrize("check", ["no-such-check", "linearizable:cas-register"])
+def test_the_judge_tells_a_violation_and_its_own_death(tmp_path: Path, check: str) -> None:
+    journal = Journal(tmp_path / "history.jsonl", {"checks": [check], "keyed": True})
+    journal.invoke(0, "read", ["k", None], "n1")
+    journal.complete(0, "ok", "read", ["k", 7], None, 1)  # nobody wrote it
+    told = threading.Event()
+    found: list[str] = []
+    died: list[str] = []
+
+    def tell(where: list[str]) -> Callable[[str], None]:
+        return lambda text: (where.append(text), told.set())[0]  # type: ignore[func-returns-value]
+
+    judge = Judge(journal.path, tell(found), tell(died))
+    assert told.wait(60)
+    judge.end()
+    judge.end()
+    if check == "no-such-check":
+        assert not found and "ended with code 1" in died[0] and "no-such-check" in died[0]
+    else:
+        assert found == [check] and not died
+
+
+def test_the_judge_ends_with_the_run_and_says_nothing(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "history.jsonl", {"checks": []})
+    told: list[str] = []
+    judge = Judge(journal.path, told.append, told.append)
+    judge.end()
+    assert told == [] and judge._process.returncode is not None
+    assert len(load(journal.finish())) == 0
