@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-
 from harness import Client, Endpoint, Lane, Op, Plan, Workload
 from harness.history import NANOSECONDS, History
 from harness.journal import Journal, load

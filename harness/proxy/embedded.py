@@ -33,8 +33,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, ClassVar, NamedTuple
-from urllib.parse import quote as quote_url
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote as quote_url, unquote_to_bytes
 
 VERSION = "2.12.0"
 DIRECTIONS = ("upstream", "downstream")  # in the order in which a proxy lists its toxics

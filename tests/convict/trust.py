@@ -114,7 +114,7 @@ def shortened(plan: Plan) -> Plan:
     for entry in plan.entries:
         given = {name: getattr(entry, name, None) for name in times}
         scaled = {name: SCALE * value for name, value in given.items() if isinstance(value, (int, float))}
-        entries.append(replace(entry, **scaled))  # type: ignore[arg-type]
+        entries.append(replace(entry, **scaled))
     return Plan(*entries, name=plan.name, end=SCALE * plan.end)
 
 

@@ -74,7 +74,7 @@ def test_a_violation_ends_with_sentence_report_and_replay(
         [
             r"test_register   INVALID: not linearizable   [\d,]+ operations, \d+ of unknown outcome",
             r"  process \d+ read .* from k\d at \d+\.\d+ s although process \d+'s .*n2 cut from n1, n3 since",
-            r"  report: reports/.*/index\.html    replay: pytest .*test_register --nemesis-replay=reports/.*gz",
+            r"  report: reports/.*/index\.html    replay: pytest .*test_register --nemesis-replay=reports/.*",
         ]
     )
     result.stdout.fnmatch_lines(["*1 invalid*"])

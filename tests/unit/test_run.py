@@ -95,7 +95,7 @@ def test_a_client_that_can_never_be_opened_is_a_finding_that_says_why(settings: 
 
 def test_details_of_an_event_cannot_rename_its_node(settings: Settings) -> None:
     with Run(MemoryKV(nodes=3), QUICK, Plan(), settings) as run:
-        run._event("n2", "applied", {"node": "n9", 1: {2: float("nan")}})
+        run._event("n2", "applied", {"node": "n9", "odd": {2: float("nan")}})
     (event,) = [e for e in run.history.events if e.kind == "applied"]
     assert event.node == "n2"
 
@@ -262,7 +262,7 @@ def test_an_own_fault_draws_the_same_whatever_else_begins(settings: Settings) ->
     assert drawn["a"][0] == drawn["a"][1] != drawn["b"][0] == drawn["b"][1]
 
 
-# --------------------------------------------------------------------------------------- the violation's judge
+# ------------------------------------------------------------------ the violation's judge
 
 
 def test_stop_at_violation_without_checks_is_refused(settings: Settings) -> None:

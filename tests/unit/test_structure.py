@@ -21,8 +21,8 @@ MODULES = sorted(
 
 # A module may import those further down; the values at the bottom know nobody.
 ORDER = (
-    ("plugin", "cli", "__main__", "session", "chaos"),
-    ("run", "testing", "online"),
+    ("plugin", "catalogue", "options", "cli", "__main__", "session", "chaos"),
+    ("run", "header", "testing", "online"),
     ("nemesis",),
     ("workload",),
     ("cluster",),
@@ -31,7 +31,7 @@ ORDER = (
     ("journal", "report", "checkers"),
     ("plans",),
     ("plan", "schedule", "condition", "faults", "resolved", "topology", "selector", "value", "seed"),
-    ("history", "target", "verdict", "runtime"),
+    ("history", "pairing", "target", "verdict", "runtime"),
 )
 LAYER = {name: layer for layer, names in enumerate(ORDER) for name in names}
 

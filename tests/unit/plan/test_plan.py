@@ -9,8 +9,7 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from harness import plans as standard
 from harness.condition import leader_elected, until
@@ -24,8 +23,7 @@ from harness.faults import (
     pause,
     restart,
 )
-from harness.history import Fault as Observed
-from harness.history import History
+from harness.history import Fault as Observed, History
 from harness.plan import Plan, at, every, when
 from harness.schedule import Schedule
 from harness.selector import Scene, link, nodes
