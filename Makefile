@@ -10,13 +10,13 @@ chaos: $(READY)  ## every plan on the correct store and one planted bug; prints 
 	$(BIN)/pytest -m chaos --nemesis-runtime=local -v $(ARGS)
 
 test: $(READY)  ## all other tests
-	$(BIN)/pytest -m "not chaos" $(ARGS)
+	$(BIN)/pytest -m "not chaos" -n 3 --dist loadfile $(ARGS)
 
 convict: $(READY)  ## each planted bug is convicted, the same plan and seed without it acquitted
 	$(BIN)/pytest tests/convict --nemesis-runtime=local -v $(ARGS)
 
 trust: $(READY)  ## the same over many seeds: writes docs/trust.md
-	$(BIN)/python tests/convict/trust.py $(ARGS)
+	$(BIN)/python -m tests.convict.trust $(ARGS)
 
 bench: $(READY)  ## measured against peers and limits in the same run
 	$(BIN)/python -m benchmarks.proxy

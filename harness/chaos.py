@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.history import History
 from harness.plan import Plan, Schedule
 from harness.resolved import Resolved
-from harness.run import Run, Settings
+from harness.run import Run, Settings, for_users
 from harness.target import Target
 from harness.verdict import Verdict, worst
 from harness.workload import Workload
@@ -47,6 +47,7 @@ class Chaos:
         workload's own checks. Raises what kept the run from being carried through (PlanError,
         ClusterError, RunError); what went wrong during it is in ``history.findings`` and fails the test.
         """
+        __tracebackhide__ = for_users
         with self.running(workload, plan, duration=duration, stop_at_violation=stop_at_violation) as run:
             run.to_end()
         return run.history
@@ -64,6 +65,7 @@ class Chaos:
 
         Differs from `run` in that it ends with the body rather than with the plan.
         """
+        __tracebackhide__ = for_users
         number = len(self.runs) + 1
         settings = replace(
             self.settings,

@@ -27,7 +27,7 @@ from harness.resolved import Resolved
 from harness.runtime import choose
 from harness.seed import stream
 from harness.selector import CLIENT
-from harness.target import Target
+from harness.target import Target, TargetError
 from harness.workload import Persistent, Source, Workers, Workload
 
 
@@ -62,6 +62,11 @@ class Settings:
     def stream(self) -> str:
         """What the run's random streams are named by beside the seed: each run of a test has its own."""
         return self.test if self.number == 1 else f"{self.test}#{self.number}"
+
+
+def for_users(error: Any) -> bool:
+    """Whether an error is about what the user wrote, so that pytest need not show our own lines."""
+    return bool(error.errisinstance((PlanError, TargetError, RunError, runtimes.ClusterError)))
 
 
 class Run:
@@ -121,6 +126,7 @@ class Run:
     # ------------------------------------------------------------------ phases
 
     def __enter__(self) -> Run:
+        __tracebackhide__ = for_users
         settings = self.settings
         self.plan.check(nodes=dict(self.target.members()))
         if settings.stop_at_violation and not self.workload.checks:
@@ -347,6 +353,7 @@ class Run:
         self, phase: str, seconds: float, work: Callable[[], None], hint: str | Callable[[], str]
     ) -> None:
         """Run `work` in a thread of its own, so that a hanging one cannot hang the run."""
+        __tracebackhide__ = for_users
         failed: list[BaseException] = []
 
         def body() -> None:
@@ -396,4 +403,4 @@ class Run:
         self.history = load(path)
 
 
-__all__ = ["Run", "RunError", "Settings"]
+__all__ = ["Run", "RunError", "Settings", "for_users"]

@@ -53,7 +53,8 @@ class LocalCluster:
 
     runtime: ClassVar[str] = "local"
     unsupported: ClassVar[Mapping[str, str]] = {
-        "packet_loss": "a proxy of byte streams cannot lose packets; use the runtime docker or netns"
+        "packet_loss": "a proxy of byte streams cannot lose packets; the runtimes docker and netns can, but "
+        "they are not in this version"
     }
 
     def __init__(

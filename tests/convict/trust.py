@@ -80,6 +80,7 @@ class Result:
     findings: tuple[str, ...] = ()
     code: str = ""
     date: str = ""
+    at_once: int = 1
 
     @property
     def expected(self) -> bool:
@@ -166,8 +167,9 @@ def complete(history: History, verdict: Verdict) -> float | None:
 class Book:
     """The results on disk: a line each, read back by who goes on after an interruption."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.path, self.code = folder, folder / "results.jsonl", code()
+    def __init__(self, folder: Path, at_once: int) -> None:
+        self.folder, self.path = folder, folder / "results.jsonl"
+        self.code, self.at_once = code(), at_once
         folder.mkdir(parents=True, exist_ok=True)
 
     def results(self) -> dict[Job, Result]:
@@ -181,9 +183,13 @@ class Book:
         return {result.job: result for result in read if result.code == self.code}
 
     def add(self, result: Result) -> Result:
-        """Keep a result for good."""
+        """Keep a result for good. Raises SystemExit where the code was changed meanwhile."""
+        if (made_by := code()) != self.code:
+            raise SystemExit(
+                f"the code was changed (from {self.code} to {made_by}) while runs were made: start again"
+            )
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        result = replace(result, code=self.code, date=now)
+        result = replace(result, code=self.code, date=now, at_once=self.at_once)
         with self.path.open("a") as file:
             file.write(json.dumps(asdict(result)) + "\n")
         return result
@@ -222,10 +228,9 @@ def in_process(job: Job, folder: Path, runtime: str) -> Result:
     return result
 
 
-def carry_out_all(todo: Iterable[Job], book: Book, at_once: int, runtime: str) -> None:
+def carry_out_all(todo: list[Job], book: Book, runtime: str) -> None:
     """Make all runs, a line on the screen for each as it ends."""
-    todo = list(todo)
-    pool = ThreadPoolExecutor(at_once)
+    pool = ThreadPoolExecutor(book.at_once)
     try:
         futures = [pool.submit(in_process, job, book.folder, runtime) for job in todo]
         for number, future in enumerate(as_completed(futures), 1):
@@ -283,6 +288,7 @@ def page(results: list[Result], asked: int, runtime: str) -> str:
     """docs/trust.md: what was run and what came of it."""
     odd = [r for r in results if not r.expected]
     dates = sorted(r.date for r in results) or ["-"]
+    at_once = " or ".join(map(str, sorted({r.at_once for r in results}))) or "-"
     missing = (
         f" **{asked - len(results)} of the {asked} runs asked for were not made.**"
         if len(results) < asked
@@ -291,7 +297,8 @@ def page(results: list[Result], asked: int, runtime: str) -> str:
     lines = [f"- {r.job}: {r.ended}: {' / '.join([*r.findings, r.said])[:400]}" for r in odd]
     return f"""# How much you can trust it
 
-Written by `make trust` (`tests/convict/trust.py`) from {len(results)} runs, made from {dates[0]} to {dates[-1]}.{missing}
+Written by `make trust` (`tests/convict/trust.py`) from {len(results)} runs, {at_once} at a time, made from
+{dates[0]} to {dates[-1]}.{missing}
 pytest-nemesis {metadata.version("pytest-nemesis")} (code {code()}), runtime {runtime}, Python {platform.python_version()},
 Linux {platform.release()}, {os.cpu_count()} cores.
 
@@ -334,13 +341,13 @@ def main(argv: list[str] | None = None) -> int:
         job = Job(**json.load(sys.stdin))
         print(json.dumps(asdict(carry_out(job, options.one / "run", options.runtime))))
         return 0
-    book = Book(options.results)
+    book = Book(options.results, options.jobs)
     asked = list(jobs(options.seeds, options.short_runs))
     there = book.results()
     todo = [job for job in asked if job not in there]
     print(f"{len(todo)} runs to make, {len(asked) - len(todo)} are there; results in {book.path}", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
-        carry_out_all(todo, book, options.jobs, options.runtime)
+        carry_out_all(todo, book, options.runtime)
     there = book.results()
     results = [there[job] for job in asked if job in there]
     options.page.write_text(page(results, len(asked), options.runtime))

@@ -37,8 +37,8 @@ def await_true(condition: Callable[[], bool], within: float, what: str) -> None:
         time.sleep(0.05)
 
 
-def ours(base: Path) -> list[str]:
-    """Processes of any run below `base`: its path is in their command line or environment."""
+def ours(base: Path, label: bytes = b"NEMESIS_RUN=") -> list[str]:
+    """Processes of any run below `base`: its path and the run's label are in command line or environment."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -46,7 +46,7 @@ def ours(base: Path) -> list[str]:
             state = (process / "stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
             continue
-        if b"NEMESIS_RUN=" in seen and os.fsencode(base) in seen and state != "Z":
+        if label in seen and os.fsencode(base) in seen and state != "Z":
             found.append(f"{process.name}: {(process / 'cmdline').read_bytes()[:200]!r}")
     return found
 
@@ -128,6 +128,10 @@ def test_killed(start: Callable[..., Suite], workers: int, number: int) -> None:
     os.kill(suite.process.pid, signal.SIGKILL)
     suite.process.wait(5)
     await_true(lambda: not ours(suite.base), 10, "nodes ran on after their test process was killed")
+    # a worker that outlived its controller may still be zipping its history
+    await_true(
+        lambda: not ours(suite.base, b"TMPDIR="), 30, "workers ran on after their controller was killed"
+    )
 
     killed = suite.histories()
     for path in killed:
@@ -146,3 +150,20 @@ def test_killed(start: Callable[..., Suite], workers: int, number: int) -> None:
         p.name for p in (again.base / f"nemesis-{os.getuid()}").iterdir() if p.is_dir() and p.name != "ports"
     }
     assert len(left) == 1, f"the next start swept nothing: {left}"
+
+
+@pytest.mark.parametrize(
+    ("sign", "workers"), [(signal.SIGINT, 0), (signal.SIGTERM, 0), (signal.SIGTERM, 2)], ids=str
+)
+def test_interrupted(start: Callable[..., Suite], sign: signal.Signals, workers: int) -> None:
+    suite = start(*([f"-n{workers}"] if workers else []))
+    await_true(lambda: working(suite, max(1, workers)), 40, "the clients did not begin")
+    os.kill(suite.process.pid, sign)  # as a CI job does that is cancelled: the controller only
+    assert suite.process.wait(40) == pytest.ExitCode.INTERRUPTED
+    await_true(lambda: not ours(suite.base), 10, "nodes ran on after their test was interrupted")
+    for path in suite.histories():
+        history = load(path)
+        assert path.suffix == ".gz" and len(history)
+        known = {op.index for op in history.operations}
+        assert (done := applied(path.parent)) and done <= known
+        assert workers or history.phases[-1][1] == "aborted: KeyboardInterrupt"

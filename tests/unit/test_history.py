@@ -134,6 +134,87 @@ def test_an_unwritable_value_is_recorded_as_its_repr(tmp_path: Path) -> None:
     assert len(load(journal.finish())) == 2
 
 
+@pytest.mark.parametrize(
+    "value",
+    [1 << 100, "\ud800", float("nan"), float("-inf"), [1, [float("nan")]], {"a": float("inf")}, {(1, 2): 3}],
+    ids=repr,
+)
+def test_what_json_cannot_hold_stays_a_value_of_its_own_in_its_place(tmp_path: Path, value: Any) -> None:
+    journal = Journal(tmp_path / "history.jsonl", {"keyed": True})
+    journal.invoke(0, "write", ["k\ud800", value], None)
+    journal.complete(0, "ok", "write", ["k\ud800", value], None, 1)
+    journal.invoke(0, "read", ["k\ud800", None], None)
+    journal.complete(0, "ok", "read", ["k\ud800", value], None, 2)
+    write, read = load(journal.finish()).operations
+    assert write.value == write.result == read.result is not None
+    assert write.key == read.key is not None
+
+
+def test_events_of_another_shape_than_json_has_are_read_again(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "history.jsonl", {})
+    journal.note("cluster", "applied", {"node": "n1", ("a", 1): float("nan"), "deep": {2: {"\ud800"}}})
+    journal.note("cluster", "plain", None)
+    applied, plain = load(journal.finish()).events
+    assert (applied.node, applied.detail["('a', 1)"], plain.detail) == ("n1", "nan", {})
+
+
+@pytest.mark.parametrize(
+    ("process", "value"),
+    [
+        ("cluster", "text"),
+        ("cluster", [1]),
+        ("nemesis", {"fault": 1, "links": [["n1"]]}),
+        ("nemesis", {"fault": 1, "links": [[]]}),
+        ("nemesis", {"fault": 1, "grudge": {"n1": 3}}),
+        ("nemesis", {"fault": 1, "asked": [1]}),
+        ("nemesis", {"fault": 1, "asked": ["soon", None]}),
+        ("nemesis", {"fault": 1, "nodes": "n1"}),
+        ("nemesis", {"fault": 1, "place": 3}),
+        (1 << 70, None),
+    ],
+)
+def test_an_event_of_the_wrong_shape_is_named(process: Any, value: Any) -> None:
+    event = {"index": 4, "time": 1, "type": "invoke", "process": process, "f": "start-x", "value": value}
+    with pytest.raises(HistoryError, match="event 4"):
+        History.from_events([event])
+
+
+def test_a_header_of_the_wrong_shape_is_named() -> None:
+    with pytest.raises(HistoryError, match="header: plan is 'none', not an object"):
+        History.from_events([], {"plan": "none"})
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 6), st.integers(0, 6), st.sampled_from(["ok", "info", None])), max_size=8
+    ),
+    st.booleans(),
+)
+def test_events_are_numbered_in_true_time_order(
+    spans: list[tuple[int, int, str | None]], timed: bool
+) -> None:
+    rows: list[dict[str, Any]] = []
+    for process, (start, took, outcome) in enumerate(spans):
+        rows.append({"time": start, "type": "invoke", "process": process, "f": "w"})
+        if outcome:
+            rows.append({"time": start + took, "type": outcome, "process": process, "f": "w"})
+    rows.sort(key=lambda row: row["time"])  # stable: an invocation stays before its completion
+    for index, row in enumerate(rows):
+        row["index"] = index
+        if not timed:
+            del row["time"]
+    c = History.from_events(rows).columns
+    expected = []
+    for place in range(len(c)):
+        begin, index = c.start[place], c.index[place]
+        expected.append(((begin, 0, index) if timed else (index, 0, index), place, 0))
+        if c.end[place] >= 0:
+            end, index = c.end[place], c.completion[place]
+            expected.append(((end, 1, index) if timed else (index, 1, index), place, 1))
+    for position, (_, place, kind) in enumerate(sorted(expected)):
+        assert (c.ret if kind else c.call)[place] == position
+
+
 def test_the_file_is_gzipped_when_finished_and_readable_before(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "history.jsonl", {"seed": 4})
     journal.invoke(0, "read", None, "n1")

@@ -262,7 +262,7 @@ def test_an_own_fault_draws_the_same_whatever_else_begins(settings: Settings) ->
     assert drawn["a"][0] == drawn["a"][1] != drawn["b"][0] == drawn["b"][1]
 
 
-# ------------------------------------------------------------------ the violation's judge
+# ------------------------------------------------------------------------------------------------ the judge
 
 
 def test_stop_at_violation_without_checks_is_refused(settings: Settings) -> None:

@@ -125,7 +125,7 @@ def test_keep_in_a_process_that_goes_on(tmp_path: Path) -> None:
         with pytest.raises(ClusterError, match="has been stopped"):
             cluster.kill("n1")
     os.kill(int(words.split()[-1]), signal.SIGTERM)
-    until(lambda: not of_run(tmp_path), GONE_WITHIN, "its end")
+    until(lambda: not of_run(tmp_path), 10.0, "its end")
     sweep(tmp_path / "base")
 
 

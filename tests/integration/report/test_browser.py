@@ -256,10 +256,10 @@ def hostile_page(folder: Path) -> Page:
     add(type="invoke", process=0, f="constructor", value=[{h: h}, None], node=h)
     add(type="info", process=0, f="constructor", value=[{h: h}, None], error=h)
     fault = {
-        "fault": h,
+        "fault": 8,  # numbers must be numbers: a history with others is refused when it is read
         "kind": h,
         "what": h,
-        "asked": [h, h],
+        "asked": [0.001, 0.002],
         "nodes": [h],
         "links": [[h, h]],
         "grudge": {h: [h]},
@@ -272,7 +272,7 @@ def hostile_page(folder: Path) -> Page:
         type="info",
         process="nemesis",
         f="start-x",
-        value={"fault": 9, "kind": "__proto__", "what": h, "asked": []},
+        value={"fault": 9, "kind": "__proto__", "what": h, "asked": [0, None]},
     )
     add(type="info", process="cluster", f="role", value={"node": h, "role": "leader", "term": h})
     add(type="info", process="cluster", f="__proto__", value={"node": h, h: h})
