@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.history import History
 from harness.plan import Plan, Schedule
 from harness.resolved import Resolved
-from harness.run import Run, Settings, for_users
+from harness.run import Run, RunError, Settings, for_users
 from harness.target import Target
 from harness.verdict import Verdict, worst
 from harness.workload import Workload
@@ -21,7 +21,8 @@ class Chaos:
     """What a chaos test is handed: ``chaos.run(workload, plan)`` gives the history to judge.
 
     `target` is the marker's; `settings` come from the marker and the command line. Each run has a fresh
-    cluster and its own directory below the test's `output`.
+    cluster and its own directory below the test's `output`. `error` is what else than a verdict ended the
+    test, `failed` whether any part of it (a subtest, a fixture) failed.
     """
 
     target: Target
@@ -31,6 +32,7 @@ class Chaos:
     replay_from: History | None = None
     runs: list[Run] = field(default_factory=list)
     error: str = ""
+    failed: bool = False
 
     def run(
         self,
@@ -42,10 +44,11 @@ class Chaos:
     ) -> History:
         """Set up, drive `workload` while `plan` is carried out, heal, read a last time; the history.
 
-        `duration` in seconds: of the workload, without set-up and final reads; by default the marker's or
-        option's, else the plan's end + 2. `stop_at_violation` ends the run at the first violation of the
-        workload's own checks. Raises what kept the run from being carried through (PlanError,
-        ClusterError, RunError); what went wrong during it is in ``history.findings`` and fails the test.
+        `duration`, a number of seconds, is the workload's, without set-up and final reads; by default the
+        marker's or option's, else the plan's end + 2. `stop_at_violation` ends the run at the first
+        violation of the workload's own checks. Raises what kept the run from being carried through
+        (PlanError, ClusterError, RunError); what went wrong during it is in ``history.findings`` and fails
+        the test.
         """
         __tracebackhide__ = for_users
         with self.running(workload, plan, duration=duration, stop_at_violation=stop_at_violation) as run:
@@ -85,7 +88,15 @@ class Chaos:
         self.close(keep=False)  # one that was kept: one cluster at a time
         run = Run(self.target, workload, plan if plan is not None else Plan(), settings, self.progress)
         self.runs.append(run)
-        with run:
+        with contextlib.ExitStack() as under_way:
+            try:
+                under_way.enter_context(run)
+            except OSError as error:
+                if not _concerns(error, settings.output):
+                    raise
+                raise RunError(
+                    f"{error.filename} cannot be written ({error.strerror}): choose another --nemesis-output"
+                ) from None
             yield run
 
     @property
@@ -129,6 +140,14 @@ class Chaos:
         """Stop what is still up; `keep` leaves it running and returns how to reach and end it."""
         texts = [run.cluster.stop(keep=keep) for run in self.runs if hasattr(run, "cluster")]
         return "\n".join(text for text in texts if text)
+
+
+def _concerns(error: OSError, output: Path) -> bool:
+    """Whether it is about the directory `output`, what is in it or what it is in."""
+    if not isinstance(error.filename, (str, Path)):
+        return False
+    path = Path(error.filename)
+    return path == output or path in output.parents or output in path.parents
 
 
 __all__ = ["Chaos"]

@@ -38,9 +38,10 @@ class Journal:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
         self._lock = threading.Lock()
         self._next = 0
+        self._size = 0  # bytes of whole lines
         self.operations = 0
         self.zero = 0
-        os.write(self._file, self._encode({"nemesis": SCHEMA, **header}) + b"\n")
+        self._append(self._encode({"nemesis": SCHEMA, **header}) + b"\n")
 
     def start(self) -> None:
         """Set time zero; events before it have time 0."""
@@ -78,10 +79,20 @@ class Journal:
             index = self._next
             when = max(0, self.now() if at is None else at)
             line = self._line({"index": index, "time": when, **event})
+            self._append(line)
             self._next += 1
-            while (written := os.write(self._file, line)) < len(line):  # a disk that is full, a signal
-                line = line[written:]
         return index, when
+
+    def _append(self, line: bytes) -> None:
+        """Write all of `line` or nothing: half a line, as a full disk leaves it, would spoil the next one."""
+        rest = line
+        try:
+            while (written := os.write(self._file, rest)) < len(rest):
+                rest = rest[written:]
+        except OSError:
+            os.ftruncate(self._file, self._size)
+            raise
+        self._size += len(line)
 
     def _line(self, event: dict[str, Any]) -> bytes:
         try:

@@ -27,20 +27,17 @@ if TYPE_CHECKING:
     from harness.chaos import Chaos
     from harness.plan import Plan
 
-MARKER = ("target", "duration", "seed", "runtime")
-MARKER_TEXT = (
-    "chaos(target, duration=None, seed=None, runtime=None): a chaos test; `target` is what is tested "
-    "(a harness.Target), `duration` the seconds of each run, `seed` that of its random choices, "
-    "`runtime` where its nodes run."
-)
-
 
 @dataclass(frozen=True)
 class Session:
-    """What holds for the whole pytest session, the same in every xdist worker."""
+    """What holds for the whole pytest session, the same in every xdist worker.
+
+    `recorded` is the test whose history is replayed, or "".
+    """
 
     seed: int
     output: Path
+    recorded: str
     plans: tuple[str, ...]
     runtime: str
     why: str
@@ -48,6 +45,8 @@ class Session:
 
 SESSION = pytest.StashKey[Session]()
 CHAOS = pytest.StashKey["Chaos"]()
+REFUSED = pytest.StashKey[str]()  # why an item is not run
+CALLED = pytest.StashKey[bool]()  # its function is being called
 SIGTERM = pytest.StashKey[Any]()
 
 
@@ -56,14 +55,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", MARKER_TEXT)
-    shared = getattr(config, "workerinput", {}).get("nemesis")
-    seed = shared["seed"] if shared else options.seed(config)
-    output = Path(shared["output"]) if shared else _output(config, seed)
+    config.addinivalue_line("markers", options.MARKER_TEXT)
+    shared = getattr(config, "workerinput", {}).get("nemesis") or _shared(config)
     options.report(config)
     options.keep(config)
     seconds(option(config, "duration"), "--nemesis-duration")
-    config.stash[SESSION] = Session(seed, output, _load_plans(config), *options.runtime(config))
+    config.stash[SESSION] = Session(
+        shared["seed"],
+        Path(shared["output"]),
+        shared["recorded"],
+        _load_plans(config),
+        *options.runtime(config),
+    )
     # SIGTERM must clean up as Ctrl-C does: clusters are taken down where the exception passes
     main = threading.current_thread() is threading.main_thread()
     if main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
@@ -79,16 +82,23 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         signal.signal(signal.SIGTERM, config.stash[SIGTERM])
 
 
-def _output(config: pytest.Config, seed: int) -> Path:
-    """The session's own directory (made by the first run): time, seed and process keep neighbours apart."""
-    base = config.rootpath / option(config, "output")
-    return base / f"{time.strftime('%Y%m%d-%H%M%S')}-seed{seed}-{os.getpid()}"
+def _shared(config: pytest.Config) -> dict[str, Any]:
+    """What the controller decides for every worker.
+
+    The session's own directory is made by its first run; time, seed and process keep neighbours apart.
+    """
+    header = options.recorded(config)
+    seed = options.seed(config, header.get("seed"))
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-seed{seed}-{os.getpid()}"
+    output = options.output(config) / name
+    return {"seed": seed, "output": str(output), "recorded": str(header.get("test") or "")}
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    session = node.config.stash[SESSION]
-    node.workerinput["nemesis"] = {"seed": session.seed, "output": str(session.output)}
+    own = node.config.stash[SESSION]
+    shared = {"seed": own.seed, "output": str(own.output), "recorded": own.recorded}
+    node.workerinput["nemesis"] = shared
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -150,55 +160,18 @@ def plan(request: pytest.FixtureRequest) -> Plan:
 
 @pytest.hookimpl(trylast=True)  # what is deselected is nobody's
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    marked = [item for item in items if item.get_closest_marker("chaos")]
-    for item in marked:
-        runtime, required = _marker(item).get("runtime"), option(config, "require")
-        if runtime and required and runtime != required:
-            raise pytest.UsageError(f"{item.nodeid}: chaos(runtime={runtime!r}), but {required} is required")
-    if not marked:
-        return
-    if (config.getoption("reruns", None) or 0) > 0 or config.getoption("force_flaky", False):
-        raise pytest.UsageError(
-            "chaos tests cannot be rerun until they pass: a violation seen once is a violation. "
-            "Leave out --reruns / --force-flaky, or deselect them with -m 'not chaos'"
-        )
-    for item in marked:
-        if item.get_closest_marker("flaky"):
-            raise pytest.UsageError(
-                f"{item.nodeid} is marked both chaos and flaky: rerunning would turn a violation green"
-            )
-
-
-def _marker(item: pytest.Item) -> dict[str, Any]:
-    """The marker's arguments, the closest one first. Raises UsageError that names the valid ones."""
-    from harness.target import Target, TargetError
-
-    arguments: dict[str, Any] = {}
-    for mark in item.iter_markers("chaos"):
-        if mark.args:
-            raise pytest.UsageError(f"{item.nodeid}: chaos takes keywords only: {', '.join(MARKER)}")
-        if unknown := set(mark.kwargs) - set(MARKER):
-            raise pytest.UsageError(
-                f"{item.nodeid}: chaos has no {', '.join(sorted(unknown))}; it takes {', '.join(MARKER)}"
-            )
-        arguments = {**mark.kwargs, **arguments}
-    target = arguments.get("target")
-    if not isinstance(target, Target):
-        what = "no target" if target is None else f"target={target!r}"
-        raise pytest.UsageError(
-            f"{item.nodeid}: chaos has {what}; it needs an instance of a harness.Target, "
-            "such as @pytest.mark.chaos(target=RaftKV(nodes=5))"
-        )
-    try:
-        target.check()
-    except TargetError as error:
-        raise pytest.UsageError(f"{item.nodeid}: {error}") from None
-    arguments["duration"] = seconds(arguments.get("duration"), f"{item.nodeid}: chaos(duration)")
-    if not isinstance(arguments.get("seed", 0), int):
-        raise pytest.UsageError(f"{item.nodeid}: chaos(seed={arguments['seed']!r}) must be an integer")
-    if (runtime := arguments.get("runtime")) is not None:
-        options.chosen(runtime, f"{item.nodeid}: chaos(runtime)")
-    return arguments
+    recorded = config.stash[SESSION].recorded
+    for item in items:
+        if item.get_closest_marker("chaos") is None:
+            continue
+        try:
+            options.check(item)
+        except pytest.UsageError as error:
+            if not hasattr(config, "workerinput"):
+                raise
+            item.stash[REFUSED] = str(error)  # raised here, it would be an INTERNALERROR of xdist's
+        if recorded and (why := options.not_recorded(item, recorded)):
+            item.stash[REFUSED] = why
 
 
 # --------------------------------------------------------------------------------------------- the test
@@ -214,7 +187,7 @@ def chaos(request: pytest.FixtureRequest) -> Iterator[Chaos]:
     item, config = request.node, request.config
     if item.get_closest_marker("chaos") is None:
         pytest.fail("the fixture `chaos` needs @pytest.mark.chaos(target=...) on the test", pytrace=False)
-    session, arguments = config.stash[SESSION], _marker(item)
+    session, arguments = config.stash[SESSION], options.marker(item)
     replay = load(option(config, "replay")) if option(config, "replay") else None
     output = session.output / slug(item.nodeid)
     seed = arguments.get("seed", session.seed)
@@ -244,7 +217,7 @@ def chaos(request: pytest.FixtureRequest) -> Iterator[Chaos]:
 
 def slug(nodeid: str) -> str:
     """A test's id as a directory name: readable, and different for different ids."""
-    text = re.sub(r"[^A-Za-z0-9_.\[\]-]+", "-", nodeid.rpartition("/")[2].replace("::", "."))
+    text = re.sub(r"[^A-Za-z0-9_.\[\]-]+", "-", options.local(nodeid).replace("::", "."))
     text = text.replace("[", "-").replace("]", "").strip("-.")
     if len(text) > 100 or text != nodeid:
         import zlib
@@ -270,18 +243,36 @@ def _progress(config: pytest.Config) -> Any:
     return show
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What was refused is not run; nor is, whichever plugin wants it, a chaos test that failed before."""
+    if (earlier := item.stash.get(CHAOS, None)) is not None:
+        if earlier.failed:
+            from harness import session
+
+            item.stash[REFUSED] = session.rerun(earlier, item.nodeid)
+        del item.stash[CHAOS]
+    if why := item.stash.get(REFUSED, ""):
+        pytest.fail(why, pytrace=False)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """After a chaos test passed: findings and judging nothing still fail it."""
+    if why := item.stash.get(REFUSED, ""):  # some plugins call what could not be set up
+        pytest.fail(why, pytrace=False)
+    item.stash[CALLED] = True
     try:
         result = yield
     except BaseException as error:
         if (chaos := item.stash.get(CHAOS, None)) is not None:
             from harness.verdict import Undecided, Violation
 
-            if not isinstance(error, (Violation, Undecided)):
+            if not isinstance(error, (Violation, Undecided, pytest.skip.Exception)):
                 chaos.error = f"{type(error).__name__}: {error}"
         raise
+    finally:
+        del item.stash[CALLED]
     if (chaos := item.stash.get(CHAOS, None)) is None:
         if item.get_closest_marker("chaos") is not None:
             pytest.fail(
@@ -291,8 +282,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
             )
     else:
         if chaos.findings:
-            lines = "\n".join(f"  {line}" for line in chaos.findings)
-            pytest.fail(f"FINDINGS: not what the plan did, so the run fails\n{lines}", pytrace=False)
+            from harness import session
+
+            pytest.fail(session.findings(chaos), pytrace=False)
         if why := chaos.unjudged():
             chaos.error = why
             pytest.fail(why, pytrace=False)
@@ -303,17 +295,21 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
-    chaos = item.stash.get(CHAOS, None)
-    if chaos is None or (report.skipped and not hasattr(report, "wasxfail")):
-        return report
-    if call.when == "setup" and report.failed and chaos.runs and call.excinfo:  # a fixture that ran it
-        chaos.error = chaos.error or call.excinfo.exconly()
-    elif call.when != "call":
-        return report
+    if (chaos := item.stash.get(CHAOS, None)) is None:
+        return (yield)
     from harness import session
 
-    when, failed = option(item.config, "report"), call.excinfo is not None
+    if call.when != "teardown" and not chaos.failed and _skips(call) and (why := session.hidden(chaos)):
+        call.excinfo = pytest.CallInfo.from_call(lambda: pytest.fail(why, pytrace=False), "call").excinfo
+    report = yield
+    if report.failed and call.excinfo is not None:
+        _failed(chaos, call.excinfo, call.when)
+    subtest = item.stash.get(CALLED, False)  # one of several reports: the test's own comes after it
+    if subtest or (report.skipped and not hasattr(report, "wasxfail")):
+        return report
+    if call.when != "call" and not (call.when == "setup" and report.failed and chaos.runs):
+        return report
+    when, failed = option(item.config, "report"), chaos.failed or call.excinfo is not None
     done = session.conclude(
         chaos,
         item.nodeid,
@@ -321,13 +317,32 @@ def pytest_runtest_makereport(
         page=when == "always" or (when == "on-failure" and failed),
         command=session.replay_command(item.config, item.nodeid, chaos),
     )
-    report.user_properties += done.properties
-    item.user_properties += done.properties
+    for told in (report, item):
+        kept = [(name, value) for name, value in told.user_properties if not name.startswith("nemesis.")]
+        told.user_properties[:] = kept + done.properties
     if done.trouble and report.passed:
         report.outcome, report.longrepr = "failed", done.trouble
     if report.failed:
         report.sections.append(("nemesis", done.text))
     return report
+
+
+def _skips(call: pytest.CallInfo[None]) -> bool:
+    from unittest import SkipTest
+
+    return call.excinfo is not None and isinstance(call.excinfo.value, (pytest.skip.Exception, SkipTest))
+
+
+def _failed(chaos: Chaos, excinfo: pytest.ExceptionInfo[BaseException], when: str) -> None:
+    """Remember that a part of the test failed, and why unless verdict or findings say so."""
+    from harness.verdict import Undecided, Violation
+
+    chaos.failed = True
+    judged = isinstance(excinfo.value, (Violation, Undecided)) or not (
+        chaos.verdict is None or chaos.verdict.valid
+    )
+    if not judged and not (when == "call" and chaos.findings):
+        chaos.error = chaos.error or excinfo.exconly()
 
 
 # ------------------------------------------------------------------------------------------ what is seen
@@ -344,7 +359,7 @@ def _properties(report: Any) -> dict[str, str]:
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
     """Verbose output says the verdict in the place of PASSED and FAILED."""
     word = _properties(report).get("nemesis.verdict")
-    if report.when != "call" or not word or report.skipped:
+    if report.when != "call" or not word or not (report.passed or report.failed):
         return None
     if report.passed:
         return "passed", ".", "VALID" if word == "valid" else f"{word.upper()}, as the test expects"
@@ -354,34 +369,30 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
         return
-    from harness import session
-
-    done = [
-        (report, properties)
+    reports = [
+        (report.nodeid, report.failed, _properties(report))
         for status in ("passed", "failed", "error", "xfailed", "xpassed")
         for report in terminalreporter.stats.get(status, ())
-        if (properties := _properties(report)) and report.when != "teardown"
+        if report.when != "teardown"
     ]
-    if not done:
+    if not any(properties for _, _, properties in reports):
         return
-    own = config.stash[SESSION]
+    from harness import session
+
+    own, tests = config.stash[SESSION], session.ended(reports)
     terminalreporter.section("nemesis")
     index = None
     try:
-        session.github_summary([(report.nodeid, properties) for report, properties in done])
+        session.github_summary(tests)
         if option(config, "report") != "never":
             index = session.write_index(own.output, own.seed)
     except OSError as error:
         terminalreporter.write_line(f"index or summary could not be written: {error}", red=True)
-    for report, properties in done:
-        if report.failed:
-            terminalreporter.write_line(properties.get("nemesis.text", report.nodeid))
+    for test in tests:
+        if test.failed:
+            terminalreporter.write_line(test.properties["nemesis.text"])
             terminalreporter.write_line("")
-    words = [
-        properties["nemesis.verdict"]
-        + (" as expected" if not report.failed and properties["nemesis.verdict"] != "valid" else "")
-        for report, properties in done
-    ]
+    words = [test.word for test in tests]
     counts = ", ".join(f"{words.count(w)} {w}" for w in dict.fromkeys(sorted(words, reverse=True)))
     where = f" · report: {_short(config, index)}" if index else ""
     terminalreporter.write_line(f"{counts} · seed {own.seed}{where}")

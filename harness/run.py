@@ -6,6 +6,7 @@ Processes and data are fresh for each run, and everything is cleaned up after an
 from __future__ import annotations
 
 import contextlib
+import reprlib
 import threading
 import time
 import uuid
@@ -92,10 +93,23 @@ class Run:
         settings: Settings,
         progress: Callable[[str], None] | None = None,
     ) -> None:
+        __tracebackhide__ = for_users
+        for name, given, kind, example in (
+            ("workload", workload, Workload, "register_workload()"),
+            ("plan", plan, Plan, 'Plan(at(1, partition("n1"), lasts=2))'),
+        ):
+            if not isinstance(given, kind):
+                raise RunError(
+                    f"run(workload, plan): {name} is {reprlib.repr(given)}, "
+                    f"but must be a {kind.__name__}, such as {example}"
+                )
+        if isinstance(length := settings.duration, bool) or not isinstance(length, (int, float, type(None))):
+            raise RunError(f"run(duration={length!r}) must be a number: of seconds")
         target.check()
         self.target, self.workload, self.plan, self.settings = target, workload, plan, settings
         self.duration = plan.run_length(settings.duration, SETTLE)
         self.findings: list[str] = []
+        self._bypassed: dict[tuple[str, str], str] = {}  # who spoke with whom past the fabric, and where
         self._progress = progress
         self._over = threading.Event()
         self._lock = threading.Lock()
@@ -198,6 +212,7 @@ class Run:
         early = self._over.is_set()
         self._phase("heal")
         self._limited("heal", within, nemesis.stop, lambda: "; ".join(nemesis.doing()))
+        self._bypass_findings(nemesis)
         self._workers.stop()
         self._join("clients", self._workers, 0.0)
         self._phase("await healthy")
@@ -226,6 +241,16 @@ class Run:
         if never := self._workers.never_opened:
             self._finding(f"{name}: {never}")
 
+    def _bypass_findings(self, nemesis: Nemesis) -> None:
+        """A fault on a link means nothing where the nodes speak past it."""
+        for (src, dst), address in self._bypassed.items():
+            if {(src, dst), (dst, src)} & nemesis.touched:
+                self._finding(
+                    f"{src} connected to {dst} at its own address {address}, past the fabric, so no fault on "
+                    f"their links reached that: let {src} use the addresses of Node.peers (does {dst} "
+                    "advertise its own?)"
+                )
+
     def _make_cluster(self) -> tuple[runtimes.Cluster, str, str]:
         how: dict[str, Any] = {
             "run_id": f"{self.settings.output.name[:40]}-{uuid.uuid4().hex[:8]}",
@@ -238,10 +263,16 @@ class Run:
         return runtimes.runtime_class(runtime)(self.target, **how), runtime, why
 
     def _settle(self) -> None:
+        took: list[float] = []
+        within = self.settings.heal_within
+
+        def work() -> None:
+            took.append(self.cluster.await_healthy(within))
+
         try:
-            took = self.cluster.await_healthy(self.settings.heal_within)
-            self._journal.note("run", "healthy", f"healthy {took:.2f} s after heal")
-        except (runtimes.ClusterError, runtimes.FaultError) as error:
+            self._limited("await healthy", within + 5, work, f"does {self.target.name}.ready hang?")
+            self._journal.note("run", "healthy", f"healthy {took[0]:.2f} s after heal")
+        except (runtimes.ClusterError, runtimes.FaultError, RunError) as error:
             self._finding(f"the cluster did not become healthy after heal: {error}")
 
     def _final_reads(self, final: Callable[[], Any]) -> None:
@@ -314,7 +345,9 @@ class Run:
         at = self._journal.note("cluster", kind, {**detail, "node": node})
         if self._nemesis is not None:
             self._nemesis.notice(NodeEvent(at, node, kind, detail))
-        if kind == "exit" and not detail.get("asked"):
+        if kind == "bypass":
+            self._bypassed[node, str(detail["peer"])] = str(detail["address"])
+        elif kind == "exit" and not detail.get("asked"):
             how = f"code {detail['code']}" if "code" in detail else f"signal {detail.get('signal')}"
             tail = "\n".join(f"    {line}" for line in detail.get("log", ()))
             self._finding(f"{node} exited by itself ({how}); its log ends:\n{tail}")
@@ -328,12 +361,13 @@ class Run:
             if text in self.findings:
                 return
             self.findings.append(text)
-        self._journal.note("run", "finding", text)
+        with contextlib.suppress(OSError):  # no room: it is kept here, and joins the history at the end
+            self._journal.note("run", "finding", text)
 
     def _ended_early(self, text: str) -> None:
         """Going on makes no sense: a finding, and the run ends."""
-        self._finding(text)
         self._over.set()
+        self._finding(text)
 
     def _violated(self, check: str) -> None:
         self._journal.note("run", "phase", f"violation found ({check}), run ended early")
@@ -401,6 +435,8 @@ class Run:
         except OSError:  # no room for the zipped one beside it: the plain one says it all
             path = self._journal.path
         self.history = load(path)
+        told = self.history.findings
+        self.history.findings = (*told, *(text for text in self.findings if text not in told))
 
 
 __all__ = ["Run", "RunError", "Settings", "for_users"]

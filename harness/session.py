@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from harness.chaos import Chaos
-from harness.checkers.words import headline
+from harness.checkers.words import headline, text as full
 from harness.history import History
 from harness.report import Entry, Page, write_index as write_index_page, write_page
 from harness.report.page import Word
@@ -33,7 +33,7 @@ ENTRY = "entry.json"
 class Done:
     """A finished test: `text` for the terminal, `properties` (strings only) for junit and the controller.
 
-    `trouble` says why a page could not be written, or is empty.
+    `trouble` says what could not be written, or is empty.
     """
 
     text: str
@@ -41,8 +41,18 @@ class Done:
     trouble: str = ""
 
 
+@dataclass(frozen=True)
+class Ended:
+    """A test in the lists at the end: `word` is its verdict, and says so where the test expects a bad one."""
+
+    test: str
+    word: str
+    failed: bool
+    properties: Mapping[str, str]
+
+
 def conclude(chaos: Chaos, test: str, *, failed: bool, page: bool, command: str) -> Done:
-    """Write the pages of every run of a finished test and say how it ended."""
+    """Write the pages of every run of a finished test and say how it ended; `failed` if it raised."""
     where = trouble = ""
     for run in chaos.runs if page else ():
         if hasattr(run, "history"):
@@ -54,7 +64,6 @@ def conclude(chaos: Chaos, test: str, *, failed: bool, page: bool, command: str)
     word, summary = _ending(chaos, failed)
     summary = _printable(summary)
     history: History | None = getattr(_decisive(chaos), "history", None)
-    text = _printable(_text(test, word, summary, history, chaos, where or trouble, command))
     entry = Entry(
         test=test,
         verdict=word,
@@ -63,12 +72,18 @@ def conclude(chaos: Chaos, test: str, *, failed: bool, page: bool, command: str)
         operations=sum(len(h) for h in chaos.histories),
         duration=sum(h.duration for h in chaos.histories),
         seed=str(chaos.settings.seed),
-        expected=not failed and word != "valid",
+        expected=not chaos.failed and word != "valid",
     )
-    chaos.output.mkdir(parents=True, exist_ok=True)
     part = chaos.output / f"{ENTRY}.part"
-    part.write_bytes(msgspec.json.encode(entry))
-    part.replace(chaos.output / ENTRY)
+    try:
+        chaos.output.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(msgspec.json.encode(entry))
+        part.replace(chaos.output / ENTRY)
+    except OSError as error:
+        trouble = (
+            f"{_short(chaos.output)} cannot be written ({error.strerror}): choose another --nemesis-output"
+        )
+    text = _printable(_text(test, word, summary, history, chaos, where or trouble, command))
     return Done(
         text,
         [
@@ -116,19 +131,68 @@ def write_index(output: Path, seed: int) -> Path | None:
     return path
 
 
-def github_summary(tests: Sequence[tuple[str, Mapping[str, str]]]) -> None:
+def ended(reports: Iterable[tuple[str, bool, Mapping[str, str]]]) -> list[Ended]:
+    """One for each test that left a verdict, from (test, failed, properties) of each of its reports.
+
+    A test has several where it has subtests or was run again: it failed if any of them did.
+    """
+    tests: dict[str, tuple[bool, dict[str, str]]] = {}
+    for test, failed, properties in reports:
+        before = tests.get(test, (False, {}))
+        tests[test] = (before[0] or failed, {**before[1], **properties})
+    return [
+        Ended(
+            test,
+            word if failed or word == "valid" else f"{word} as expected",
+            failed,
+            properties,
+        )
+        for test, (failed, properties) in tests.items()
+        if (word := properties.get("nemesis.verdict", ""))
+    ]
+
+
+def hidden(chaos: Chaos) -> str:
+    """What a test that skips now would hide: a verdict that is not valid, findings; or ""."""
+    run, verdict = _decisive(chaos), chaos.verdict
+    if run is not None and verdict is not None and not verdict.valid:
+        return f"skipped after its run was judged\n{full(verdict, run.history)}"
+    if chaos.findings:
+        return f"skipped after its run left findings\n{findings(chaos)}"
+    return ""
+
+
+def findings(chaos: Chaos) -> str:
+    """All of them, as they fail a test."""
+    lines = "\n".join(f"  {line}" for line in chaos.findings)
+    return f"FINDINGS: not what the plan did, so the run fails\n{lines}"
+
+
+def rerun(chaos: Chaos, test: str) -> str:
+    """Why a test that failed is not run again."""
+    word, summary = _ending(chaos, True)
+    return (
+        f"{test} ran before in this session and was {word.upper()}: {_printable(summary)}; it is not run "
+        "again, for a violation seen once is a violation"
+    )
+
+
+def github_summary(tests: Iterable[Ended]) -> None:
     """Append a table to the job's summary page where GitHub Actions asks for one."""
     if not (path := os.environ.get("GITHUB_STEP_SUMMARY")):
         return
-    columns = ("nemesis.verdict", "nemesis.summary", "nemesis.operations")
     rows = [
-        f"| {' | '.join(_cell(text) for text in (test, *(p[c] for c in columns)))} |" for test, p in tests
+        f"| {' | '.join(_cell(text) for text in (test.test, test.word, *_columns(test)))} |" for test in tests
     ]
     table = "\n".join(
         ["### nemesis", "", "| test | verdict | what | operations |", "|---|---|---|---|", *rows, "", ""]
     )
     with Path(path).open("a", encoding="utf-8") as file:
         file.write(table)
+
+
+def _columns(test: Ended) -> tuple[str, ...]:
+    return tuple(test.properties[name] for name in ("nemesis.summary", "nemesis.operations"))
 
 
 def _cell(text: str) -> str:
@@ -201,4 +265,15 @@ def _short(path: Path) -> Path:
         return path
 
 
-__all__ = ["Done", "conclude", "github_summary", "replay_command", "write_index"]
+__all__ = [
+    "Done",
+    "Ended",
+    "conclude",
+    "ended",
+    "findings",
+    "github_summary",
+    "hidden",
+    "replay_command",
+    "rerun",
+    "write_index",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from harness.checkers import words
 from harness.checkers.availability import available, recovers
@@ -10,6 +11,7 @@ from harness.checkers.linearizable import linearizable
 from harness.checkers.model import MODELS, CheckError, Model
 from harness.checkers.search import Budget
 from harness.checkers.updates import no_lost_update, no_lost_write
+from harness.checkers.vacuity import missing
 from harness.history import History
 from harness.verdict import Undecided, Verdict, Violation
 
@@ -40,6 +42,7 @@ def check(history: History, name: str) -> Verdict:
 def judge(history: History, checker: str | Checker | Verdict) -> Verdict:
     """Judge by a checker of your own (or by name), remember the verdict, fail unless it is valid.
 
+    Valid becomes unknown (cause ``vacuous``) where the run shows too little for any promise: see `missing`.
     Raises Violation where it is invalid, Undecided where it is unknown, TypeError where a checker returns no
     Verdict.
 
@@ -57,6 +60,17 @@ def judge(history: History, checker: str | Checker | Verdict) -> Verdict:
         verdict = checker(history)
     if not isinstance(verdict, Verdict):
         raise TypeError(f"the checker {checker!r} returned {verdict!r}; expected a harness.Verdict")
+    if verdict.valid and not isinstance(checker, str) and (absent := missing(history)):
+        verdict = replace(
+            verdict, judgement="unknown", summary=absent[0], cause="vacuous",
+            evidence={**verdict.evidence, "missing": absent},
+        )  # fmt: skip
+    return _remember(history, verdict)
+
+
+def _remember(history: History, verdict: Verdict) -> Verdict:
+    """Keep the verdict with its history, as it is, and fail unless it is valid."""
+    __tracebackhide__ = True
     history.verdicts.append(verdict)
     if verdict.judgement == "invalid":
         raise Violation(verdict, words.text(verdict, history))
@@ -70,28 +84,28 @@ def assert_linearizable(
 ) -> Verdict:
     """Fail unless every key is linearizable by `model`; `budget` in seconds (30). See `linearizable`."""
     __tracebackhide__ = True
-    return judge(history, linearizable(history, model, budget))
+    return _remember(history, linearizable(history, model, budget))
 
 
 def assert_no_lost_update(history: History) -> Verdict:
     """Fail if two acknowledged updates of a key were built on the same read. See `no_lost_update`."""
     __tracebackhide__ = True
-    return judge(history, no_lost_update(history))
+    return _remember(history, no_lost_update(history))
 
 
 def assert_no_lost_write(history: History) -> Verdict:
     """Fail if an acknowledged add is missing from a final read of any node. See `no_lost_write`."""
     __tracebackhide__ = True
-    return judge(history, no_lost_write(history))
+    return _remember(history, no_lost_write(history))
 
 
 def assert_recovers(history: History, within: float) -> Verdict:
     """Fail if some kind of operation did not succeed `within` seconds after a heal. See `recovers`."""
     __tracebackhide__ = True
-    return judge(history, recovers(history, within))
+    return _remember(history, recovers(history, within))
 
 
 def assert_available(history: History, during: str, at_least: float = 0.9) -> Verdict:
     """Fail if less than this fraction of operations succeeded during a kind of fault. See `available`."""
     __tracebackhide__ = True
-    return judge(history, available(history, during, at_least))
+    return _remember(history, available(history, during, at_least))

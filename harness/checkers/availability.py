@@ -19,9 +19,10 @@ SHOWN = 10  # operations in a witness
 def recovers(history: History, within: float) -> Verdict:
     """After each heal that leaves no fault in force, some operation of every kind succeeds `within` seconds.
 
-    A kind that nobody tried in that time is not judged by that heal, nor is a heal that another fault or the
-    end of the run followed too soon; with nothing left to judge the verdict is unknown. Raises CheckError
-    where `within` is not positive.
+    A kind that nobody tried in that time is not judged by that heal, nor is one without success by a heal
+    that another fault or the end of the run followed too soon. With nothing left to judge, or with a kind
+    that was tried but that no heal could judge, the verdict is unknown. Raises CheckError where `within` is
+    not positive.
     """
     if not within > 0:
         raise CheckError(f"within={within!r} must be a number of seconds above 0")
@@ -30,6 +31,8 @@ def recovers(history: History, within: float) -> Verdict:
     kinds = list(dict.fromkeys(op.f for op in operations))
     last = max((max(op.start, op.end or 0) for op in operations), default=0)
     judgements = 0
+    seen: set[str] = set()  # kinds that some heal judged
+    unseen: dict[str, tuple[int, str]] = {}  # of those tried: the longest time after a heal, and why not
     for fault in sorted((f for f in history.faults if f.end is not None), key=lambda f: f.end or 0):
         heal = fault.end or 0
         if any(_holds_after(other, heal) for other in history.faults if other.id != fault.id):
@@ -45,18 +48,36 @@ def recovers(history: History, within: float) -> Verdict:
             good = [op for op in tried if op.type == "ok" and op.end is not None and heal <= op.end <= until]
             if good:
                 judgements += 1
+                seen.add(kind)
             elif tried and until == heal + span and last >= until:
                 return _not_recovered(history, fault, kind, within, heal, tried, operations)
+            elif tried and (had := min(until, last) - heal) > unseen.get(kind, (-1, ""))[0]:
+                unseen[kind] = (had, _too_soon(fault, kind, span, heal, had, last > until, len(tried)))
+    lacking = [why for kind, (_, why) in unseen.items() if kind not in seen]
+    if not judgements and not lacking:
+        lacking = [f"no heal was followed by {within:g} s of operations without a fault"]
     return judged(
         "recovers", history, kept=f"recovers within {within:g} s",
         evidence={"judged": judgements, "within": within},
-        lacking=[] if judgements else [f"no heal was followed by {within:g} s of operations without a fault"],
-        general=False,
+        lacking=lacking, general=False,
     )  # fmt: skip
 
 
 def _holds_after(fault: Fault, time: int) -> bool:
     return fault.start is not None and fault.start <= time and (fault.end is None or fault.end > time)
+
+
+def _too_soon(fault: Fault, kind: str, span: int, heal: int, had: int, faulty: bool, tried: int) -> str:
+    """Why a heal could not judge a kind without success: the run, or (`faulty`) the peace, ended too soon."""
+    what = fault.what or fault.kind
+    text = f"no {kind} succeeded after {what} healed at {at(heal)[0]}: {tried:,} tried, but "
+    short, asked = at(had, span)
+    if faulty:
+        return text + (
+            f"the next fault came {short} after it, within the {asked} asked: "
+            "give the run a longer duration, and the faults more time between them"
+        )
+    return text + f"the run went on for only {short} of the {asked} asked: give it a longer duration"
 
 
 def _not_recovered(

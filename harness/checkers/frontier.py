@@ -21,6 +21,7 @@ from time import monotonic
 from harness.checkers.kinds import ILLEGAL, Kinds
 
 NEVER = 1 << 62
+GLANCE = 15  # a mask: how many configurations between two looks at the clock, each of which may meet many
 STUCK = 100  # what an operation that waits for a value with no source in sight costs a configuration
 
 
@@ -197,12 +198,15 @@ class Walk:
         following: Frontier = {}
         without: Frontier = {}  # configurations in which the operation has yet to happen
         todo: list[tuple[int, int, int]] = []
+        count = 0
         for state, found in self.frontier.items():
             seen = 0
             for observer, kind in new_observers.items():
                 if step(state, kind) != ILLEGAL:
                     seen |= observer
             for done, may in found:
+                if not (count := count + 1) & GLANCE and monotonic() > deadline:
+                    raise Exhausted("time")
                 done |= seen
                 may |= new_unneeded
                 if (done | may) & bit:
@@ -264,11 +268,10 @@ class Walk:
             if count > limit:
                 return False
             self.work += 1
-            if not count & 255:
-                if len(todo) > configurations:
-                    raise Exhausted("memory")
-                if monotonic() > deadline:
-                    raise Exhausted("time")
+            if not count & 255 and len(todo) > configurations:
+                raise Exhausted("memory")
+            if not count & GLANCE and monotonic() > deadline:
+                raise Exhausted("time")
             if (possible := moves.get(state)) is None:
                 possible = moves[state] = self._moves(state, bit, wanted)
             for mover, to, seen, hides in possible:

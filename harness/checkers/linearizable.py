@@ -7,20 +7,27 @@ from time import monotonic
 from typing import Any
 
 from harness.checkers.explain import sentence
-from harness.checkers.kinds import Kinds
+from harness.checkers.kinds import ILLEGAL, Kinds
 from harness.checkers.model import Model, model
 from harness.checkers.search import Budget, Finding, explore
-from harness.checkers.vacuity import judged
+from harness.checkers.vacuity import judged, missing
 from harness.checkers.witness import smallest
-from harness.checkers.words import at, key_of, number
+from harness.checkers.words import at, key_of, listed, number
 from harness.history import OUTCOMES, History
 from harness.verdict import Verdict, Witness
+
+LOOKED_AT = 1000  # distinct operations of each kind, when looking for one that observes
+STATES = 8  # that each kind of operation adds to those it is looked for in
+SHRINKING = 2.0  # seconds for the witness, at least: a violation found late is shown all the same
 
 
 def linearizable(
     history: History, model_: Model | str = "cas-register", budget: Budget | float | None = None
 ) -> Verdict:
     """Judge each key by the model; stops at the first violation found.
+
+    Where no operation that succeeded could have contradicted the model (only writes did, say), the verdict is
+    unknown: any system whatever would have passed.
 
     `budget` is in seconds, or a `Budget`; used up, the verdict is unknown with cause ``time`` or ``memory``,
     and `evidence` says how far the longest explained prefix reaches. A key that stays unknown hides no
@@ -41,7 +48,8 @@ def linearizable(
         kinds.kind(row)  # also a failed one must be an operation of the model
         if OUTCOMES[outcome] != "fail":
             rows.setdefault(history.columns.key[row], []).append(row)
-    findings = _in_turn(kinds, rows, limits)
+    deadline = monotonic() + limits.seconds
+    findings = _in_turn(kinds, rows, limits, deadline)
     evidence = {
         "model": chosen.name,
         "operations": sum(map(len, rows.values())),
@@ -51,7 +59,7 @@ def linearizable(
     }
     for key, finding in findings.items():
         if finding.judgement == "invalid" and finding.row is not None:
-            found = smallest(kinds, rows[key], finding.row)
+            found = smallest(kinds, rows[key], finding.row, max(deadline, monotonic() + SHRINKING))
             index = history.columns.index
             witness = Witness(
                 sentence(history, kinds, rows[key], found, finding.row),
@@ -65,12 +73,55 @@ def linearizable(
     for key, finding in findings.items():
         if finding.judgement == "unknown":
             return _undecided(history, limits, key, rows[key], finding, evidence)
-    return judged("linearizable", history, kept="linearizable", evidence=evidence)
+    return judged(
+        "linearizable", history, kept="linearizable", evidence=evidence,
+        lacking=[*missing(history), *_without_observer(kinds)], general=False,
+    )  # fmt: skip
 
 
-def _in_turn(kinds: Kinds, rows: dict[int, list[int]], limits: Budget) -> dict[int, Finding]:
+def _without_observer(kinds: Kinds) -> list[str]:
+    """That nothing observed the state, if so: each success is possible in every state that there was.
+
+    States are the initial one and those that an operation of the history leads to from there.
+    """
+    columns = kinds.columns
+    succeeded: dict[int, dict[int, None]] = {}  # f -> the distinct ones
+    happened: dict[int, dict[int, None]] = {}
+    for row, outcome in enumerate(columns.type):
+        if OUTCOMES[outcome] == "fail":
+            continue
+        f, kind = columns.f[row], kinds.kind(row)
+        if len(these := happened.setdefault(f, {})) < LOOKED_AT:
+            these[kind] = None
+        if OUTCOMES[outcome] == "ok" and len(these := succeeded.setdefault(f, {})) < LOOKED_AT:
+            these[kind] = None
+    if not succeeded:
+        return []
+    initial = kinds.state(kinds.model.initial)
+    states = {initial: None}
+    for these in happened.values():
+        most = len(states) + STATES
+        for kind in these:
+            if (state := kinds.step(initial, kind)) != ILLEGAL:
+                states[state] = None
+            if len(states) == most:
+                break
+    if any(
+        kinds.step(state, kind) == ILLEGAL
+        for these in succeeded.values()
+        for kind in these
+        for state in states
+    ):
+        return []
+    names = listed(columns.fs.values[f] for f in succeeded)
+    return [
+        f"nothing observed the state: each {names} that succeeded fits every state there was; "
+        "let the workload read what it wrote"
+    ]
+
+
+def _in_turn(kinds: Kinds, rows: dict[int, list[int]], limits: Budget, deadline: float) -> dict[int, Finding]:
     """Search the keys a slice at a time in turn, until all are decided or one is invalid."""
-    deadline = monotonic() + limits.seconds
     running: dict[int, Generator[int, None, Finding]] = {
         key: explore(kinds, its_rows, limits.configurations, deadline) for key, its_rows in rows.items()
     }

@@ -15,25 +15,30 @@ from harness.checkers.words import at, in_force, key_of, listed, number, shown
 from harness.history import History, Operation
 from harness.verdict import Verdict, Witness
 
+UPDATES = ("rmw", "write", "cas", "read")  # what no_lost_update can judge
+SETS = ("add", "read")  # what no_lost_write can judge
 SHOWN = 8  # nodes' readings in a witness
 
 
 def no_lost_update(history: History) -> Verdict:
     """No two acknowledged read-modify-writes (``rmw``, result ``[read, written]``) of a key share a read.
 
-    A value that others left several times may be read and replaced as often. An ``rmw`` of unknown outcome is
-    taken to have left something new, as counters and unique values do. Raises CheckError where the result
-    of one is no pair.
+    A value that others left several times, also by ``write`` or ``cas``, may be read and replaced as often.
+    An ``rmw`` of unknown outcome is taken to have left something new, as counters and unique values do.
+    Raises CheckError where the result of one is no pair, and where any operation is none of these and no
+    ``read``: nobody knows what it left.
     """
     groups: dict[tuple[Hashable, Hashable], list[Operation]] = {}  # (key, what was read) -> acknowledged
     left: Counter[tuple[Hashable, Hashable]] = Counter()  # how often a value of a key was left
     sources: dict[tuple[Hashable, Hashable], list[int]] = {}
     invoked = acknowledged = 0
     for op in history.operations:
+        _known(op, UPDATES, "lost updates")
         key = identity(op.key)
-        if op.f == "write" and op.type != "fail":
-            left[key, identity(op.value)] += 1
-            sources.setdefault((key, identity(op.value)), []).append(op.index)
+        if op.f in ("write", "cas") and op.type != "fail":
+            for value in _left(op):
+                left[key, value] += 1
+                sources.setdefault((key, value), []).append(op.index)
         if op.f != "rmw":
             continue
         invoked += 1
@@ -76,6 +81,24 @@ def no_lost_update(history: History) -> Verdict:
     )
 
 
+def _known(op: Operation, fs: tuple[str, ...], what: str) -> None:
+    if op.f not in fs:
+        raise CheckError(
+            f"operation {op.index} is {op.f!r}; {what} can be judged where all operations are {listed(fs)}, "
+            "since nobody knows what another one does to the values"
+        )
+
+
+def _left(op: Operation) -> list[Hashable]:
+    """What a write or cas may have left that was not there before."""
+    if op.f == "write":
+        return [identity(op.value)]
+    if not isinstance(op.value, tuple) or len(op.value) != 2:
+        raise CheckError(f"operation {op.index}, 'cas' of {op.value!r}: a cas has [old, new]")
+    old, new = map(identity, op.value)
+    return [] if old == new else [new]
+
+
 def _ending(op: Operation) -> tuple[int, int]:
     return (op.end or 0, op.index)
 
@@ -90,12 +113,14 @@ def no_lost_write(history: History) -> Verdict:
 
     Final reads are operations with `final`; an element counts where its ``add`` was acknowledged before the
     read began. Missing from any final read of a node, it is lost there, and the sentence says where. Raises
-    CheckError where a read reports no list of elements.
+    CheckError where a read reports no list of elements, and where any operation is neither ``add`` nor
+    ``read``: it may have put elements there or taken them away.
     """
     adds: dict[tuple[Hashable, Hashable], list[Operation]] = {}
     reads: list[tuple[Operation, Counter[Hashable]]] = []
     nodes: dict[str, bool] = {}  # whether it has a final read
     for op in history.operations:
+        _known(op, SETS, "lost writes")
         if op.node is not None:
             nodes.setdefault(op.node, False)
         if op.f == "add":

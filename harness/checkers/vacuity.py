@@ -6,18 +6,21 @@ looked at; only *valid* turns into *unknown*, cause ``vacuous``.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 from typing import Any
 
-from harness.checkers.words import key_of, listed
-from harness.history import NANOSECONDS, OUTCOMES, History
+from harness.checkers.words import FAULTS, at, key_of, listed, number
+from harness.history import NANOSECONDS, OUTCOMES, Fault, History
 from harness.verdict import Verdict, Witness
 
 TIME_LIMIT = 1.0  # seconds; of an operation, where the header does not say
+SHORTEST = 1.0  # seconds that a fault counts at least: a kill is over at once, what it does is not
 
 
 def missing(history: History) -> list[str]:
-    """What is missing, a sentence each: successes of some kind, overlap with a fault, final reads."""
+    """What is missing, a sentence each: successes of some kind, overlap with each fault, final reads."""
     if not len(history):
         return ["no operation was invoked"]
     return [*_without_success(history), *_without_fault(history), *_without_final_read(history)]
@@ -45,11 +48,31 @@ def _without_fault(history: History) -> list[str]:
         return ["the plan has faults, but none was observed"]
     c = history.columns
     limit = int(float(history.header.get("time_limit") or TIME_LIMIT) * NANOSECONDS)
-    for start, end in zip(c.start, c.end, strict=True):
-        # of an unknown outcome nobody saw the end, but its client waited for it no longer than its time limit
-        if history.in_force(start, end if end >= 0 else start + limit):
-            return []
-    return ["no operation overlapped a fault"]
+    # of an unknown outcome nobody saw the end, but its client waited for it no longer than its time limit
+    spans = sorted(
+        (start, end if end >= 0 else start + limit) for start, end in zip(c.start, c.end, strict=True)
+    )
+    starts = [start for start, _ in spans]
+    latest = list(accumulate((end for _, end in spans), max))  # of the ends so far
+    alone = []
+    for fault in history.faults:
+        if fault.start is None:
+            continue
+        until = max(fault.end, fault.start + round(SHORTEST * NANOSECONDS)) if fault.end is not None else None
+        begun = len(starts) if until is None else bisect_right(starts, until)
+        if not begun or latest[begun - 1] < fault.start:
+            alone.append(fault)
+    texts = [f"no operation overlapped {_fault(fault)}" for fault in alone[:FAULTS]]
+    if len(alone) > FAULTS:
+        texts.append(f"nor did any overlap {number(len(alone) - FAULTS, 'more fault')}")
+    return texts
+
+
+def _fault(fault: Fault) -> str:
+    """A fault that was observed, and when it was in force."""
+    start, *end = at(fault.start or 0, *([] if fault.end is None else [fault.end]))
+    when = f"from {start} to {end[0]}" if end else f"since {start}"
+    return f"the fault {fault.what or fault.kind}, in force {when}"
 
 
 def _without_final_read(history: History) -> list[str]:

@@ -15,6 +15,7 @@ from signal import SIGCONT, SIGKILL, SIGSTOP
 from threading import Condition, Event, RLock, Thread
 from typing import Any, ClassVar, Literal
 
+from harness.cluster.bypass import BypassWatch
 from harness.cluster.control import Refused, Supervisor
 from harness.cluster.lock import ClusterError, RunDirectory, base_directory, gate
 from harness.cluster.member import Member, how_ended, last, last_lines
@@ -71,6 +72,7 @@ class LocalCluster:
         self._members: dict[str, Member] = {}
         self._state = Condition(RLock())  # guards the members; never held while anything outside is called
         self._observer = Observer(target, self.logs, self._is_up, on_event)
+        self._bypass = BypassWatch(self._pid, self._bypassed)
         self._closing, self._stopped, self._stop_lock = Event(), Event(), RLock()
         self._broken = ""
         self._run: RunDirectory | None = None
@@ -119,6 +121,7 @@ class LocalCluster:
             self._launch(member, "start")
         self._await_ready(list(self._members.values()))
         self._observer.poll({node.name: node for node in self.nodes})
+        self._bypass.start(self.nodes)
         try:
             self.target.setup(self)
         except Exception as error:
@@ -326,8 +329,9 @@ class LocalCluster:
             if member.state != "up":
                 raise ClusterError(f"{name} is {member.words} and cannot be paused")
             member.state = "paused"
-        held = Held(member.node, self._signal(member, SIGSTOP, "paused"), self._status_of(member.node))
         with contextlib.ExitStack() as undo:
+            undo.callback(self._go_on, member)  # what is not proved is not left in force
+            held = Held(member.node, self._signal(member, SIGSTOP, "paused"), self._status_of(member.node))
             undo.callback(held.close)
             proof = held.prove()
             with self._state:
@@ -354,6 +358,13 @@ class LocalCluster:
         finally:
             held.close()
 
+    def _go_on(self, member: Member) -> None:
+        with contextlib.suppress(ClusterError):
+            self._signal(member, SIGCONT, "resumed")
+        with self._state:
+            if member.state == "paused":
+                member.state = "up"
+
     def _signal(self, member: Member, number: int, verb: str) -> list[int]:
         try:
             answer = self._request("signal", name=member.node.name, signal=int(number))
@@ -366,6 +377,13 @@ class LocalCluster:
         return None if type(self.target).status is Target.status else lambda: self.target.status(node)
 
     # ------------------------------------------------------------------ what happens by itself
+
+    def _pid(self, name: str) -> int:
+        member = self._members[name]
+        return 0 if member.state == "down" else member.pid
+
+    def _bypassed(self, name: str, peer: str, address: str) -> None:
+        self._observer.tell(name, "bypass", {"peer": peer, "address": address})
 
     def _is_up(self, name: str) -> bool:
         return self._members[name].state == "up"
@@ -426,6 +444,7 @@ class LocalCluster:
                 self._closing.set()
                 self._state.notify_all()
             self._observer.stop_polling()
+            self._bypass.stop()
             failed: list[str] = []
             for step in (self._end_processes, self._close_rest, self._verify):
                 try:
@@ -446,6 +465,7 @@ class LocalCluster:
         where = ", ".join(f"{n.name} {self.entry(n.name).address} (itself {n.address})" for n in self.nodes)
         pid = self._request("keep", descriptor=self._run.descriptor)["pid"]
         self._closing.set()
+        self._bypass.stop()
         self._close_rest()
         self._supervisor.leave()
         self._run.release(remove=False)

@@ -44,12 +44,12 @@ def holder(port: int) -> str:
     """Who has a socket on `port`, as words: ``pid 12 (redis-server ...)``, or why that is not known."""
     inodes = {f"socket:[{row.inode}]" for row in rows(port) if row.inode}
     for name in os.listdir("/proc") if inodes else ():
-        if name.isdigit() and inodes.intersection(_files(name)):
+        if name.isdigit() and inodes.intersection(files(name)):
             return f"pid {name} ({command_line(int(name))})"
     return "a process that /proc does not show to this user" if inodes else "no process that /proc shows"
 
 
-def _files(pid: str) -> Iterator[str]:
+def files(pid: str) -> Iterator[str]:
     """What the descriptors of `pid` lead to."""
     with contextlib.suppress(OSError):
         for descriptor in os.listdir(f"/proc/{pid}/fd"):

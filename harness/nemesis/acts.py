@@ -100,21 +100,29 @@ class Act:
     def _own_inject(self) -> Effect:
         assert self.own is not None
         context, began = Context(self.cluster, self.rng), time.monotonic()
-        said = self.own.inject(context)
-        proof = str(said) if said is not None else "nothing was measured: the fault has no verify function"
-        if self.own.verify is not None:
-            if not (held := self.own.verify(context)):
-                raise FaultError(
-                    f"{self.own.name}: verify says {held!r} after inject, expected that it holds"
-                )
-            proof = f"verify says {held!r}"
+        try:
+            said = self.own.inject(context)
+            proof = _measured(said)
+            if self.own.verify is not None:
+                if not (held := self.own.verify(context)):
+                    raise FaultError(
+                        f"{self.own.name}: verify says {held!r} after inject, expected that it holds"
+                    )
+                proof = f"verify says {held!r}"
+        except BaseException as error:
+            if self.own.heal is not None:  # it may have acted before it failed, and nothing else undoes it
+                try:
+                    self.own.heal(context)
+                except Exception as also:
+                    error.add_note(f"and heal raised {type(also).__name__}: {also}")
+            raise
         return Effect(f"own: {self.own.name}", time.monotonic_ns(), proof, time.monotonic() - began)
 
     def _own_heal(self) -> Effect:
         assert self.own is not None and self.own.heal is not None
         context, began = Context(self.cluster, self.rng), time.monotonic()
         said = self.own.heal(context)
-        proof = str(said) if said is not None else "nothing was measured: the fault has no verify function"
+        proof = _measured(said)
         if self.own.verify is not None:
             if held := self.own.verify(context):
                 raise FaultError(
@@ -143,6 +151,10 @@ def together(verb: Callable[[str], str], nodes: Iterable[str]) -> list[str]:
         if isinstance(answer, Exception):
             raise answer
     return [f"{node}: {answers[node]}" if len(threads) > 1 else str(answers[node]) for node in nodes]
+
+
+def _measured(said: Any) -> str:
+    return "nothing was measured: the fault has no verify function" if said is None else str(said)
 
 
 def _ms(seconds: float) -> int:

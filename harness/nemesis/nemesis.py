@@ -13,17 +13,19 @@ from typing import Any
 
 from harness.cluster import Cluster, ClusterError
 from harness.condition import Condition, until
-from harness.fabric import Effect, FaultError
+from harness.fabric import Effect, FaultError, Pair
 from harness.faults import Fault, fault
 from harness.history import NANOSECONDS, NodeEvent
 from harness.journal import Journal
 from harness.nemesis.acts import NODE_FAULTS, Act
-from harness.plan import Plan, Schedule, Step
+from harness.plan import Plan, Schedule, Step, every
 from harness.resolved import Resolved
 from harness.seed import stream
 from harness.selector import NoSuchNode, Scene
 from harness.value import PlanError
 
+UNDO_WITHIN = 10.0
+"""Seconds that the functions of a user's own faults have to undo them when the run is given up."""
 RESOLVE_WITHIN = 2.0
 """Seconds that a selector may match nothing (no leader yet) before the run fails by its name."""
 
@@ -58,6 +60,7 @@ class Nemesis:
         self._ids = itertools.count(1)
         self._own_steps = itertools.count()
         self._threads: list[threading.Thread] = []
+        self._own_threads: list[threading.Thread] = []  # of a user's own faults
         self._stop = threading.Event()
         self._abandoned = False
         self._lock = threading.Lock()
@@ -65,7 +68,8 @@ class Nemesis:
         self._busy: set[str] = set()  # nodes that a fault has killed or paused
         self._active: dict[int, str] = {}
         self._doing: dict[int, str] = {}  # what is being injected or healed just now
-        self._happened: set[int] = set()  # entries of the plan of which a fault has begun
+        self._happened: set[tuple[int, int]] = set()  # entry and repetition of each fault that has begun
+        self.touched: set[Pair] = set()  # every link on which a fault was injected
 
     # ------------------------------------------------------------------ for the run
 
@@ -83,15 +87,33 @@ class Nemesis:
             thread.join()
         if self._abandoned or self._over.is_set():
             return
+        missed: dict[int, list[Step]] = {}
         for step in self._schedule.steps:
-            if step.condition is None and step.entry not in self._happened:
-                self._happened.add(step.entry)
-                self._finding(f"the run ended before {step.time:g} s, so {step.fault!r} never happened")
+            if step.condition is None and not self._has_happened(step):
+                missed.setdefault(step.entry, []).append(step)
+        for steps in missed.values():
+            times = f", {len(steps)} times," if len(steps) > 1 else ""
+            self._finding(
+                f"the run ended before {steps[0].time:g} s, so {steps[0].fault!r}{times} never happened"
+            )
+
+    def _has_happened(self, step: Step) -> bool:
+        """Whether its fault began; of what has no number of its own (an open ``every``), once is enough."""
+        entries = self._plan.entries
+        planned = entries[step.entry] if 0 <= step.entry < len(entries) else None
+        if isinstance(planned, every) and planned.times is not None and step.repetition < planned.times:
+            return (step.entry, step.repetition) in self._happened
+        return any(entry == step.entry for entry, _ in self._happened)
 
     def abandon(self) -> None:
-        """End without healing: the cluster is about to be taken down."""
+        """End without healing: the cluster is about to be taken down. A user's own faults are undone."""
         self._abandoned = True
         self._stop.set()
+        end = time.monotonic() + UNDO_WITHIN
+        for thread in self._own_threads:
+            thread.join(max(0.0, end - time.monotonic()))
+            if thread.is_alive():
+                self._finding(f"{thread.name} was not undone within {UNDO_WITHIN:g} s of the run's end")
 
     def notice(self, event: NodeEvent) -> None:
         """Tell conditions of a node event; called from any thread, never blocks."""
@@ -121,16 +143,20 @@ class Nemesis:
         try:
             yield act.resolved
         finally:
-            if not self._abandoned and not step.instant:
+            if not step.instant and (act.own or not self._abandoned):
                 self._end(act, begun)
 
     # ------------------------------------------------------------------ one step
 
     def _spawn(self, step: Step, events: queue.SimpleQueue[NodeEvent] | None) -> None:
-        thread = threading.Thread(
-            target=self._carry_out, args=(step, events), name="nemesis-fault", daemon=True
+        own = (
+            step.fault.kind == "fault" if isinstance(step.fault, Resolved) else isinstance(step.fault, fault)
         )
+        name = repr(step.fault) if own else "nemesis-fault"
+        thread = threading.Thread(target=self._carry_out, args=(step, events), name=name, daemon=True)
         self._threads.append(thread)
+        if own:
+            self._own_threads.append(thread)
         thread.start()
 
     def _carry_out(self, step: Step, events: queue.SimpleQueue[NodeEvent] | None) -> None:
@@ -151,37 +177,44 @@ class Nemesis:
             self._leave(events)
 
     def _happen(self, step: Step, firing: int) -> None:
+        # heard from before the injection on: what ends the fault may come while it is being proved
+        events = self._listen() if isinstance(step.lasts, until) else None
+        act = None
         try:
             act, begun = self._begin(step, firing)
             if step.instant:
                 return
             if isinstance(step.lasts, until):
-                self._await_event(step.lasts)
+                assert events is not None
+                self._await(step.lasts.condition, events, begun["start"], self._now() + step.lasts.at_most)
             else:
                 self._stop.wait(step.lasts)
-            if not self._abandoned:
+            if act.own or not self._abandoned:
                 self._end(act, begun)
         except _Ended:
             return
         except (FaultError, ClusterError, PlanError) as error:
-            self._fail(str(error))
+            self._fail(str(error), act)
         except Exception as error:  # a user's own fault may raise anything
-            self._fail(f"{type(error).__name__} in {step.fault!r}: {error}")
+            self._fail(f"{type(error).__name__} in {step.fault!r}: {error}", act)
+        finally:
+            if events is not None:
+                self._leave(events)
 
     def _never(self, step: Step, came: bool) -> None:
         if not self._abandoned and not self._over.is_set():
             why = f"came less than {step.after:g} s before the run's end" if came else "never came"
             self._finding(f"{step.condition!r} {why}, so {step.fault!r} never happened")
 
-    def _fail(self, text: str) -> None:
-        if not self._abandoned:
+    def _fail(self, text: str, act: Act | None) -> None:
+        if not self._abandoned or (act is not None and act.own):
             self._finding(text)
             self._over.set()
 
     def _begin(self, step: Step, firing: int) -> tuple[Act, dict[str, Any]]:
         """Draw, record the intent, inject, prove, record what was observed."""
         number, asked = next(self._ids), self._now()
-        self._happened.add(step.entry)
+        self._happened.add((step.entry, step.repetition))
         place = (step.entry, step.repetition + firing)
         try:
             resolved = self._resolve(step, firing)
@@ -213,6 +246,7 @@ class Nemesis:
         own = self._own(step, resolved)
         rng = stream(self._seed, self._test, "fault", *place)
         act = Act(self._cluster, f"f{number}", resolved, rng, own)
+        self.touched.update(resolved.links)
         try:
             with self._busily(number, f"{resolved.what} (injecting)"):
                 effect = act.inject()
@@ -232,7 +266,7 @@ class Nemesis:
                 del self._active[number]
         else:
             self._observed("start", act, number, effect, about["asked"])
-        return act, about
+        return act, {**about, "start": (effect.start - self._journal.zero) / NANOSECONDS}
 
     def _end(self, act: Act, about: dict[str, Any]) -> None:
         """Heal, prove that it is gone, record it."""
@@ -354,17 +388,12 @@ class Nemesis:
                 return True
         return False
 
-    def _await_event(self, lasts: until) -> None:
-        events = self._listen()
-        now = self._now()
-        self._await(lasts.condition, events, now, now + lasts.at_most)
-        self._leave(events)
-
 
 def _told(error: Exception) -> str:
     """Its text; of what a user's own function raised, its type too."""
     ours = isinstance(error, (FaultError, ClusterError, PlanError))
-    return str(error) if ours else f"{type(error).__name__}: {error}"
+    text = str(error) if ours else f"{type(error).__name__}: {error}"
+    return "; ".join([text, *getattr(error, "__notes__", ())])
 
 
 __all__ = ["RESOLVE_WITHIN", "Nemesis"]

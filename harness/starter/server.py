@@ -58,6 +58,9 @@ class Handler(BaseHTTPRequestHandler):
         except ValueError:  # a request that was cut off on its way
             self.close_connection = True
             return
+        if request["f"] == "role":
+            self.answer(200, json.dumps({"value": "leader" if self.store else "follower"}).encode())
+            return
         if self.store is not None:
             self.answer(200, json.dumps(self.store.apply(request)).encode())
             return

@@ -53,5 +53,12 @@ class Service(Target):
         ]  # fmt: skip
 
     def status(self, node: Endpoint):
-        # Selectors such as "leader" ask this. Ask your service, raise OSError where it does not answer.
-        return {"role": "leader" if node.name == "n1" else "follower"}
+        # Selectors such as "leader" ask this. Ask the node itself: one that is stopped must not answer.
+        client = ServiceClient()
+        client.open(node)
+        try:
+            return {"role": client.invoke(Op("role"))}
+        except http.client.HTTPException as error:
+            raise OSError(f"no whole answer: {error}") from error
+        finally:
+            client.close()

@@ -86,21 +86,25 @@ class RaftKVClient(Client):
         changes = request["f"] != "read"
         if changes:
             request |= {"session": self.session, "id": self._number}
-        answer = self._twice(request, deadline, changes)
+        answer, again = self._twice(request, deadline, changes)
         if "error" not in answer:
             return answer["ok"]
         text = f"{answer['error']}: {answer['text']}"
-        raise Failed(text) if answer["definite"] or not changes else Unknown(text)
+        # A refusal of the second sending says nothing of the first; only a result is kept per request id.
+        definite = answer["definite"] and (not again or answer["error"] == "precondition")
+        raise Failed(text) if definite or not changes else Unknown(text)
 
-    def _twice(self, request: dict[str, Any], deadline: float, changes: bool) -> Any:
+    def _twice(self, request: dict[str, Any], deadline: float, changes: bool) -> tuple[Any, bool]:
+        """The answer, and whether an earlier sending may have arrived, too."""
         for last in (False, True):
+            again = self.sent and last
             # The node gives up a little earlier than this client, so that its reason arrives.
             within = max(0.9 * (deadline - time.monotonic()), 0.001)
             line = json.dumps(request | {"within": within}, separators=(",", ":")).encode() + b"\n"
             try:
                 if self._socket is None:
                     self._connect(deadline)
-                return self._exchange(line, deadline, changes)
+                return self._exchange(line, deadline, changes), again
             except ConnectionError as error:
                 self._drop()
                 if self.sent and isinstance(error, ConnectionRefusedError):

@@ -212,12 +212,18 @@ def operation(outcome: str, process: int = 0) -> list[dict[str, object]]:
     return [{"type": "invoke", **event}, {"type": outcome, **event}]
 
 
+READ: list[dict[str, object]] = [  # without one, nothing observed what was written
+    {"type": "invoke", "process": 9, "f": "read", "value": None},
+    {"type": "ok", "process": 9, "f": "read", "value": 1},
+]
+
+
 def test_check_says_unknown_by_its_own_exit_code(installed: Installed, write: Write) -> None:
     vacuous = write(*operation("fail"), checks=["linearizable:register"])
     done = installed.run(f"nemesis check {vacuous}")
     assert done.returncode == 2
     assert "UNKNOWN: vacuous: no write succeeded, of 1 invoked" in done.stdout
-    good = write(*operation("ok"), checks=["linearizable:register"])
+    good = write(*operation("ok"), *READ, checks=["linearizable:register"])
     assert installed.run(f"nemesis check {good}").returncode == 0
     assert installed.run(f"nemesis check {good} {vacuous}").returncode == 2
     unreadable = installed.run(f"nemesis check nowhere.jsonl {good}")
@@ -229,7 +235,7 @@ def test_check_says_unknown_by_its_own_exit_code(installed: Installed, write: Wr
 def test_check_does_not_pass_a_run_with_findings(installed: Installed, write: Write) -> None:
     finding = {"type": "info", "process": "run", "f": "finding", "value": "n1 exited by itself (code 3)"}
     done = installed.run(
-        f"nemesis check {write(*operation('ok'), finding, checks=['linearizable:register'])}"
+        f"nemesis check {write(*operation('ok'), *READ, finding, checks=['linearizable:register'])}"
     )
     assert done.returncode == 1
     assert "finding: n1 exited by itself (code 3)" in done.stdout

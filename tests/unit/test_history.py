@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -21,6 +22,22 @@ from harness.journal import Journal, load
 def events(*rows: tuple[Any, ...]) -> list[dict[str, Any]]:
     names = ("time", "type", "process", "f", "value", "error")
     return [{"index": i, **dict(zip(names, row, strict=False))} for i, row in enumerate(rows)]
+
+
+def test_an_event_that_does_not_fit_on_the_disk_costs_no_other(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "history.jsonl", {"seed": 1})
+    journal.invoke(0, "write", 1, "n1")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (journal.path.stat().st_size + 20, hard))
+    try:
+        for _ in range(2):
+            with pytest.raises(OSError, match="too large"):
+                journal.invoke(1, "write", 2, "n1")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    journal.complete(0, "ok", "write", 1, None, 5)
+    history = load(journal.finish())
+    assert [(op.process, op.type) for op in history.operations] == [(0, "ok")]
 
 
 def test_operations_are_paired_and_outcomes_kept() -> None:

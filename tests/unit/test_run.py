@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
+import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,11 +14,23 @@ from typing import Any, ClassVar
 
 import pytest
 
-from harness import Plan, at, every, fault, isolate, kill, leader_elected, partition, register_workload, when
+from harness import (
+    Plan,
+    at,
+    every,
+    fault,
+    isolate,
+    kill,
+    leader_elected,
+    partition,
+    register_workload,
+    until,
+    when,
+)
 from harness.chaos import Chaos
 from harness.history import History
 from harness.journal import Journal, load
-from harness.nemesis import Context
+from harness.nemesis import Context, Nemesis
 from harness.online import Judge
 from harness.run import Run, RunError, Settings
 from harness.target import Client, Endpoint, Op
@@ -70,6 +85,34 @@ def test_a_plan_cut_short_by_the_test_is_a_finding_per_entry(settings: Settings)
         "the run ended before 5 s",
         "the run ended before 6 s",
     ]
+
+
+def test_repetitions_that_never_happened_are_counted(settings: Settings) -> None:
+    five = every(20, partition("n1"), lasts=0.05, start=0.05, times=5)
+    open_ = every(20, partition("n2"), lasts=0.05, start=0.05)
+    with Run(MemoryKV(nodes=3), QUICK, Plan(five, open_), dataclasses.replace(settings, duration=99)) as run:
+        run.wait(0.35)
+    (finding,) = run.history.findings
+    assert finding == "the run ended before 20.05 s, so partition(isolate('n1')), 4 times, never happened"
+
+
+def test_what_ends_a_fault_may_come_while_the_fault_is_being_proved(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = Plan(at(0.05, partition("n1"), lasts=until(leader_elected(), at_most=5)))
+    run = Run(MemoryKV(nodes=3), QUICK, plan, dataclasses.replace(settings, duration=None))
+    observed = Nemesis._observed
+
+    def electing(self: Nemesis, verb: str, *rest: Any) -> None:
+        if verb == "start":  # it holds, and is just being recorded
+            run._event("n2", "role", {"role": "leader"})
+        observed(self, verb, *rest)
+
+    monkeypatch.setattr(Nemesis, "_observed", electing)
+    with run:
+        run.wait(2)
+    (seen,) = run.history.faults
+    assert seen.end is not None and seen.start is not None and seen.end - seen.start < 10**9
 
 
 def test_a_condition_that_came_too_late_is_told_from_one_that_never_came(settings: Settings) -> None:
@@ -184,6 +227,66 @@ def test_an_own_fault_that_raises_is_told_with_its_type(settings: Settings) -> N
     assert history.findings == ("bad: ZeroDivisionError: by design",)
 
 
+def test_an_own_fault_that_is_not_proved_is_undone(settings: Settings) -> None:
+    disk = {"full": False}
+    full = fault(
+        lambda context: disk.update(full=True),
+        heal=lambda context: disk.update(full=False),
+        verify=lambda context: False,
+        name="full",
+    )
+    history = carried_out(settings, Plan(at(0.05, full, lasts=0.1)))
+    assert "verify says False after inject" in history.findings[0] and not disk["full"]
+
+
+@pytest.mark.parametrize("how", ["plan", "test"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, AssertionError])
+def test_an_own_fault_in_force_is_undone_however_the_run_ends(
+    settings: Settings, error: type[BaseException], how: str
+) -> None:
+    disk = {"full": False}
+    full = fault(
+        lambda context: disk.update(full=True), heal=lambda context: disk.update(full=False), name="full"
+    )
+    plan = Plan(at(0.05, full, lasts=60)) if how == "plan" else Plan()
+    settings = dataclasses.replace(settings, duration=None)
+    run = Run(MemoryKV(nodes=3), QUICK, plan, settings)
+    with pytest.raises(error), run, run.fault(full) if how == "test" else contextlib.nullcontext():
+        while not disk["full"]:
+            assert run.wait(0.01)
+        raise error
+    assert not disk["full"] and not run.history.findings
+
+
+def test_a_ready_that_hangs_after_the_faults_is_a_finding(settings: Settings) -> None:
+    release = threading.Event()
+    run = Run(MemoryKV(nodes=3), QUICK, CUT, dataclasses.replace(settings, heal_within=-4.5))
+    with run:
+        run.to_end()
+        run.cluster.await_healthy = lambda within: float(release.wait(60))  # type: ignore[method-assign]
+    release.set()
+    assert (
+        "did not become healthy after heal: await healthy did not end within 0.5 s: does"
+        in (run.history.findings[0])
+    )
+
+
+def test_a_full_disk_ends_the_run_and_costs_what_did_not_fit(settings: Settings) -> None:
+    run = Run(MemoryKV(nodes=3), QUICK, Plan(), dataclasses.replace(settings, duration=30))
+    began = time.monotonic()
+    with run:
+        run.wait(0.2)
+        path = settings.output / "history.jsonl"
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 300, hard))
+        try:
+            assert not run.wait(10), "nobody noticed"
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert time.monotonic() - began < 15 and len(run.history) > 10
+    assert any("File too large" in finding for finding in run.history.findings)
+
+
 def test_a_fault_after_the_run_is_refused(settings: Settings) -> None:
     with Run(MemoryKV(nodes=3), QUICK, Plan(), settings) as run:
         run.wait(0.1)
@@ -291,6 +394,33 @@ def test_the_judge_tells_a_violation_and_its_own_death(tmp_path: Path, check: st
         assert not found and "ended with code 1" in died[0] and "no-such-check" in died[0]
     else:
         assert found == [check] and not died
+
+
+def test_the_judge_ends_at_once_when_the_test_process_is_killed(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "history.jsonl", {"checks": ["linearizable:cas-register"], "keyed": True})
+    pairs = [("cas", [a, b]) for i in range(1, 15) for a, b in ((0, i), (i, 0))]
+    pairs.append(("cas", [1, 0]))  # one too many: only all orders of the others show it
+    for number, (f, value) in enumerate([("write", 0), *pairs]):
+        journal.invoke(number, f, ["k", value], "n1")
+    for number, (f, value) in enumerate(pairs, 1):
+        journal.complete(number, "ok", f, ["k", value], None, 10**9)
+    judge = Judge(journal.path, lambda check: None, lambda text: None)
+    process = judge._process
+    deadline = time.monotonic() + 60
+    while cpu_seconds(process.pid) < 1.5:  # it is judging by now
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    began = time.monotonic()
+    assert process.stdin is not None
+    process.stdin.close()
+    process.wait(20)
+    assert time.monotonic() - began < 5
+    judge.end()
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def test_the_judge_ends_with_the_run_and_says_nothing(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ def main() -> None:
         if number % 100 == 99:
             sys.stdout.flush()
             time.sleep(max(0.0, began + number / 10_000 - time.monotonic()))
+    dialled: list[socket.socket] = []
     while True:
         connection, _ = listening.accept()
         connection.settimeout(2)
@@ -69,6 +70,9 @@ def main() -> None:
             if verb == "torn":  # a line without an end, then death
                 os.write(1, rest.encode())
                 os.kill(os.getpid(), signal.SIGKILL)
+            if verb == "dial":  # speak to another node and stay connected
+                host, port = rest.rsplit(":", 1)
+                dialled.append(socket.create_connection((host, int(port)), timeout=2))
             if verb == "role":
                 options.role, options.term = rest.split()[0], int(rest.split()[1])
             if verb == "say":

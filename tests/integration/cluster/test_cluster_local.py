@@ -148,7 +148,6 @@ def test_faults_that_do_nothing_are_found_out(tmp_path: Path, monkeypatch: pytes
         with pytest.raises(FaultError, match=r"are not stopped 0\.3 s after the signal"):
             cluster.pause("n1")
         monkeypatch.undo()
-        cluster.resume("n1")
         cluster.pause("n1")
         monkeypatch.setattr(cluster, "_request", harmless)
         monkeypatch.setattr("harness.cluster.proof.WITHIN", 0.3)
@@ -167,6 +166,18 @@ def test_a_pause_is_judged_by_traffic_not_by_state(tmp_path: Path, monkeypatch: 
         monkeypatch.setattr("harness.cluster.proof.HOLD", 5.0)  # for a machine too busy to accept sooner
         with pytest.raises(FaultError, match=r"yet a connection to .* was accepted after"):
             cluster.pause("n1")
+
+
+def test_a_pause_that_is_not_proved_is_not_left_in_force(tmp_path: Path) -> None:
+    class Constant(Tiny):
+        def status(self, node: Endpoint) -> dict[str, Any]:
+            return {"role": "leader"}  # whether it answers or not
+
+    with running(Constant(nodes=1), tmp_path) as cluster:
+        with pytest.raises(FaultError, match="it must ask the node itself"):
+            cluster.pause("n1")
+        assert ask(cluster.node("n1"))["pid"] and cluster.await_healthy(5) < 5
+        cluster.kill("n1")
 
 
 def test_faults_reach_the_whole_tree(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from harness.target import Endpoint, Failed, Op, Unknown
 from targets.raft_kv import RaftKV, RaftKVClient, check_raft
+from targets.raft_kv.node.requests import failure, success
 from tests.integration.raft_kv.started import Started, running, wait
 
 
@@ -175,6 +176,32 @@ def test_a_lost_answer_is_asked_for_again_and_applies_once(tmp_path: Path, bug: 
                 client.invoke(op)
             client.close()
         assert cluster.ask("n1", "read", key="k") == 1
+
+
+@pytest.mark.parametrize("error, outcome", [("no-leader", Unknown), ("precondition", Failed)])
+def test_a_refused_second_sending_says_nothing_of_the_first(error: str, outcome: type[Exception]) -> None:
+    answers = [success(None), b"", failure(error)]  # to the ping; to a write whose answer is lost; again
+
+    def serve(server: socket.socket) -> None:
+        connection = server.accept()[0]
+        for answer in answers:
+            connection.recv(1 << 16)
+            if not answer:
+                connection.close()
+                connection = server.accept()[0]
+            else:
+                connection.sendall(answer)
+        connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, args=(server,))
+        thread.start()
+        client = RaftKVClient()
+        client.open(Endpoint("n1", "node", "127.0.0.1", {"main": server.getsockname()[1]}))
+        with pytest.raises(outcome, match=error):
+            client.invoke(Op("write", 1, "k", timeout=5.0))
+        client.close()
+        thread.join(10)
 
 
 def test_errors_of_opening() -> None:

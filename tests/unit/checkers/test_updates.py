@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.checkers import CheckError, no_lost_update, no_lost_write
+from harness.checkers import Checker, CheckError, no_lost_update, no_lost_write
 from harness.history import History
 from tests.unit.checkers.histories import history
 
@@ -17,6 +17,43 @@ S = 10**9
 def rmw(process: int, read: Any, written: Any, start: float, end: float, **more: Any) -> dict[str, Any]:
     return {"process": process, "f": "rmw", "value": None, "result": [read, written],
             "start": round(start * S), "end": round(end * S), **more}  # fmt: skip
+
+
+def other(f: str, value: Any, start: float, **more: Any) -> dict[str, Any]:
+    return {"process": 9, "f": f, "value": value, "start": start * S, "end": start * S + S, **more}
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        other("cas", [2, 1], 4, type="fail"),
+        other("cas", [1, 1], 4),
+        other("cas", [2, 4], 4),
+        other("read", 1, 4),
+    ],
+)  # fmt: skip
+def test_what_did_not_bring_the_value_back_excuses_no_lost_update(between: dict[str, Any]) -> None:
+    before = [other("write", 1, 0), rmw(0, 1, 2, 2, 3)]
+    assert no_lost_update(history([*before, between, rmw(0, 1, 3, 6, 7)])).judgement == "invalid"
+
+
+@pytest.mark.parametrize(
+    "checker, known, said",
+    [
+        (no_lost_update, rmw(0, None, 1, 0, 1), "lost updates can be judged .* rmw, write, cas and read"),
+        (no_lost_write, other("add", 1, 0), "lost writes can be judged .* add and read"),
+    ],
+)  # fmt: skip
+def test_what_others_do_to_the_values_must_be_known(
+    checker: Checker, known: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(CheckError, match=f"operation 2 is 'remove'; {said}"):
+        checker(history([known, other("remove", 1, 2)]))
+
+
+def test_a_cas_says_old_and_new() -> None:
+    with pytest.raises(CheckError, match=r"operation 0, 'cas' of 3: a cas has \[old, new\]"):
+        no_lost_update(history([other("cas", 3, 0)]))
 
 
 def test_two_acknowledged_updates_of_one_read_lose_one() -> None:
@@ -45,6 +82,12 @@ def test_two_acknowledged_updates_of_one_read_lose_one() -> None:
         [rmw(0, None, 1, 0, 1), rmw(0, 1, 2, 2, 3), rmw(0, 2, 1, 4, 5), rmw(0, 1, 2, 6, 7)],
         [rmw(0, None, 1, 0, 1), rmw(0, 1, 1, 2, 3), rmw(0, 1, 2, 4, 5)],  # an update that changes nothing
         [rmw(0, 1, 2, 2, 3), rmw(0, 1.0, 2.0, 4, 5), rmw(0, True, 9, 6, 7)],  # other values
+        [other("write", 1, 0), rmw(0, 1, 2, 2, 3), other("cas", [2, 1], 4), rmw(0, 1, 3, 6, 7)],
+        [
+            other("write", 1, 0), rmw(0, 1, 2, 2, 3), {**other("cas", [2, 1], 4, type="info"), "process": 8},
+            rmw(0, 1, 3, 6, 7), other("cas", [3, 5], 8),
+        ],
+        [other("write", 1, 0), rmw(0, 1, 2, 2, 3), other("write", 1, 4, type="info"), rmw(0, 1, 3, 6, 7)],
     ],
 )  # fmt: skip
 def test_what_only_looks_like_a_lost_update(operations: list[dict[str, Any]]) -> None:

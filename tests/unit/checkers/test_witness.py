@@ -5,14 +5,30 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
+from itertools import count
+from time import monotonic
 from typing import Any
 
 import pytest
 
-from harness.checkers import linearizable, text
+from harness.checkers import MODELS, Budget, linearizable, text
+from harness.checkers.frontier import Exhausted, Walk
+from harness.checkers.kinds import Kinds
+from harness.checkers.linearizable import SHRINKING
+from harness.checkers.search import search
+from harness.checkers.witness import smallest
 from harness.history import History, Operation
 from harness.verdict import Verdict, Witness
-from tests.unit.checkers.histories import drawn, explained, fault, history, simulated, small, spans
+from tests.unit.checkers.histories import (
+    drawn,
+    explained,
+    fault,
+    history,
+    simulated,
+    small,
+    spans,
+    wing_gong,
+)
 
 Span = tuple[int, float, Operation]
 
@@ -92,6 +108,69 @@ def test_a_witness_in_a_long_history_is_small_and_always_the_same() -> None:
         assert one == two
         assert 3 <= len(witness_of(one).operations) <= 6
         assert spared(simulated(seed, 4000, 10, **bent), one) == []  # type: ignore[arg-type]
+
+
+def hard_to_shrink(n: int = 11) -> History:
+    """Everything at once, and one cas too many: each part costs seconds to judge."""
+    there, back = [[0, i] for i in range(1, n + 1)], [[i, 0] for i in range(1, n + 1)]
+    return history(
+        [
+            {"process": 99, "f": "write", "value": 0, "start": 0, "end": 1},
+            *(
+                {"process": p, "f": "cas", "value": value, "start": 10 + p, "end": 1000 + p}
+                for p, value in enumerate([[n, 0], *there, *back])
+            ),
+        ]
+    )
+
+
+def test_a_witness_is_shown_in_time_and_nothing_explains_it_even_so() -> None:
+    h = hard_to_shrink()
+    assert len(h) == 24
+    rows, culprit = range(len(h)), len(h) - 1
+    for deadline in (0.0, monotonic() + 1):
+        began = monotonic()
+        found = smallest(Kinds(h.columns, MODELS["cas-register"]), rows, culprit, deadline)
+        assert monotonic() - began < 4
+        assert culprit in found
+        assert not wing_gong(spans(h, [h.columns.index[row] for row in found]))
+
+
+def test_past_its_deadline_a_long_history_costs_nothing_more() -> None:
+    h = simulated(0, 20_000, 10, bend=True, values=None)
+    rows = [row for row, op in enumerate(h.operations) if op.type != "fail"]
+    kinds = Kinds(h.columns, MODELS["cas-register"])
+    culprit = search(kinds, rows).row
+    assert culprit is not None and culprit > 15_000
+    began = monotonic()
+    found = smallest(kinds, rows, culprit, 0.0)
+    assert monotonic() - began < 2
+    assert culprit in found
+
+
+def test_a_budget_bounds_the_witness_as_well() -> None:
+    began = monotonic()
+    verdict = linearizable(hard_to_shrink(9), budget=Budget(2))
+    assert monotonic() - began < 2 + SHRINKING + 2
+    assert verdict.judgement == "invalid"
+
+
+@pytest.mark.parametrize("looks", [3, 30])
+def test_a_return_with_many_configurations_looks_at_the_clock(
+    looks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    h = hard_to_shrink()
+    walk = Walk(Kinds(h.columns, MODELS["cas-register"]), range(len(h)))
+    for _ in range(4):
+        walk.advance(None)
+    assert walk.width > 16 * 40
+    clock = count()
+    monkeypatch.setattr("harness.checkers.frontier.monotonic", lambda: next(clock))
+    work = walk.work
+    with pytest.raises(Exhausted, match="time"):
+        walk.advance(None, deadline=looks - 1)
+    assert next(clock) == looks + 1
+    assert walk.work == work + 1  # the return itself: before any configuration was expanded
 
 
 # ------------------------------------------------------------------------------------------ the sentence
