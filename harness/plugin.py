@@ -71,6 +71,10 @@ def pytest_configure(config: pytest.Config) -> None:
     main = threading.current_thread() is threading.main_thread()
     if main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         config.stash[SIGTERM] = signal.signal(signal.SIGTERM, _terminate)
+        if hasattr(config, "workerinput"):
+            from harness.orphan import end_with_parent
+
+            end_with_parent()
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -38,7 +38,9 @@ def test_register(chaos, cut):
 
 
 def bugged(bug: str) -> str:
-    return PASSING.replace("MemoryKV(nodes=3)", f'MemoryKV(nodes=3, bug="{bug}")')
+    """With time for the bug to show on a machine that is busy."""
+    patient = PASSING.replace("lasts=0.6", "lasts=1.5").replace("duration=0.9", "duration=1.8")
+    return patient.replace("MemoryKV(nodes=3)", f'MemoryKV(nodes=3, bug="{bug}")')
 
 
 def run_output(pytester: pytest.Pytester) -> Path:
@@ -192,7 +194,7 @@ def history(chaos, cut):
     history = chaos.run(quick, cut)
     raise LookupError("after the run")
 
-@pytest.mark.chaos(target=MemoryKV(nodes=3), duration=0.9)
+@pytest.mark.chaos(target=MemoryKV(nodes=3), duration=1.8)
 def test_in_a_fixture(history):
     pass
 """

@@ -104,7 +104,7 @@ def test_a_test_of_several_subtests_is_one_entry(
 ) -> None:
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(pytester.path / "summary.md"))
     in_subtests = """
-@pytest.mark.chaos(target=MemoryKV(nodes=3{bug}), duration=0.9)
+@pytest.mark.chaos(target=MemoryKV(nodes=3{bug}), duration=1.8)
 def test_{name}(chaos, cut, subtests):
     history = chaos.run(quick, cut)
     with subtests.test("no check"):
@@ -115,7 +115,7 @@ def test_{name}(chaos, cut, subtests):
         assert {own}
 """
     pytester.makepyfile(
-        PASSING.partition("@pytest.mark.chaos")[0]
+        bugged("stale_reads").partition("@pytest.mark.chaos")[0]
         + in_subtests.format(name="bad", bug=', bug="stale_reads"', own=True)
         + in_subtests.format(name="own", bug="", own="history is None, 'my own'")
         + in_subtests.format(name="good", bug="", own=True)

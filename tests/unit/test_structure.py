@@ -21,7 +21,7 @@ MODULES = sorted(
 
 # A module may import those further down; the values at the bottom know nobody.
 ORDER = (
-    ("plugin", "catalogue", "options", "cli", "__main__", "session", "chaos"),
+    ("plugin", "catalogue", "options", "cli", "__main__", "session", "chaos", "orphan"),
     ("run", "header", "testing", "online"),
     ("nemesis",),
     ("workload",),
