@@ -161,6 +161,10 @@ def test_interrupted(start: Callable[..., Suite], sign: signal.Signals, workers:
     os.kill(suite.process.pid, sign)  # as a CI job does that is cancelled: the controller only
     assert suite.process.wait(40) == pytest.ExitCode.INTERRUPTED
     await_true(lambda: not ours(suite.base), 10, "nodes ran on after their test was interrupted")
+    # a worker that outlived its controller may still be zipping its history
+    await_true(
+        lambda: not ours(suite.base, b"TMPDIR="), 30, "workers ran on after their controller was killed"
+    )
     for path in suite.histories():
         history = load(path)
         assert path.suffix == ".gz" and len(history)

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import resource
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ from harness.history import History
 from harness.journal import Journal, load
 from harness.nemesis import Context, Nemesis
 from harness.online import Judge
+from harness.plugin import _terminate
 from harness.run import Run, RunError, Settings
 from harness.target import Client, Endpoint, Op
 from harness.testing import MemoryKV
@@ -184,6 +186,28 @@ def test_an_interrupt_while_it_heals_still_ends_everything(
         monkeypatch.setattr(run.cluster, "stop", lambda keep=False: stopped.append("once"))
     assert stopped == ["once"] and run._workers.join(5)
     assert run.history.phases[-1][1] == "aborted: KeyboardInterrupt"
+
+
+def test_a_sigterm_while_it_cleans_up_does_not_break_that_off(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped: list[str] = []
+
+    def stop(keep: bool = False) -> str:
+        os.kill(os.getpid(), signal.SIGTERM)
+        stopped.append("to the end")
+        return ""
+
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        run = Run(MemoryKV(nodes=3), QUICK, CUT, settings)
+        with pytest.raises(KeyboardInterrupt), run:
+            monkeypatch.setattr(run.cluster, "stop", stop)
+            os.kill(os.getpid(), signal.SIGTERM)
+            run.wait(5)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert stopped == ["to the end"] and run.history.path is not None and run.history.path.suffix == ".gz"
 
 
 def test_a_cluster_that_cannot_be_stopped_costs_no_history(
