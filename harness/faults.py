@@ -335,6 +335,8 @@ class fault(Fault):
     """A fault of your own: functions that are called with the running chaos context.
 
     `inject` makes it, `heal` ends it (without one it is over at once), `verify` returns whether it holds.
+    `heal` is also called where `inject` raised, `verify` says that nothing holds, or the run is given up: it
+    must do no harm where there is nothing to undo.
     It is recorded by `name`, the function's unless given; JSON has the name only and cannot be loaded.
     """
 

@@ -5,13 +5,14 @@ An invocation is in the file before its client is called, so a killed test proce
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import math
 import os
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,6 @@ class Journal:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
         self._lock = threading.Lock()
         self._next = 0
-        self._size = 0  # bytes of whole lines
         self.operations = 0
         self.zero = 0
         self._append(self._encode({"nemesis": SCHEMA, **header}) + b"\n")
@@ -90,9 +90,8 @@ class Journal:
             while (written := os.write(self._file, rest)) < len(rest):
                 rest = rest[written:]
         except OSError:
-            os.ftruncate(self._file, self._size)
+            os.ftruncate(self._file, os.fstat(self._file).st_size - (len(line) - len(rest)))
             raise
-        self._size += len(line)
 
     def _line(self, event: dict[str, Any]) -> bytes:
         try:
@@ -170,15 +169,7 @@ def load(path: str | Path) -> History:
     """
     path = Path(path)
     lines = _lines(path)
-    number, first = next(lines, (1, b""))
-    header = _decode(path, number, first) if first else None
-    if not isinstance(header, dict) or "nemesis" not in header:
-        raise HistoryError(
-            f"{path}: line 1 is no header; a history starts with a line such as "
-            f'{{"nemesis": {SCHEMA}, "seed": ..., "plan": ...}}'
-        )
-    if header["nemesis"] != SCHEMA:
-        raise HistoryError(f"{path}: schema {header['nemesis']!r} is not the one known here ({SCHEMA})")
+    header = _header(path, lines)
 
     def events() -> Iterator[Mapping[str, Any]]:
         for number, line in lines:
@@ -195,7 +186,26 @@ def load(path: str | Path) -> History:
         raise HistoryError(f"{path}: {error}") from None
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def load_header(path: str | Path) -> dict[str, Any]:
+    """The header of a stored history, without reading the rest. Raises HistoryError as `load`."""
+    with contextlib.closing(_lines(Path(path))) as lines:
+        return _header(Path(path), lines)
+
+
+def _header(path: Path, lines: Iterator[tuple[int, bytes]]) -> dict[str, Any]:
+    number, first = next(lines, (1, b""))
+    header = _decode(path, number, first) if first else None
+    if not isinstance(header, dict) or "nemesis" not in header:
+        raise HistoryError(
+            f"{path}: line 1 is no header; a history starts with a line such as "
+            f'{{"nemesis": {SCHEMA}, "seed": ..., "plan": ...}}'
+        )
+    if header["nemesis"] != SCHEMA:
+        raise HistoryError(f"{path}: schema {header['nemesis']!r} is not the one known here ({SCHEMA})")
+    return header
+
+
+def _lines(path: Path) -> Generator[tuple[int, bytes], None, None]:
     """(number, line) of each whole line. Raises HistoryError where there is no such file."""
     try:
         with path.open("rb") as raw:
@@ -224,4 +234,4 @@ def _decode(path: Path, number: int, line: bytes) -> Any:
         raise HistoryError(f"{path}: line {number} is not JSON ({error}): {shown!r}") from None
 
 
-__all__ = ["SCHEMA", "Journal", "load"]
+__all__ = ["SCHEMA", "Journal", "load", "load_header"]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import os
 import random
 import re
 import shlex
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +65,13 @@ def recorded(config: pytest.Config) -> dict[str, Any]:
     """
     if not (path := option(config, "replay")):
         return {}
+    from harness.history import HistoryError
+    from harness.journal import load_header
+
     try:
-        with Path(path).open("rb") as raw:
-            zipped = raw.peek(2)[:2] == b"\x1f\x8b"
-            header = json.loads((gzip.GzipFile(fileobj=raw) if zipped else raw).readline())
-    except (OSError, EOFError, ValueError, zlib.error):
+        return load_header(path)
+    except HistoryError:
         return {}
-    return header if isinstance(header, dict) and "nemesis" in header else {}
 
 
 def seed(config: pytest.Config, replayed: Any = None) -> int:

@@ -412,13 +412,16 @@ class Run:
         with contextlib.suppress(Exception):
             self._journal.note("run", "phase", f"aborted: {type(error).__name__}")
         self._over.set()
-        if self._nemesis is not None:
-            self._nemesis.abandon()
-        if hasattr(self, "_workers"):
-            self._workers.stop()
-            self._client_findings()
         started = self._nemesis is not None
-        self._finish(stop=not (self.settings.keep and started and isinstance(error, Exception)))
+        with contextlib.ExitStack() as ends:  # also when a second Ctrl-C breaks off what comes before
+            ends.callback(
+                self._finish, stop=not (self.settings.keep and started and isinstance(error, Exception))
+            )
+            if hasattr(self, "_workers"):
+                ends.callback(self._client_findings)
+                ends.callback(self._workers.stop)
+            if self._nemesis is not None:
+                self._nemesis.abandon()
 
     def _finish(self, stop: bool) -> None:
         """The judge ends, the cluster goes down, the history is complete: each whatever the others do."""

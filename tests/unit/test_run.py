@@ -172,6 +172,23 @@ def test_whatever_ends_the_body_the_history_is_there_and_nothing_goes_on(
     assert run.history.path is not None and run.history.path.suffix == ".gz"
 
 
+def test_a_second_interrupt_while_own_faults_are_undone_still_ends_everything(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt("again")
+
+    stopped: list[str] = []
+    run = Run(MemoryKV(nodes=3), QUICK, CUT, settings)
+    with pytest.raises(KeyboardInterrupt, match="again"), run:
+        run.wait(0.1)
+        assert run._nemesis is not None
+        monkeypatch.setattr(run._nemesis, "abandon", interrupted)
+        monkeypatch.setattr(run.cluster, "stop", lambda keep=False: stopped.append("once"))
+        raise KeyboardInterrupt
+    assert stopped == ["once"] and len(run.history) and run._workers.join(5)
+
+
 def test_an_interrupt_while_it_heals_still_ends_everything(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
