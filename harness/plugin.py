@@ -7,6 +7,7 @@ heavy is imported where it is used.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import signal
@@ -93,12 +94,15 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def _shared(config: pytest.Config) -> dict[str, Any]:
     """What the controller decides for every worker.
 
-    The session's own directory is made by its first run; time, seed and process keep neighbours apart.
+    The session's own directory is made by its first run; time, seed and process keep neighbours apart, a
+    number those sessions that one process has in the same second.
     """
     header = options.recorded(config)
     seed = options.seed(config, header.get("seed"))
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-seed{seed}-{os.getpid()}"
-    output = options.output(config) / name
+    base = options.output(config)
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    output = next(path for each in names if not (path := base / each).exists())
     return {"seed": seed, "output": str(output), "recorded": str(header.get("test") or "")}
 
 

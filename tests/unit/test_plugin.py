@@ -64,6 +64,17 @@ def test_a_valid_run_passes_and_leaves_history_page_and_index(pytester: pytest.P
     assert (pytester.path / "reports" / "latest").resolve() == session
 
 
+def test_sessions_of_one_process_in_the_same_second_overwrite_nothing(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.strftime", lambda *given: "20260101-000000")
+    pytester.makepyfile(PASSING.replace("duration=0.9", "duration=0.7"))
+    for _ in range(3):
+        pytester.runpytest("--nemesis-seed=7").assert_outcomes(passed=1)
+    histories = list((pytester.path / "reports").glob("2*/*/history.jsonl.gz"))
+    assert len({path.parent.parent for path in histories}) == len(histories) == 3
+
+
 def test_the_header_says_seed_runtime_and_output(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test(): pass")
     result = pytester.runpytest("--nemesis-seed=12", "--nemesis-runtime=local")
