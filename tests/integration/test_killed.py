@@ -42,12 +42,13 @@ def ours(base: Path, label: bytes = b"NEMESIS_RUN=") -> list[str]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            seen = (process / "environ").read_bytes() + (process / "cmdline").read_bytes()
+            command = (process / "cmdline").read_bytes()
+            seen = (process / "environ").read_bytes() + command
             state = (process / "stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
             continue
         if label in seen and os.fsencode(base) in seen and state != "Z":
-            found.append(f"{process.name}: {(process / 'cmdline').read_bytes()[:200]!r}")
+            found.append(f"{process.name}: {command[:200]!r}")
     return found
 
 
