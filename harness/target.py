@@ -140,7 +140,8 @@ class Target:
     nodes: int | Mapping[str, int] = 3
 
     roles: ClassVar[Mapping[str, int]] = {}
-    ports: ClassVar[tuple[str, ...]] = ("main",)
+    # names, or names with the numbers that nodes listen on where each has an address of its own
+    ports: ClassVar[tuple[str, ...] | Mapping[str, int]] = ("main",)
     # roles whose nodes clients connect to, where not every node serves them; () is all
     client_roles: ClassVar[tuple[str, ...]] = ()
     client: ClassVar[type[Any]] = Client

@@ -9,15 +9,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Protocol
 
+from harness.cluster.base import SiteCluster
 from harness.cluster.local import LocalCluster
 from harness.cluster.lock import ClusterError
+from harness.cluster.netns import NetnsCluster
 from harness.cluster.observer import OnEvent
 from harness.fabric import Fabric, FaultError
 from harness.target import Endpoint, Node, Target
 
 
 class Cluster(Protocol):
-    """A running target, whatever its runtime (`LocalCluster` says what each verb does)."""
+    """A running target, whatever its runtime (`SiteCluster` says what each verb does)."""
 
     runtime: ClassVar[str]
     unsupported: ClassVar[Mapping[str, str]]
@@ -40,9 +42,9 @@ class Cluster(Protocol):
     def resume(self, name: str) -> str: ...
 
 
-def runtime_class(runtime: str) -> type[LocalCluster]:
+def runtime_class(runtime: str) -> type[SiteCluster]:
     """The class of a runtime that `harness.runtime.choose` named."""
-    return {"local": LocalCluster}[runtime]
+    return {cluster.runtime: cluster for cluster in (LocalCluster, NetnsCluster)}[runtime]
 
 
 __all__ = [
@@ -50,6 +52,8 @@ __all__ = [
     "ClusterError",
     "FaultError",
     "LocalCluster",
+    "NetnsCluster",
     "OnEvent",
+    "SiteCluster",
     "runtime_class",
 ]

@@ -183,8 +183,19 @@ class Supervisor:
 
     # ------------------------------------------------------------------ the verbs
 
-    def start(self, name: str, argv: list[str], env: dict[str, str], cwd: str, log: str) -> dict[str, Any]:
-        """Start `argv` as `name` in a session of its own, its output appended to the file `log`."""
+    def start(
+        self,
+        name: str,
+        argv: list[str],
+        env: dict[str, str],
+        cwd: str,
+        log: str,
+        enter: list[str] | None = None,
+    ) -> dict[str, Any]:
+        """Start `argv` as `name` in a session of its own, its output appended to the file `log`.
+
+        `enter` are paths of namespaces that it enters first.
+        """
         if name in self.nodes:
             raise ValueError(f"{name} runs already as pid {self.nodes[name]}")
         output = os.open(log, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
@@ -192,18 +203,20 @@ class Supervisor:
             size = os.fstat(output).st_size
             if size and os.pread(output, 1, size - 1) != b"\n":
                 os.write(output, b"\n")  # a killed node's last, torn line stays apart from the new one's
-            pid = self.spawn(argv, env, cwd, output)
+            pid = self.spawn(argv, env, cwd, output, enter or [])
         finally:
             os.close(output)
         self.nodes[name] = pid
         return {"pid": pid}
 
-    def spawn(self, argv: list[str], env: dict[str, str], cwd: str, output: int) -> int:
+    def spawn(self, argv: list[str], env: dict[str, str], cwd: str, output: int, enter: list[str]) -> int:
         parent = os.getpid()
         told, tell = os.pipe()  # both close on exec: nothing read means that the command runs
         if (pid := os.fork()) == 0:
             try:
                 os.setsid()
+                for path in enter:  # before the next line, which new credentials would undo
+                    self.enter(path)
                 self.libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
                 if os.getppid() != parent:  # it died before the line above
                     os._exit(127)
@@ -228,6 +241,12 @@ class Supervisor:
             os.waitpid(pid, 0)
             raise OSError(*json.loads(failure), argv[0])
         return pid
+
+    def enter(self, path: str) -> None:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        if self.libc.setns(descriptor, 0):
+            number = ctypes.get_errno()
+            raise OSError(number, f"namespace {path}: {os.strerror(number)}")
 
     def signal_tree(self, name: str, signal: int) -> dict[str, Any]:
         """Signal the whole tree of node `name`, again until no member was missed; `pids`, the root first."""
