@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.cluster.lock import ClusterError
-
-TOXIPROXY_VERSION = "2.12.0"
+from harness.proxy.real import VERSION
 
 _PART = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
 _NAME = re.compile(
@@ -107,7 +106,7 @@ class Found:
 
 
 BASE = Image("debian:bookworm-slim")
-TOXIPROXY = Image(f"ghcr.io/shopify/toxiproxy:{TOXIPROXY_VERSION}")
+TOXIPROXY = Image(f"ghcr.io/shopify/toxiproxy:{VERSION}")
 
 
 def fabric_image() -> Image:
@@ -124,4 +123,4 @@ def needed() -> Mapping[str, Image]:
     }
 
 
-__all__ = ["BASE", "TOXIPROXY", "TOXIPROXY_VERSION", "Found", "Image", "ImageError", "fabric_image", "needed"]
+__all__ = ["BASE", "TOXIPROXY", "Found", "Image", "ImageError", "fabric_image", "needed"]

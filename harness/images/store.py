@@ -100,18 +100,19 @@ def _get(
     if name:
         try:
             pull(client, image, name, progress)
-            return Found(name, _had(client, image, name), "pulled", time.monotonic() - begin)
+            return Found(name, had(client, image, name), "pulled", time.monotonic() - begin)
         except ImageError as error:
             if context is None:
                 raise
             progress(f"{name}: not pulled ({str(error).splitlines()[0]})")
     assert context is not None, "a name without a context is published"
     _build(client, image, context, progress)
-    id = _had(client, image, context.reference)
+    id = had(client, image, context.reference)
     return Found(context.reference, id, "built", time.monotonic() - begin)
 
 
-def _had(client: DockerClient, image: Image, reference: str) -> str:
+def had(client: DockerClient, image: Image, reference: str) -> str:
+    """The id of an image that was just got. ImageError where the engine has it not after all."""
     id = find(client, reference)
     if id is None:
         raise ImageError(_text(image, f"was got as {reference}, says the engine, but it has it not"))
@@ -235,4 +236,4 @@ def _turn(image: Image, progress: Progress) -> Iterator[None]:
         os.close(descriptor)
 
 
-__all__ = ["LABEL", "ensure", "find", "pull"]
+__all__ = ["LABEL", "ensure", "find", "had", "pull"]
