@@ -48,6 +48,8 @@ def _containers() -> Iterator[str]:
         yield "engine: not asked, the module docker is missing"
         yield _proxies("no image")
         return
+    import docker.errors
+
     image = "no engine for its image"
     try:
         with engine(timeout=10) as client:
@@ -58,7 +60,7 @@ def _containers() -> Iterator[str]:
                 yield f"image {name}: {f'there, {size}' if size else f'missing, {way(one)}'} ({purpose})"
                 if one == TOXIPROXY:
                     image = "its image is there" if size else "its image is missing"
-    except (NoEngine, ImageError, OSError) as error:
+    except (NoEngine, ImageError, docker.errors.DockerException, OSError) as error:
         yield f"engine: missing: {error} (not needed by the runtime local)"
     yield _proxies(image)
 

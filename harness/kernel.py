@@ -66,7 +66,8 @@ def network() -> list[Trial]:
 
 def user_namespaces() -> Trial:
     """Whether this user may make user namespaces, with which a network namespace needs no root."""
-    trial = _tried("user namespaces", ["unshare", "-Ur", "true"])
+    name = "user namespaces" + (" (root does not need them)" if os.geteuid() == 0 else "")
+    trial = _tried(name, ["unshare", "-Ur", "true"])
     return Trial(trial.name, trial.trouble, _refused()) if trial.trouble else trial
 
 
@@ -81,9 +82,8 @@ def tracing() -> Trial:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
     libc.ptrace.restype = ctypes.c_long
-    with subprocess.Popen(
-        [sys.executable, "-ISc", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE
-    ) as child:
+    waiting = [sys.executable, "-ISc", "import sys; sys.stdin.read()"]
+    with subprocess.Popen(waiting, stdin=subprocess.PIPE) as child:
         try:
             failed = libc.ptrace(PTRACE_SEIZE, child.pid, None, None) == -1
             trouble = os.strerror(ctypes.get_errno()) if failed else ""
@@ -104,13 +104,11 @@ def _refused() -> str:
     if shutil.which("unshare", path=PATH) is None:
         return "`sudo apt-get install util-linux`"
     if _sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1":
-        return (
-            "`sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0` (Ubuntu 23.10 and newer), or root"
-        )
+        return "`sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0` (Ubuntu), or run as root"
     if _sysctl("kernel/unprivileged_userns_clone") == "0":
-        return "`sudo sysctl kernel.unprivileged_userns_clone=1`, or root"
+        return "`sudo sysctl kernel.unprivileged_userns_clone=1`, or run as root"
     if _sysctl("user/max_user_namespaces") == "0":
-        return "`sudo sysctl user.max_user_namespaces=15000`, or root"
+        return "`sudo sysctl user.max_user_namespaces=15000`, or run as root"
     return "run as root; in a container: `--cap-add SYS_ADMIN` and a seccomp profile that lets unshare pass"
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from harness.engine import where
 from harness.images.image import BASE, Image, ImageError
 from harness.images.progress import Progress
-from harness.images.store import LABEL, find, had, pull
+from harness.images.store import find, had, pull
 from harness.proxy.real import NoRealServer, real_server
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def _import(client: DockerClient, image: Image, archive: Path, *changes: str) ->
     repository, tag = image.published.rsplit(":", 1)
     try:
         client.api.import_image_from_file(  # the one of its kind that sets no time-out
-            str(archive), repository=repository, tag=tag, changes=[*changes, f"LABEL {LABEL}=bootstrap"]
+            str(archive), repository=repository, tag=tag, changes=list(changes)
         )
     except (docker.errors.DockerException, OSError) as error:
         raise ImageError(f"image {image.name}: the engine did not take it: {error}") from error

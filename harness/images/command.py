@@ -22,10 +22,12 @@ FAILED = 254  # as `harness.cli.BAD`: nothing was judged
 
 def images(given: argparse.Namespace) -> int:
     """Carry out the command that `harness.cli` parsed; its exit code."""
+    import docker.errors
+
     try:
         with engine() as client:
             return _list(client) if given.action == "list" else _bootstrap(client, given)
-    except (NoEngine, ImageError) as error:
+    except (NoEngine, ImageError, docker.errors.DockerException) as error:
         print(f"nemesis images {given.action}: {error}", file=sys.stderr)
         return FAILED
 

@@ -46,8 +46,8 @@ def real_server() -> Path:
         )
         if done.returncode:
             raise NoRealServer(
-                f"toxiproxy {VERSION} does not build: {done.stderr.strip()[-500:]}\nit needs Go 1.21 or newer "
-                "and a Go module proxy that answers (`go env GOPROXY`)"
+                f"toxiproxy {VERSION} does not build: {done.stderr.strip()[-500:]}\nit needs Go 1.21 or "
+                "newer and a Go module proxy that answers (`go env GOPROXY`)"
             )
         os.replace(Path(scratch) / "server", binary)
     return binary
