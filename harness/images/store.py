@@ -43,7 +43,7 @@ def ensure(client: DockerClient, image: Image | str, *, progress: Progress = sil
                 context = stack.enter_context(packed(image))
             except (OSError, ValueError) as error:
                 raise ImageError(
-                    _text(image, f"cannot be built, its context cannot be read: {error}")
+                    refusal(image, f"cannot be built, its context cannot be read: {error}")
                 ) from error
         names = [name for name in (image.published, context.reference if context else "") if name]
         if found := _first(client, names, begin):
@@ -76,13 +76,13 @@ def pull(client: DockerClient, image: Image, reference: str, progress: Progress)
     try:
         for event in client.api.pull(repository, tag=tag, stream=True, decode=True):
             if "error" in event:
-                raise ImageError(_text(image, f"could not be pulled: {event['error']}"))
+                raise ImageError(refusal(image, f"could not be pulled: {event['error']}"))
             layers.take(event)
     except docker.errors.APIError as error:
         why = error.explanation or str(error)
-        raise ImageError(_text(image, f"could not be pulled: {why}")) from error
+        raise ImageError(refusal(image, f"could not be pulled: {why}")) from error
     except (docker.errors.DockerException, OSError) as error:
-        raise ImageError(_text(image, f"could not be pulled, the engine broke off: {error}")) from error
+        raise ImageError(refusal(image, f"could not be pulled, the engine broke off: {error}")) from error
 
 
 def _first(client: DockerClient, names: list[str], begin: float) -> Found | None:
@@ -115,7 +115,7 @@ def had(client: DockerClient, image: Image, reference: str) -> str:
     """The id of an image that was just got. ImageError where the engine has it not after all."""
     id = find(client, reference)
     if id is None:
-        raise ImageError(_text(image, f"was got as {reference}, says the engine, but it has it not"))
+        raise ImageError(refusal(image, f"was got as {reference}, says the engine, but it has it not"))
     return id
 
 
@@ -130,7 +130,7 @@ def _build(client: DockerClient, image: Image, context: Context, progress: Progr
         output = f"\nlast lines of the build:{last}" if last else ""
         missing = tuple(name for name in context.bases if _is_name(name) and not _here(client, name))
         what = f"could not be built as {context.reference} from {image.context}: {why.strip()}"
-        return ImageError(_text(image, what, context, missing, output))
+        return ImageError(refusal(image, what, context, missing, output))
 
     try:
         for event in client.api.build(
@@ -154,7 +154,7 @@ def _build(client: DockerClient, image: Image, context: Context, progress: Progr
         raise failed(f"the engine broke off: {error}") from error
 
 
-def _text(
+def refusal(
     image: Image, why: str, context: Context | None = None, missing: tuple[str, ...] = (), output: str = ""
 ) -> str:
     """What happened to an image, and each way to get it; `missing` are those that its build starts from."""
@@ -236,4 +236,4 @@ def _turn(image: Image, progress: Progress) -> Iterator[None]:
         os.close(descriptor)
 
 
-__all__ = ["LABEL", "ensure", "find", "had", "pull"]
+__all__ = ["LABEL", "ensure", "find", "had", "pull", "refusal"]
