@@ -28,7 +28,8 @@ from harness.engine import engine
 from harness.images import Image, ensure
 
 with engine() as client:
-    found = ensure(client, Image(sys.argv[1], Path(sys.argv[2])), progress=lambda line: print(line, flush=True))
+    image = Image(sys.argv[1], Path(sys.argv[2]))
+    found = ensure(client, image, progress=lambda line: print(line, flush=True))
 print("RESULT", found.how, found.id, found.reference)
 """
 
@@ -181,7 +182,7 @@ def test_what_is_published_is_pulled(client: DockerClient, registry: str, name: 
     assert lines[0] == f"{published}: pulling" and lines[-1].startswith(f"{published}: 1 of 1 layers")
     assert ensure(client, published).how == "found"
 
-    with pytest.raises(ImageError, match="could not be pulled: .*unknown"):
+    with pytest.raises(ImageError, match=r"could not be pulled: .*unknown"):
         ensure(client, f"{registry}/{name}:2")
 
 
