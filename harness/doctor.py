@@ -79,7 +79,7 @@ def _kernel() -> Iterator[str]:
         return
     yield f"kernel, each tried in namespaces of its own ({' '.join(kernel.namespace())}):"
     for trial in (*kernel.network(), kernel.user_namespaces(), kernel.tracing()):
-        mend = f": {trial.mend}" if trial.mend else ""
+        mend = f"; {trial.mend}" if trial.mend else ""
         yield f"  {trial.name}: {'works' if trial.works else f'missing: {trial.trouble}{mend}'}"
 
 

@@ -31,7 +31,7 @@ class Trial:
         return not self.trouble
 
 
-_RULE = "the kernel module is missing: on Ubuntu `sudo apt-get install linux-modules-extra-$(uname -r)`"
+_RULE = "if its module is not installed: `sudo apt-get install linux-modules-extra-$(uname -r)` (Ubuntu)"
 _COMMANDS = (
     ("iptables DROP in raw (cuts)", "iptables -t raw -A PREROUTING -s 198.18.0.1 -j DROP"),
     ("iptables statistic (loss)", "iptables -A FORWARD -m statistic --mode random --probability 0.5 -j DROP"),
@@ -59,8 +59,8 @@ def network() -> list[Trial]:
             trials.append(Trial(name, f"no {words[0]} on PATH", f"`sudo apt-get install {package}`"))
             continue
         trial = _tried(name, [*namespace(), *words])
-        netem = " (the packet engine takes its place)" if "netem" in command else ""
-        trials.append(Trial(name, trial.trouble + netem, _RULE) if trial.trouble else trial)
+        mend = f"the packet engine takes its place; {_RULE}" if "netem" in command else _RULE
+        trials.append(Trial(name, trial.trouble, mend) if trial.trouble else trial)
     return trials
 
 
@@ -91,7 +91,7 @@ def tracing() -> Trial:
             child.send_signal(signal.SIGKILL)
     shown = f"kernel.yama.ptrace_scope is {scope}" if scope else "no Yama"
     if not trouble:
-        return Trial(f"{name}; {shown}")
+        return Trial(f"ptrace (clock faults; {shown})")
     mend = {
         "2": "`sudo sysctl kernel.yama.ptrace_scope=1`, or run as root",
         "3": "set kernel.yama.ptrace_scope below 3 in /etc/sysctl.d and boot again",
@@ -133,7 +133,7 @@ def _tried(name: str, command: Sequence[str]) -> Trial:
     if not done.returncode:
         return Trial(name)
     said = (done.stderr + done.stdout).strip().splitlines()
-    return Trial(name, said[0] if said else f"`{' '.join(command)}` ended with {done.returncode}")
+    return Trial(name, said[0].rstrip(".") if said else f"`{' '.join(command)}` ended with {done.returncode}")
 
 
 __all__ = ["Trial", "namespace", "network", "tracing", "user_namespaces"]

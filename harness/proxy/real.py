@@ -30,8 +30,9 @@ def real_server() -> Path:
     go = shutil.which("go")
     if go is None:
         raise NoRealServer(
-            f"there is no Go toolchain on PATH to build toxiproxy {VERSION} with: `sudo apt-get install "
-            "golang-go` (1.21 or newer, it fetches a newer one by itself), or https://go.dev/dl"
+            f"there is no Go toolchain on PATH to build toxiproxy {VERSION} with: install Go 1.21 or newer "
+            "(it fetches the version it needs) from https://go.dev/dl, or `sudo apt-get install golang-go` "
+            "on Debian 13, Ubuntu 24.04 or newer"
         )
     binary.parent.mkdir(parents=True, exist_ok=True)
     # Built beside its place and moved into it, so that two processes cannot see half of it.
