@@ -21,7 +21,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.integration.proxy.support import NoRealServer, embedded_command, real_server, running
+from harness.proxy.real import NoRealServer, real_server
+from tests.integration.proxy.support import embedded_command, running
 
 Address = tuple[str, int]
 

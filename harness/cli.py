@@ -7,11 +7,8 @@ input, or a failure of this program itself.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
-import platform
 import shlex
-import shutil
 import sys
 import traceback
 from collections.abc import Sequence
@@ -62,6 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     one = commands.add_parser("doctor", help="say what this machine has and what is missing")
     one.set_defaults(run=_doctor)
+
+    one = commands.add_parser("images", help="the images that containers are started from")
+    _add_images(one)
+    one.set_defaults(run=_images)
 
     given = parser.parse_args(arguments)
     try:
@@ -167,25 +168,27 @@ def _init(given: argparse.Namespace) -> int:
     return 0
 
 
-def _doctor(given: argparse.Namespace) -> int:
-    from harness.runtime import NoRuntime, choose
+def _add_images(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("list", help="what the runtime docker needs, and what the engine has")
+    one = actions.add_parser(
+        "bootstrap", help="have the published images that all builds on, also where no registry answers"
+    )
+    one.add_argument("--base", action="store_true", help="only the base image, by debootstrap (needs root)")
+    one.add_argument("--toxiproxy", action="store_true", help="only Toxiproxy, from its Go module")
+    one.add_argument("--mirror", default="", metavar="URL", help="Debian mirror (default: debootstrap's)")
 
-    system = f"{platform.system()} {platform.release()}"
-    print(f"python {platform.python_version()}, {system}, {os.cpu_count()} cores")
-    code = 0
-    try:
-        runtime, why = choose("auto")
-        print(f"runtime: {runtime} ({why})")
-    except NoRuntime as error:
-        print(f"runtime: none: {error}")
-        code = 1
-    for module in ("xdist", "docker", "hypothesis", "toxiproxy"):
-        there = importlib.util.find_spec(module) is not None
-        print(f"{module}: {'there' if there else 'missing: pip install pytest-nemesis'}")
-        code = code if there else 1
-    engine = shutil.which("docker")
-    print(f"docker client: {engine or 'not on PATH (not needed by the runtime local)'}")
-    return code
+
+def _images(given: argparse.Namespace) -> int:
+    from harness.images.command import images
+
+    return images(given)
+
+
+def _doctor(given: argparse.Namespace) -> int:
+    from harness.doctor import doctor
+
+    return doctor()
 
 
 def _told(error: Exception) -> str:

@@ -2,7 +2,8 @@
 
 The blocks of a document run in their order in one directory. One whose first line is ``# NAME`` is written
 to that file; Python with tests goes to pytest, other Python runs as a script, ``sh`` in a shell. A comment
-before a block gives pytest options (``<!-- pytest -k calm -->``) or says why it is not run.
+before a block gives pytest options (``<!-- pytest -k calm -->``), says that it needs a Docker engine (without
+one it is left out, save in CI) or says why it is not run.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ import harness.checkers
 from harness import plans
 from harness.chaos import Chaos
 from harness.cluster.local import LocalCluster
+from harness.engine import NoEngine, engine
+from harness.images import BASE, TOXIPROXY, Image, find
 from harness.nemesis import Context
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [
     ROOT / "README.md",
-    *(ROOT / "docs" / f"{name}.md" for name in ("targets", "plans", "verdicts", "options")),
+    *(ROOT / "docs" / f"{name}.md" for name in ("targets", "plans", "verdicts", "options", "images")),
 ]
 BLOCK = re.compile(r"(?:<!-- (?P<how>.*?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
 SHOWN = {"", "yaml"}  # output and configuration of others: read, not run
@@ -54,6 +57,10 @@ class Block:
     def left_out(self) -> bool:
         return self.how.startswith("not run") or self.language in SHOWN
 
+    @property
+    def needs_engine(self) -> bool:
+        return self.how == "needs an engine"
+
 
 def blocks(document: Path) -> list[Block]:
     return [Block(m["how"] or "", m["language"], m["text"]) for m in BLOCK.finditer(document.read_text())]
@@ -72,12 +79,22 @@ def run(command: list[str], where: Path) -> str:
     return done.stdout
 
 
+def engine_here() -> bool:
+    """Whether there is an engine with the base images; in CI there has to be."""
+    try:
+        with engine() as client:
+            return all(find(client, image.published) for image in (BASE, TOXIPROXY))
+    except NoEngine:
+        assert os.environ.get("CI") != "true", "CI must have a Docker engine"
+        return False
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.stem)
 def test_every_block_runs(document: Path, tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     ran = 0
     for number, block in enumerate(blocks(document), 1):
-        if block.left_out:
+        if block.left_out or (block.needs_engine and not engine_here()):
             continue
         file = tmp_path / (block.file or f"{'test_' if 'def test_' in block.text else ''}block_{number}.py")
         if block.language == "sh":
@@ -127,7 +144,13 @@ def known() -> set[str]:
         harness.Verdict,
     )
     names = {name for part in (*parts, Chaos, Context, LocalCluster) for name in dir(part)}
-    return names | {*harness.__all__, *plans.STANDARD, *dir(builtins), *harness.checkers.__all__}
+    return names | {
+        *harness.__all__,
+        *plans.STANDARD,
+        *dir(builtins),
+        *harness.checkers.__all__,
+        Image.__name__,
+    }
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.stem)

@@ -21,17 +21,17 @@ MODULES = sorted(
 
 # A module may import those further down; the values at the bottom know nobody.
 ORDER = (
-    ("plugin", "catalogue", "options", "cli", "__main__", "session", "chaos", "orphan"),
+    ("plugin", "catalogue", "options", "cli", "__main__", "session", "chaos", "orphan", "doctor"),
     ("run", "header", "testing", "online"),
     ("nemesis",),
     ("workload",),
-    ("cluster",),
+    ("cluster", "images"),
     ("fabric",),
     ("proxy",),
     ("journal", "report", "checkers"),
     ("plans",),
     ("plan", "schedule", "condition", "faults", "resolved", "topology", "selector", "value", "seed"),
-    ("history", "pairing", "target", "verdict", "runtime"),
+    ("history", "pairing", "target", "verdict", "runtime", "engine", "kernel"),
 )
 LAYER = {name: layer for layer, names in enumerate(ORDER) for name in names}
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from harness.proxy import Server
-from tests.integration.proxy.support import Bench, NoRealServer, Wire, embedded_command, real_server, running
+from harness.proxy.real import NoRealServer, real_server
+from tests.integration.proxy.support import Bench, Wire, embedded_command, running
 
 
 def command_of(kind: str) -> list[str | Path]:

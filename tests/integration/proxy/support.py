@@ -5,12 +5,9 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
-import os
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,39 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from harness.proxy import EMBEDDED, Server, Stream
-
-REAL_VERSION = "2.12.0"
-_MODULE = "github.com/Shopify/toxiproxy/v2"
-
-
-class NoRealServer(Exception):
-    """The real server cannot be had here; says why."""
-
-
-def real_server() -> Path:
-    """The real server's binary, built on first use into the user's cache; raises NoRealServer."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    binary = cache / "pytest-nemesis" / f"toxiproxy-{REAL_VERSION}" / "server"
-    if binary.exists():
-        return binary
-    go = shutil.which("go")
-    if go is None:
-        raise NoRealServer(f"there is no Go toolchain on PATH to build toxiproxy {REAL_VERSION} with")
-    binary.parent.mkdir(parents=True, exist_ok=True)
-    # Built beside its place and moved into it, so that two test processes cannot see half of it.
-    with tempfile.TemporaryDirectory(dir=binary.parent) as scratch:
-        command = [go, "install", "-ldflags", f"-X {_MODULE}.Version={REAL_VERSION}"]
-        built = subprocess.run(
-            [*command, f"{_MODULE}/cmd/server@v{REAL_VERSION}"],
-            env={**os.environ, "CGO_ENABLED": "0", "GOBIN": scratch},
-            cwd=scratch,
-            capture_output=True,
-            text=True,
-        )
-        if built.returncode:
-            raise NoRealServer(f"toxiproxy {REAL_VERSION} does not build: {built.stderr.strip()[-500:]}")
-        os.replace(Path(scratch) / "server", binary)
-    return binary
 
 
 def free_port() -> int:
