@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar, Protocol
 
 from harness.cluster.base import SiteCluster
+from harness.cluster.docker import DockerCluster
 from harness.cluster.local import LocalCluster
 from harness.cluster.lock import ClusterError
 from harness.cluster.netns import NetnsCluster
@@ -29,6 +30,7 @@ class Cluster(Protocol):
 
     @property
     def fabric(self) -> Fabric: ...
+    def prepare(self, progress: Callable[[str], None]) -> None: ...
     def start(self) -> None: ...
     def stop(self, keep: bool = False) -> str: ...
     def node(self, name: str) -> Node: ...
@@ -44,12 +46,13 @@ class Cluster(Protocol):
 
 def runtime_class(runtime: str) -> type[SiteCluster]:
     """The class of a runtime that `harness.runtime.choose` named."""
-    return {cluster.runtime: cluster for cluster in (LocalCluster, NetnsCluster)}[runtime]
+    return {cluster.runtime: cluster for cluster in (DockerCluster, NetnsCluster, LocalCluster)}[runtime]
 
 
 __all__ = [
     "Cluster",
     "ClusterError",
+    "DockerCluster",
     "FaultError",
     "LocalCluster",
     "NetnsCluster",

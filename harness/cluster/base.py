@@ -119,6 +119,9 @@ class SiteCluster:
         close()
         raise ClusterError(f"run {self.run_id!r} was stopped while it started")
 
+    def prepare(self, progress: Callable[[str], None]) -> None:
+        """Have what is needed and may take long, before `start`; `progress` is told of it."""
+
     def sweep(self) -> None:
         """Remove what runs without a living owner left."""
         sweep(self._base)

@@ -93,6 +93,7 @@ class Supervisor:
         self.input, self.output = b"", b""
         self.ending = self.kept = False
         self.pidfd = -1
+        self.last: list[str] = []  # run at the end, should the owner be gone without having taken it back
         self.lock: list[int] = []  # the run's lock, once the cluster is kept
         self.libc = ctypes.CDLL(None, use_errno=True)
         self.selector = selectors.DefaultSelector()
@@ -126,6 +127,8 @@ class Supervisor:
                     self.ending = True
         finally:
             self.stop_all()
+            if self.last:
+                os.execv(self.last[0], self.last)
 
     def end(self, *_: object) -> None:
         self.ending = True
@@ -161,7 +164,13 @@ class Supervisor:
 
     def verb(self, name: str) -> Callable[..., dict[str, Any]]:
         verbs: dict[str, Callable[..., dict[str, Any]]]
-        verbs = {"start": self.start, "signal": self.signal_tree, "stop": self.stop_all, "keep": self.keep}
+        verbs = {
+            "start": self.start,
+            "signal": self.signal_tree,
+            "stop": self.stop_all,
+            "keep": self.keep,
+            "last": self.run_last,
+        }
         return verbs[name]
 
     def send(self, message: dict[str, Any]) -> None:
@@ -281,6 +290,11 @@ class Supervisor:
             if not left:
                 break
         return {"left": sorted(left)}
+
+    def run_last(self, argv: list[str]) -> dict[str, Any]:
+        """Say what is to be run at the end, in this process's place; nothing: an empty list."""
+        self.last = argv
+        return {}
 
     def keep(self) -> dict[str, Any]:
         """Outlive the owner until SIGTERM, holding the run's lock, which came with the request."""

@@ -44,7 +44,7 @@ class Service(Target):
     client = ServiceClient
 
     def command(self, node: Node):
-        # node.host and node.port are where it must listen; node.peers are the addresses where *it* reaches the others
+        # node.host and node.port are where it must listen; node.peers where *it* reaches the others
         peers = [f"--peer={peer.name}={peer.address}" for peer in node.peers]
         server = Path(__file__).with_name("server.py")
         return [
