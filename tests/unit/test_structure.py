@@ -31,7 +31,7 @@ ORDER = (
     ("journal", "report", "checkers"),
     ("plans",),
     ("plan", "schedule", "condition", "faults", "resolved", "topology", "selector", "value", "seed"),
-    ("history", "pairing", "target", "verdict", "runtime"),
+    ("history", "pairing", "target", "verdict", "runtime", "compose"),
 )
 LAYER = {name: layer for layer, names in enumerate(ORDER) for name in names}
 
