@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,7 @@ def _scalar(node: yaml.ScalarNode, made: Item) -> Any:
             return sign * int(digits.replace("_", ""), base or 8)
         except ValueError:
             return text
-    return float(text) if _FLOAT.fullmatch(text) else text
+    return float(text) if _FLOAT.fullmatch(text) and math.isfinite(float(text)) else text
 
 
 __all__ = ["MOST", "load"]

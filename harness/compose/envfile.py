@@ -65,7 +65,7 @@ def _value(text: str, start: int, end: int, get: Callable[[str], str | None]) ->
     """The value that begins at `start`, and where the next line begins."""
     quote = text[start : start + 1]
     if quote not in ("'", '"') or start >= end:
-        plain = re.split(r"(?:^|[ \t])#", text[start:end], maxsplit=1)[0]
+        plain = text[start:end].partition(" #")[0]
         return substitute(plain.strip(), get), end + 1
     parts: list[str] = []
     place = start + 1

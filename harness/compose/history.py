@@ -24,9 +24,10 @@ _PUBLIC = ("name", "image", "source", "file", "user", "networks", "depends_on", 
 
 
 def stored(value: Any, directory: Path, secrets: Collection[str]) -> dict[str, Any]:
-    """A frozen value as JSON data; what a default gives is left out. Paths in `directory` are relative to it; `secrets` are blotted out.
+    """A frozen value as JSON data; what a default gives is left out.
 
-    So are variables whose names are those of secrets, passwords in addresses, and inline secrets.
+    Paths in `directory` are relative to it. `secrets` are blotted out wherever they stand in a text, as are
+    variables whose names are those of secrets, passwords in addresses, and inline secrets.
     """
     texts = sorted(filter(None, secrets), key=len, reverse=True)
     blot = re.compile("|".join(rf"(?<!\w){re.escape(text)}(?!\w)" for text in texts)) if texts else None

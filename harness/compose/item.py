@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -202,14 +203,18 @@ class Item:
 def written(value: str | int | float | bool) -> str:
     """A scalar as the text that Compose gives to a container.
 
-    >>> written(True), written(8080), written(1.0), written(0.5), written(1e21)
-    ('true', '8080', '1', '0.5', '1e+21')
+    >>> written(True), written(8080), written(1.50), written(100000.0), written(1e6)
+    ('true', '8080', '1.5', '100000', '1e+06')
     """
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e21:
-        return str(int(value))
-    return str(value)
+    if not isinstance(value, float):
+        return str(value)
+    _, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
+    power = len(digits) - 1 + int(exponent)
+    if value == 0 or -4 <= power < 6:
+        return format(Decimal(repr(value)).normalize(), "f")
+    return f"{value:.{len(digits) - 1}e}"
 
 
 def nearest(word: str, known: Collection[str]) -> str:

@@ -10,7 +10,7 @@ from harness.compose.item import Item
 
 _RANGE = "[0-9]+(?:-[0-9]+)?"
 _SHORT = re.compile(
-    rf"(?:(?P<ip>\[[0-9a-fA-F:.]+\]|[0-9]+(?:\.[0-9]+)+):(?P<there>{_RANGE})?:|(?P<host>{_RANGE}):)?"
+    rf"(?:(?P<ip>\[[0-9a-fA-F:.]+\]|[0-9]+(?:\.[0-9]+)+):(?P<there>{_RANGE})?:|(?P<host>{_RANGE})?:)?"
     rf"(?P<own>{_RANGE})(?:/(?P<protocol>[a-z]+))?"
 )
 

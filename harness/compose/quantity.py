@@ -15,10 +15,8 @@ _UNITS = {
     "s": Decimal(1),
     "m": Decimal(60),
     "h": Decimal(3600),
-    "d": Decimal(86400),
-    "w": Decimal(604800),
 }
-_PART = r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h|d|w)"
+_PART = r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)"
 _DURATION = re.compile(f"(?:{_PART})+")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgtp]?)i?b?", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,9 @@ from harness.compose.port import read_ports
 from harness.compose.quantity import duration_of
 from harness.compose.refusal import honoured
 from harness.compose.scope import Scope
+
+_QUOTED = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\.""")
+_SHELL = re.compile("[;&|<>]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +181,11 @@ def _words(item: Item | None) -> tuple[str, ...] | None:
         return None
     if isinstance(item.value, list):
         return item.texts()
+    if stop := _SHELL.search(_QUOTED.sub("", item.text())):
+        raise item.error(
+            f"has {stop[0]!r} outside quotes, where Compose cuts the command off, since no shell reads it; "
+            "quote it, or write sh -c '...'"
+        )
     try:
         return tuple(shlex.split(item.text()))
     except ValueError as error:

@@ -118,8 +118,11 @@ class _Scan:
             return "$"
         braced = rest.startswith("{")
         match = _NAME.match(rest, 1 if braced else 0)
-        if match is None:
-            raise ValueError(f"{self.text!r} has a $ that begins no variable; {VALID}")
+        if match is None and braced:
+            raise ValueError(f"{self.text!r} has a ${{ that begins no variable; {VALID}")
+        if match is None:  # Compose leaves such a one as it is
+            self.place += 1
+            return "$"
         self.place += 1 + match.end()
         name = match[0]
         if not braced:
