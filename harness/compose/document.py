@@ -54,8 +54,9 @@ class _Reader:
         self.read = 0
         self.within: set[int] = set()
 
-    def item(self, node: yaml.Node, path: tuple[Step, ...]) -> Item:
-        made = Item(None, self.file, node.start_mark.line + 1, path)
+    def item(self, node: yaml.Node, path: tuple[Step, ...], line: int = 0) -> Item:
+        """The item of `node`. `line` is that of its key: the value of a mapping begins in the next one."""
+        made = Item(None, self.file, line or node.start_mark.line + 1, path)
         self.read += 1
         if self.read > MOST:
             raise made.error(f"its aliases make more than {MOST} values of it")
@@ -91,9 +92,7 @@ class _Reader:
                 continue
             if key in own:
                 raise made.error(f"has {key!r} twice, in lines {own[key].line} and {line}")
-            item = self.item(value_node, (*made.path, key))
-            # the line of the key: the value of a mapping begins in the next one
-            own[key] = Item(item.value, item.file, line, item.path)
+            own[key] = self.item(value_node, (*made.path, key), line)
         return {**merged, **own}
 
     def _merged(self, node: yaml.Node, made: Item) -> dict[str, Item]:

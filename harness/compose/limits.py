@@ -102,7 +102,7 @@ def read_limits(keys: Mapping[str, Item], deploy: Deploy) -> Limits:
     for name, value in own.items():
         other = getattr(deploy, name)
         if value is not None and other is not None and value != other:
-            raise keys[name].error(f"is {value:g}, but deploy.resources says {other:g}; say it once")
+            raise keys[name].error(f"is {value}, but deploy.resources says {other}; say it once")
         both[name] = other if value is None else value
     whole = {name: None if value is None else int(value) for name, value in both.items() if name != "cpus"}
     return Limits(

@@ -108,7 +108,7 @@ class _Scan:
                 continue
             parts.append(self._dollar(live))
         if end:
-            raise ValueError(f"{self.text!r} has a ${{ without its }}; {VALID}")
+            raise self._endless()
         return "".join(parts)
 
     def _dollar(self, live: bool) -> str:
@@ -131,6 +131,8 @@ class _Scan:
             self.place += 1
             return self._plain(name, live)
         operator = next((o for o in _OPERATORS if self.text.startswith(o, self.place)), None)
+        if operator is None and "}" not in self.text[self.place :]:
+            raise self._endless()
         if operator is None:
             raise ValueError(f"{self.text!r} has an unknown form of ${{{name}}}; {VALID}")
         self.place += len(operator)
@@ -146,6 +148,9 @@ class _Scan:
             how = "must be set and not be empty" if operator == ":?" else "must be set"
             raise ValueError(f"the variable {name} {how}" + (f": {word}" if word else ""))
         return value or ""
+
+    def _endless(self) -> ValueError:
+        return ValueError(f"{self.text!r} has a ${{ without its }}; {VALID}")
 
     def _plain(self, name: str, live: bool) -> str:
         if not live:

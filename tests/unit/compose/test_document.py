@@ -38,7 +38,6 @@ def test_scalars_are_those_of_compose_and_not_of_yaml_1_1(compose: Reader) -> No
         "-5",
     ]
     expected = ["yes", "on", "true", "22:22", "1.5", "493", "16", "15", "1000", "1000", "1e+06", "89", "-5"]
-    expected[11] = "89"
     assert values(compose, *given) == expected
 
 
@@ -109,9 +108,7 @@ def test_a_bomb_of_aliases_is_refused(refusal: Refusal) -> None:
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(ComposeError, match=r"missing\.yml: cannot be read: No such file"):
         read(tmp_path / "missing.yml", environment={})
-    with pytest.raises(
-        ComposeError, match="is a directory without a Compose file; it has one of compose.yaml"
-    ):
+    with pytest.raises(ComposeError, match="is a directory without a Compose file; it has one of"):
         read(tmp_path, environment={})
 
 
