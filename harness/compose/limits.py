@@ -68,10 +68,7 @@ def read_deploy(item: Item, service: str, notes: list[str]) -> Deploy:
             notes.append(
                 f"deploy.restart_policy of service {service} is neutralised, since it would undo a kill"
             )
-    if swarm := [key for key in ("endpoint_mode", "rollback_config", "update_config") if key in keys]:
-        notes.append(
-            f"{' and '.join(swarm)} under deploy of service {service} are ignored: they are for a swarm"
-        )
+    swarm: list[str] = [key for key in ("endpoint_mode", "rollback_config", "update_config") if key in keys]
     resources = keys["resources"].mapping(("limits", "reservations")) if "resources" in keys else {}
     limits = resources["limits"].mapping(("cpus", "memory", "pids")) if "limits" in resources else {}
     reserved: dict[str, Item] = {}
@@ -81,7 +78,8 @@ def read_deploy(item: Item, service: str, notes: list[str]) -> Deploy:
             if key in reserved:
                 raise reserved[key].error("cannot be honoured: nodes have no devices; leave it out")
         if "cpus" in reserved:
-            notes.append(f"reserved cpus of service {service} are ignored: they are for a swarm")
+            swarm.append("resources.reservations.cpus")
+    notes.extend(f"deploy.{key} of service {service} is ignored: it is for a swarm" for key in swarm)
     return Deploy(
         keys["replicas"].count() if "replicas" in keys else None,
         limits["cpus"].number() if "cpus" in limits else None,

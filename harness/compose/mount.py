@@ -282,11 +282,11 @@ def read_stored(
         path = resolved(given["file"], given["file"].filled())
         if not path.is_file():
             raise given["file"].error(f"is {path}, which is no file")
-        if ignored := [key for key in ("uid", "gid", "mode") if key in keys]:
-            notes.append(
-                f"{' and '.join(ignored)} of {kind} {name} in service {item.path[1]} are ignored: "
-                "its file is mounted as it is"
-            )
+        notes.extend(
+            f"{key} of {kind} {name} in service {item.path[1]} is ignored: its file is mounted as it is"
+            for key in ("uid", "gid", "mode")
+            if key in keys
+        )
         return Bind(path, target)
     if sources == ["content"]:
         text = given["content"].text()

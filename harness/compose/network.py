@@ -74,11 +74,11 @@ def read_membership(
         for key, why in _NOT_MEMBER.items():
             if key in keys:
                 raise keys[key].error(f"cannot be honoured: {why}")
-        if ignored := [key for key in ("gw_priority", "priority") if key in keys]:
-            notes.append(
-                f"{' and '.join(ignored)} of service {item.path[1]} in network {name} are ignored: "
-                "a node has one interface"
-            )
+        notes.extend(
+            f"{key} of service {item.path[1]} in network {name} is ignored: a node has one interface"
+            for key in ("gw_priority", "priority")
+            if key in keys
+        )
         found[name] = keys["aliases"].texts() if "aliases" in keys else ()
     return found or {DEFAULT: ()}
 

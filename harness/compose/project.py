@@ -26,7 +26,7 @@ _NAME = re.compile("[a-z0-9][a-z0-9_-]*")
 _SERVICE = re.compile("[a-zA-Z0-9._-]+")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Compose:
     """What a Compose file says: services, which are roles, and what they share.
 
@@ -41,6 +41,10 @@ class Compose:
     volumes: tuple[NamedVolume, ...] = ()
     notes: tuple[str, ...] = ()
     secrets: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        """Its name and those of its services; everything might hold secrets."""
+        return f"<Compose {self.name}: {', '.join(service.name for service in self.services)}>"
 
     def __getitem__(self, name: str) -> Service:
         """The service of that name. Raises KeyError that lists the services."""
@@ -144,7 +148,9 @@ def _name(document: Item, file: Path, variables: Variables) -> str:
         name = re.sub("[^a-z0-9_-]", "", file.parent.name.lower()).lstrip("_-") or "compose"
     if not _NAME.fullmatch(name):
         where = given.where if given else "COMPOSE_PROJECT_NAME"
-        raise ComposeError(f"{where}: is {name!r}, but must be small letters, digits, - and _, not first")
+        raise ComposeError(
+            f"{where}: is {name!r}, but must be small letters, digits, - and _, a letter or digit first"
+        )
     return name
 
 

@@ -69,6 +69,8 @@ _WHY = {
     "userns_mode": "it gives the container this machine's own users",
     "uts": "it gives the container this machine's own name",
 }
+KNOWN = frozenset((*_HONOURED, *_SILENT, *_PARTLY, *_REFUSED))
+
 _NETWORKERS = ("ALL", "NET_ADMIN")
 _SECURITY = re.compile(
     r"no-new-privileges(?:[:=](?:true|false))?|(?:seccomp|apparmor|systempaths)[:=]unconfined|"
@@ -79,7 +81,7 @@ _PULL = re.compile("always|never|missing|if_not_present|build|daily|weekly|refre
 
 def honoured(item: Item, name: str, notes: list[str]) -> dict[str, Item]:
     """The keys of the service `item` that are as in Compose; others are noted, or refused by ComposeError."""
-    keys = item.mapping((*_HONOURED, *_SILENT, *_PARTLY, *_REFUSED))
+    keys = item.mapping(KNOWN)
     for key, why in _REFUSED.items():
         if key in keys and keys[key].value not in (None, False, [], {}):
             raise keys[key].error(f"cannot be honoured: {why}")
@@ -118,4 +120,4 @@ def honoured(item: Item, name: str, notes: list[str]) -> dict[str, Item]:
     return {key: part for key, part in keys.items() if key in _HONOURED}
 
 
-__all__ = ["honoured"]
+__all__ = ["KNOWN", "honoured"]

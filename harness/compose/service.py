@@ -95,7 +95,7 @@ def read_service(item: Item, scope: Scope) -> Service:
     ports = read_ports(keys.get("ports"), keys.get("expose"))
     if ports.host:
         scope.notes.append(
-            f"ports {', '.join(ports.host)} of the host for service {name} are ignored: "
+            f"host ports of service {name} ({', '.join(ports.host)}) are ignored: "
             "clients enter by the harness's own ports"
         )
     deploy = read_deploy(keys["deploy"], name, scope.notes) if "deploy" in keys else Deploy()

@@ -45,7 +45,7 @@ class Variables:
         """`item` with every text in it filled in. Raises ComposeError for a variable that must be set."""
         value = item.value
         if isinstance(value, dict):
-            return item.make({k: v if k.startswith("x-") else self.fill(v) for k, v in value.items()})
+            return item.make({key: self.fill(part) for key, part in value.items()})
         if isinstance(value, list):
             return item.make([self.fill(part) for part in value])
         if not isinstance(value, str) or "$" not in value:

@@ -128,11 +128,11 @@ def test_notes_say_what_is_not_as_in_compose(compose: Reader) -> None:
         "container_name: the-db of service db is ignored: containers are named by run and node",
         "logging of service db is ignored: the harness reads the logs itself",
         "cap_add: NET_ADMIN lets service db change its own network, and so undo a fault",
-        "ports 5432 of the host for service db are ignored: clients enter by the harness's own ports",
+        "host ports of service db (5432) are ignored: clients enter by the harness's own ports",
         "deploy.restart_policy of service db is neutralised, since it would undo a kill",
-        "update_config under deploy of service db are ignored: they are for a swarm",
-        "reserved cpus of service db are ignored: they are for a swarm",
-        "priority of service db in network back are ignored: a node has one interface",
+        "deploy.update_config of service db is ignored: it is for a swarm",
+        "deploy.resources.reservations.cpus of service db is ignored: it is for a swarm",
+        "priority of service db in network back is ignored: a node has one interface",
         "the name the-net of network back is ignored: it is new for each run",
         "the name the-data of volume data is ignored: it is new for each run",
     )
@@ -175,6 +175,7 @@ def test_a_history_keeps_no_secrets_and_no_paths(compose: Reader, tmp_path: Path
     text = json.dumps(kept)
     for secret in ("hunter.2", "sesame", "from-file", "inline@", "built-in", str(tmp_path)):
         assert secret not in text, secret
+    assert "hunter.2" not in repr(made)
     (a,) = kept["services"]
     assert a["image"] == "postgres:16"
     assert a["environment"] == {
@@ -201,3 +202,10 @@ def test_equal_files_are_equal_and_frozen(compose: Reader) -> None:
     assert one == two
     with pytest.raises(AttributeError):
         one.services[0].image = "other"  # type: ignore[misc]
+
+
+def test_files_of_configs_and_secrets_are_mounted_as_they_are(compose: Reader) -> None:
+    text = "services: {a: {image: i, secrets: [{source: s, mode: 0400}]}}\nsecrets: {s: {file: s.txt}}"
+    assert compose(text, {"s.txt": ""}).notes == (
+        "mode of secret s in service a is ignored: its file is mounted as it is",
+    )

@@ -15,7 +15,8 @@ def test_redis_with_sentinels() -> None:
     primary, replica, third = made["primary"], made["replica"], made["sentinel-3"]
     assert primary.image == "redis:7.4-alpine"  # from .env
     assert primary.command == (
-        "redis-server", "--save", "", "--appendonly", "yes", "--requirepass", "s3same", "--masterauth", "s3same",
+        "redis-server", "--save", "", "--appendonly", "yes", "--requirepass", "s3same",
+        "--masterauth", "s3same",
     )  # fmt: skip
     assert (primary.ports, primary.networks) == ((6379,), {"store": ("redis-primary",)})
     assert primary.volumes == (Volume("primary-data", "/data"),)

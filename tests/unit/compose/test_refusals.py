@@ -185,6 +185,8 @@ def test_the_rest_of_the_file(refusal: Refusal, text: str, expected: str) -> Non
          "service b: waits for itself by depends_on: b → c → b"),
         ("services:\n  a:\n    image: ${IMAGE:?say which}\n",
          "compose.yml, line 3: service a: image: the variable IMAGE must be set and not be empty: say which"),
+        ("x-own: ${OWN:?as in Compose}\nservices: {a: {image: i}}",
+         "compose.yml, line 1: x-own: the variable OWN must be set and not be empty: as in Compose"),
         ("services: {a: {image: '${X'}}", "'${X' has a ${ without its }; valid are $NAME, ${NAME}"),
         ("services: [a]", "services: is a list of 1, but must be a mapping"),
     ],
