@@ -157,30 +157,31 @@ services:
       PLAIN: text
     env_file: a.env
     healthcheck: {test: "check ${DB_PASSWORD}"}
-    secrets: [env]
+    secrets: [env, typed]
     configs: [conf]
     volumes: ['./in.txt:/in.txt:ro']
 configs:
   conf: {content: "pw=${DB_PASSWORD}"}
 secrets:
   env: {environment: WHATEVER}
+  typed: {content: typed-in}
 """
 
 
 def test_a_history_keeps_no_secrets_and_no_paths(compose: Reader, tmp_path: Path) -> None:
     given = {"DB_PASSWORD": "hunter.2", "WHATEVER": "sesame"}
-    made = compose(SECRET, {"a.env": "API_KEY=from-file\n", "in.txt": ""}, environment=given)
+    made = compose(SECRET, {"a.env": "API_KEY=from-file\nCOPY=x:$API_KEY\n", "in.txt": ""}, environment=given)
     assert made["a"].environment["DB_PASSWORD"] == "hunter.2"  # the containers do get it
     kept = made.to_json()
     text = json.dumps(kept)
-    for secret in ("hunter.2", "sesame", "from-file", "inline@", "built-in", str(tmp_path)):
+    for secret in ("hunter.2", "sesame", "from-file", "typed-in", "inline@", "built-in", str(tmp_path)):
         assert secret not in text, secret
     assert "hunter.2" not in repr(made)
     (a,) = kept["services"]
     assert a["image"] == "postgres:16"
     assert a["environment"] == {
         "DB_PASSWORD": "(redacted)", "URL": "postgres://u:(redacted)@db/x", "PLAIN": "text",
-        "DSN": "user=u password=(redacted)", "API_KEY": "(redacted)",
+        "DSN": "user=u password=(redacted)", "API_KEY": "(redacted)", "COPY": "x:(redacted)",
     }  # fmt: skip
     assert a["command"] == ["serve", "--password", "(redacted)", "--port", "80"]
     assert a["build"] == {"context": ".", "text": "FROM x", "args": {"GIT_TOKEN": "(redacted)", "TAG": "v1"}}
