@@ -32,7 +32,7 @@ ORDER = (
     ("plans",),
     ("plan", "schedule", "condition", "faults", "resolved", "topology", "selector", "value", "seed"),
     ("runtime",),
-    ("history", "pairing", "target", "verdict", "engine", "kernel"),
+    ("history", "pairing", "target", "verdict", "engine", "kernel", "compose"),
 )
 LAYER = {name: layer for layer, names in enumerate(ORDER) for name in names}
 
