@@ -3,8 +3,8 @@
 With it, what a router sees as one packet is up to 64 KB of a stream, and a packet lost is that much lost. It
 must be off on the end of a link that *sends* (there the packets are cut); on the receiving end GRO would join
 them again. Run as ``python3 -I -S - off IFACE...`` in the namespace of the interfaces, with CAP_NET_ADMIN;
-prints JSON ``{interface: [names of features that were on]}``, which ``on JSON`` takes back. Each change is read
-back. The ioctl is used since `ethtool` is seldom installed.
+prints JSON ``{interface: [names of features that were on]}``, which ``on JSON`` takes back. Each change is
+read back. The ioctl is used since `ethtool` is seldom installed.
 """
 
 from __future__ import annotations

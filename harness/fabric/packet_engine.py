@@ -2,8 +2,8 @@
 
 One file of standard library, run as ``python3 -I -S packet_engine.py`` in the namespace that forwards the
 packets, with CAP_NET_ADMIN and CAP_NET_RAW. A queue is what a rule of ``mangle PREROUTING`` sends here with
-``-j NFQUEUE --queue-num N --queue-bypass``. Commands come as JSON lines on stdin, each is answered by one line on
-stdout, ``{"ok": true, ...}`` or ``{"ok": false, "error": "..."}``:
+``-j NFQUEUE --queue-num N --queue-bypass``. Commands are JSON lines on stdin, each is answered by one line
+on stdout, ``{"ok": true, ...}`` or ``{"ok": false, "error": "..."}``:
 
     {"do": "set", "queues": {"5": {"delay": 0.05, "jitter": 0.01, "seed": "a"}}}   all of them, or none
     {"do": "remove", "queues": [5]}    what is held goes out at once, in order; then the queue is unbound

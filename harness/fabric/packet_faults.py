@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ class PacketFaults:
         self._queues: dict[int, Mapping[str, Any]] = {}  # what the engine has
         self._rules: dict[Addresses, tuple[str, ...]] = {}  # what the chain has
         self._hooked = False
-        self._switched: dict[str, tuple[Run, dict[str, list[str]]]] = {}  # offloads that were on
+        self._switched: dict[tuple[str, str], list[str]] = {}  # features that were on, by end of a link
 
     # ------------------------------------------------------------ verbs
 
@@ -133,79 +133,86 @@ class PacketFaults:
         self._channel = None
         self._queues.clear()
         self._shaper.close()
-        for name in list(self._switched):
-            with contextlib.suppress(*RUN_ERRORS):
-                self._join(name)
+        self._unsplit(())
         self._served.clear()
 
     # ------------------------------------------------------------ planning
 
     def _planned(self, faults: Mapping[Addresses, Sequence[PacketSpec]]) -> dict[Addresses, Served]:
         """How each pair will be served; a pair whose faults are the same is served as before."""
+        specs = {pair: spec for pair, some in faults.items() if (spec := self._asked(pair, some)) != NOTHING}
+        several = self._split(specs)
         planned = {}
         try:
-            for pair, specs in faults.items():
-                for address in pair:
-                    if address not in self._interfaces:
-                        raise ValueError(f"address {address!r} is none of {', '.join(self._interfaces)}")
-                if pair[0] == pair[1]:
-                    raise ValueError(f"{pair[0]}→{pair[1]} is no link")
-                spec = merged(specs)
-                if spec == NOTHING:
-                    continue
+            for pair, spec in specs.items():
                 if (there := self._served.get(pair)) and there.spec == spec:
                     planned[pair] = there
                     continue
-                single = self._split(pair)
-                engines = packet_rules.chosen(spec, single, self._trials.usable, self._force)
+                engines = packet_rules.chosen(spec, several.get(pair[0]), self._trials.usable, self._force)
                 number = self._numbers.setdefault(pair, len(self._numbers) + 1)
                 count = self._specs[pair] = self._specs.get(pair, 0) + 1
                 seed = f"{self._seed}/packets/{pair[0]}→{pair[1]}/{count}"
                 planned[pair] = Served(number, pair, spec, engines, seed)
-        except (ValueError, FaultError):
+        except FaultError:
             self._unsplit(self._served)
             raise
         return planned
 
+    def _asked(self, pair: Addresses, specs: Sequence[PacketSpec]) -> PacketSpec:
+        """All faults of a pair in one. ValueError for one that is no link."""
+        for address in pair:
+            if address not in self._interfaces:
+                raise ValueError(f"address {address!r} is none of {', '.join(self._interfaces)}")
+        if pair[0] == pair[1]:
+            raise ValueError(f"{pair[0]}→{pair[1]} is no link")
+        return merged(specs)
+
     # ------------------------------------------------------------ segment offloading
 
-    def _split(self, pair: Addresses) -> str | None:
-        """Have the packets of a pair sent singly; why that is not sure, or None."""
-        for address in pair:
-            interface = self._interfaces[address]
-            with contextlib.suppress(*RUN_ERRORS):  # what matters is the sender's end
-                self._switch_off(f"router {interface}", self._run, interface)
-        if pair[0] not in self._senders:
-            return f"the end of the link that {pair[0]} sends on is out of reach"
+    def _split(self, pairs: Collection[Addresses]) -> dict[str, str]:
+        """Have what is sent on these pairs sent as single packets; where that is not sure, why, by source."""
+        sources = {pair[0] for pair in pairs}
+        here = sorted({self._interfaces[address] for pair in pairs for address in pair})
         try:
-            run, interface = self._senders[pair[0]]
-            self._switch_off(f"node {pair[0]}", run, interface)
-            self._switch_off(f"router {self._interfaces[pair[0]]}", self._run, self._interfaces[pair[0]])
+            self._switch_off("", self._run, [name for name in here if ("", name) not in self._switched])
         except RUN_ERRORS as error:
-            return f"segment offloading cannot be switched off: {said(error)}"
-        return None
+            why = f"segment offloading of the router cannot be switched off: {said(error)}"
+            return dict.fromkeys(sources, why)
+        several = {}
+        for source in sources:
+            if source not in self._senders:
+                several[source] = f"the end of the link that {source} sends on is out of reach"
+                continue
+            run, interface = self._senders[source]
+            try:
+                if (source, interface) not in self._switched:
+                    self._switch_off(source, run, [interface])
+            except RUN_ERRORS as error:
+                several[source] = f"segment offloading of {source} cannot be switched off: {said(error)}"
+        return several
 
-    def _switch_off(self, name: str, run: Run, interface: str) -> None:
-        if name not in self._switched:
-            said_back = run(["python3", "-I", "-S", "-", "off", interface], _OFFLOADS.read_text())
-            self._switched[name] = (run, json.loads(said_back))
+    def _switch_off(self, owner: str, run: Run, interfaces: list[str]) -> None:
+        """Switch off what `owner` has: a node's address, or "" for the router."""
+        if interfaces:
+            before = json.loads(run(["python3", "-I", "-S", "-", "off", *interfaces], _OFFLOADS.read_text()))
+            self._switched |= {(owner, name): features for name, features in before.items()}
 
     def _unsplit(self, pairs: Iterable[Addresses]) -> None:
-        """Switch on again what no pair of these needs off."""
-        needed = {f"router {self._interfaces[address]}" for pair in pairs for address in pair}
-        needed |= {f"node {pair[0]}" for pair in pairs}
-        for name in self._switched.keys() - needed:
-            self._join(name)
-
-    def _join(self, name: str) -> None:
-        run, features = self._switched.pop(name)
-        run(["python3", "-I", "-S", "-", "on", json.dumps(features)], _OFFLOADS.read_text())
+        """Switch on again what no pair of these needs off; a node that is gone needs nothing."""
+        needed = {("", self._interfaces[address]) for pair in pairs for address in pair}
+        needed |= {(pair[0], self._senders[pair[0]][1]) for pair in pairs if pair[0] in self._senders}
+        again: dict[str, dict[str, list[str]]] = {}
+        for owner, name in self._switched.keys() - needed:
+            again.setdefault(owner, {})[name] = self._switched.pop((owner, name))
+        for owner, features in again.items():
+            run = self._senders[owner][0] if owner else self._run
+            with contextlib.suppress(*RUN_ERRORS):
+                run(["python3", "-I", "-S", "-", "on", json.dumps(features)], _OFFLOADS.read_text())
 
     # ------------------------------------------------------------ enforcing
 
     def _enforce(self, wanted: Mapping[Addresses, Served]) -> None:
-        for pair in wanted:
-            self._split(pair)
+        self._split(wanted)
         self._shaper.put(served for served in wanted.values() if packet_rules.shaped(served))
         queues = {s.number: packet_rules.queue(s) for s in wanted.values() if "nfqueue" in s.used}
         fresh = {number: spec for number, spec in queues.items() if self._queues.get(number) != spec}
