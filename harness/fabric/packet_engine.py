@@ -37,7 +37,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 MARK = 0x4E656D  # on duplicates, which pass the rules of the queues a second time
-LIMIT = 32768  # packets of one queue, held or not yet read, before the kernel drops
+LIMIT = 32768  # packets of one queue that are held; more are dropped, and counted
 
 _NETFILTER, _NO_ENOBUFS, _SOL_NETLINK = 12, 5, 270
 _PACKET, _VERDICT, _CONFIG = 3 << 8, 3 << 8 | 1, 3 << 8 | 2
@@ -48,13 +48,14 @@ _HEADER, _VERDICT_HEADER, _PAYLOAD = 1, 2, 10
 _DROP, _ACCEPT = 0, 1
 _COPY_PACKET, _IP_HEADER, _WHOLE = 2, 60, 0xFFFF
 _BUFFER = 16 << 20  # bytes of netlink messages that may wait to be read
+_UNREAD = 65536  # packets, more than the buffer has room for
 _BATCH = 32  # packets read before those that are due go out
 _SEND = 48 << 10  # bytes of verdicts sent at once
 _PATIENCE = 2.0  # seconds in which the kernel must answer, and a removed queue must become empty
 
 _PROBABILITIES = ("loss", "reorder", "duplicate", "corrupt")
 _KEYS = ("delay", "jitter", *_PROBABILITIES, "keep_order", "seed", "limit")
-_COUNTED = ("packets", "bytes", "dropped", "duplicated", "corrupted", "reordered")
+_COUNTED = ("packets", "bytes", "dropped", "duplicated", "corrupted", "reordered", "overflowed")
 
 
 class Queue:
@@ -66,20 +67,26 @@ class Queue:
         "counters",
         "delay",
         "duplicate",
+        "held",
+        "identity",
         "jitter",
         "keep_order",
         "last",
+        "limit",
         "loss",
         "reorder",
         "rng",
-        "seed",
+        "unread",
     )
 
     def __init__(self) -> None:
         self.counters = dict.fromkeys(_COUNTED, 0)
         self.last = 0.0  # when the latest packet in order goes out
+        self.held = 0
+        self.identity = self.unread = (
+            0  # the kernel's number of the latest packet; those it could not give us
+        )
         self.asked: Mapping[str, Any] = {}
-        self.seed: Any = None
         self.spec({})
 
     def spec(self, asked: Mapping[str, Any]) -> None:
@@ -89,6 +96,7 @@ class Queue:
         self.loss, self.reorder = float(asked.get("loss", 0)), float(asked.get("reorder", 0))
         self.duplicate, self.corrupt = float(asked.get("duplicate", 0)), float(asked.get("corrupt", 0))
         self.keep_order = bool(asked.get("keep_order", True))
+        self.limit = int(asked.get("limit", LIMIT))
         self.rng = random.Random(asked.get("seed"))
 
     @property
@@ -149,8 +157,7 @@ class Engine:
                     bound.append(number)
                 else:
                     changed.append(number)
-                limit = int(asked.get("limit", LIMIT))
-                self._configure(number, _CONFIG_LIMIT, struct.pack("!I", limit))
+                self._limit(number, fresh.limit)
                 if number in bound or fresh.copies > self.queues[number].copies:
                     self._copy(number, fresh.copies)
         except OSError:
@@ -168,30 +175,25 @@ class Engine:
         for number in gone:
             self.queues[number].spec({})
         self.release(set(gone))
-        # The kernel drops what waits in a queue that is unbound: read it first.
-        end = time.monotonic() + _PATIENCE
-        while any(waiting for number, (waiting, _) in kernel_queues().items() if number in gone):
-            if time.monotonic() > end:
-                raise OSError(errno.EBUSY, f"packets still come to queues {gone}: is a rule left?")
-            select.select([self._link], [], [], 0.001)
-            self.receive()
-            self.flush()
+        # The kernel drops what waits in a queue that is unbound. Its answer to any request comes behind the
+        # packets that waited before; twice, since a rule may have been at work when it was removed.
+        for _ in range(2):
+            for number in gone:
+                self._limit(number, LIMIT)
+            time.sleep(0.001)
         for number in gone:
             self._configure(number, _CONFIG_COMMAND, struct.pack("!BBH", _UNBIND, 0, socket.AF_INET))
             del self.queues[number]
 
     def read(self) -> dict[str, Any]:
         """Counters per queue, and errors of the engine."""
-        held = dict.fromkeys(self.queues, 0)
-        for _, _, number, _, _ in self._held:
-            held[number] += 1
-        kernel = kernel_queues()
+        kernel = kernel_drops()
         return {
             "queues": {
                 str(number): {
                     **queue.counters,
-                    "held": held[number],
-                    "overflowed": kernel.get(number, (0, 0))[1],
+                    "held": queue.held,
+                    "overflowed": queue.counters["overflowed"] + max(queue.unread, kernel.get(number, 0)),
                     "spec": queue.asked,
                 }
                 for number, queue in self.queues.items()
@@ -209,6 +211,7 @@ class Engine:
             self._let_go(number, identity, payload)
         for number in going & self.queues.keys():
             self.queues[number].last = 0.0
+            self.queues[number].held = 0
         self.flush()
 
     # ------------------------------------------------------------ packets
@@ -219,6 +222,7 @@ class Engine:
         now = time.monotonic()
         while held and held[0][0] <= now:
             _, _, number, identity, payload = heapq.heappop(held)
+            self.queues[number].held -= 1
             self._let_go(number, identity, payload)
         self.flush()
         return max(0.0, held[0][0] - time.monotonic()) if held else None
@@ -263,6 +267,10 @@ class Engine:
                 start, stop = at + 4, at + size
             at += max(4, (size + 3) & ~3)
         queue = self.queues.get(number)
+        if queue:
+            if queue.identity:
+                queue.unread += identity - queue.identity - 1
+            queue.identity = identity
         if queue is None or stop - start < 20:  # bound a moment ago, or not an IP packet
             self._verdict(number, identity, _ACCEPT)
             return
@@ -288,8 +296,12 @@ class Engine:
             due = queue.last = max(due, queue.last)
         if due <= now:
             self._let_go(number, identity, payload)
-        else:
+        elif queue.held < queue.limit:
             self._hold(due, number, identity, payload)
+        else:
+            counters["overflowed"] += 1
+            self._verdict(number, identity, _DROP)
+            return
         if duplicate < queue.duplicate and whole:
             counters["duplicated"] += 1
             again = bytes(buffer[start:stop])
@@ -301,6 +313,7 @@ class Engine:
 
     def _hold(self, due: float, number: int, identity: int, payload: bytes | None) -> None:
         self._serial += 1
+        self.queues[number].held += 1
         heapq.heappush(self._held, (due, self._serial, number, identity, payload))
 
     def _let_go(self, number: int, identity: int, payload: bytes | None) -> None:
@@ -342,6 +355,10 @@ class Engine:
                     self.errors["verdicts"] += count
 
     # ------------------------------------------------------------ the kernel's side of a queue
+
+    def _limit(self, number: int, held: int) -> None:
+        """Have the kernel drop only what nobody could hold: what is held counts as waiting there."""
+        self._configure(number, _CONFIG_LIMIT, struct.pack("!I", held * 2 + _UNREAD))
 
     def _copy(self, number: int, size: int) -> None:
         self._configure(number, _CONFIG_PARAMETERS, struct.pack("!IB", size, _COPY_PACKET))
@@ -404,13 +421,19 @@ def check(number: int, asked: Mapping[str, Any]) -> None:
             raise ValueError(f"queue {number}: limit={value!r}, expected 1 to {1 << 20} packets")
 
 
-def kernel_queues() -> dict[int, tuple[int, int]]:
-    """Packets that wait in each queue of this namespace, and those that the kernel has dropped."""
+def kernel_drops() -> dict[int, int]:
+    """Packets that the kernel dropped from each queue of this namespace, for want of room.
+
+    Nothing in a user namespace, which may not read it; gaps in the packets' numbers tell then.
+    """
     found = {}
-    with open("/proc/self/net/netfilter/nfnetlink_queue", encoding="ascii") as lines:
-        for line in lines:
-            number, _, waiting, _, _, full, unread = map(int, line.split()[:7])
-            found[number] = (waiting, full + unread)
+    try:
+        with open("/proc/self/net/netfilter/nfnetlink_queue", encoding="ascii") as lines:
+            for line in lines:
+                number, _, _, _, _, full, unread = map(int, line.split()[:7])
+                found[number] = full + unread
+    except OSError:
+        return {}
     return found
 
 

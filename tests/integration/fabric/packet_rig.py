@@ -133,12 +133,12 @@ class Rig:
     def send(self, src: str, dst: str, count: int, **how: Any) -> None:
         self.nodes[src].ask("send", to=dst, count=count, **how)
 
-    def arrivals(self, src: str, dst: str, count: int, within: float = 10, quiet: float = 0.5) -> Any:
-        """Packets from `src` at `dst`, (number, sent, arrived): so many, or all until none comes for a while."""
+    def arrivals(self, src: str, dst: str, count: int, within: float = 10, quiet: float = 0.4) -> Any:
+        """Packets from `src` at `dst` (number, sent, arrived): so many, or all until none comes for a time."""
         return self.nodes[dst].ask("arrivals", source=src, count=count, within=within, quiet=quiet)
 
     def sent(self, src: str, dst: str, count: int, **how: Any) -> Any:
-        """Send packets; those that have arrived when half a second has passed without one."""
+        """Send packets; those that have arrived when 0.4 s have passed without one."""
         return self.sent_all(src, dst, count, more=count, **how)
 
     def sent_all(self, src: str, dst: str, count: int, more: int = 0, **how: Any) -> Any:
