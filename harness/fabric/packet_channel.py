@@ -30,7 +30,10 @@ class Piped:
     """
 
     def __init__(self, argv: Sequence[str], within: float = 15.0) -> None:
-        self.process = subprocess.Popen(list(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        # In a session of its own: Ctrl-C must not take the engine away before its faults are healed.
+        self.process = subprocess.Popen(
+            list(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        )
         self._within, self._unread = within, b""
 
     def ask(self, line: str) -> str:

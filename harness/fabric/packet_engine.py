@@ -326,6 +326,7 @@ class Engine:
             self._raw.sendto(payload, ("lo", 0x0800, 0, 0, bytes(6)))
         except OSError:
             self.errors["injections"] += 1
+            self.queues[number].counters["duplicated"] -= 1
 
     def _verdict(self, number: int, identity: int, verdict: int, payload: bytes | None = None) -> None:
         attributes = struct.pack("=HH", 12, _VERDICT_HEADER) + struct.pack("!II", verdict, identity)

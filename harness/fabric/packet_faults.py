@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,9 @@ class PacketFaults:
     `run` executes a command in the router's namespace, `spawn_engine` starts `harness.fabric.packet_engine`
     there. `interfaces` gives the router's interface towards each address. `senders` gives the other end of
     the link, where it can be reached: how to run a command in the node's namespace, and its interface. There
-    segment offloading is switched off while the node has a fault on what it sends; without it, only the
-    packet engine may serve what is counted in packets. `force` is the only engine to take beside htb.
+    segment offloading is switched off while what the node sends has a fault that needs it; without it, only
+    the packet engine, which needs none, may serve what is counted in packets. `force` is the only engine to
+    take beside htb.
 
     Delay, jitter, loss and the like act where a packet enters the router (netem: where it leaves), rates
     where it leaves. Only the packet engine's choices follow `seed`; the kernel's own engines have no seed.
@@ -141,20 +143,30 @@ class PacketFaults:
     def _planned(self, faults: Mapping[Addresses, Sequence[PacketSpec]]) -> dict[Addresses, Served]:
         """How each pair will be served; a pair whose faults are the same is served as before."""
         specs = {pair: spec for pair, some in faults.items() if (spec := self._asked(pair, some)) != NOTHING}
-        several = self._split(specs)
+        needing = [pair for pair, spec in specs.items() if packet_rules.may_split(spec)]
+        several: dict[str, str] | None = None
+
+        def joined(source: str) -> str | None:
+            nonlocal several
+            if several is None:
+                several = self._split(needing)  # of all pairs at once, since commands take their time
+            return several.get(source)
+
         planned = {}
         try:
             for pair, spec in specs.items():
                 if (there := self._served.get(pair)) and there.spec == spec:
                     planned[pair] = there
                     continue
-                engines = packet_rules.chosen(spec, several.get(pair[0]), self._trials.usable, self._force)
+                engines = packet_rules.chosen(
+                    spec, partial(joined, pair[0]), self._trials.usable, self._force
+                )
                 number = self._numbers.setdefault(pair, len(self._numbers) + 1)
                 count = self._specs[pair] = self._specs.get(pair, 0) + 1
                 seed = f"{self._seed}/packets/{pair[0]}→{pair[1]}/{count}"
                 planned[pair] = Served(number, pair, spec, engines, seed)
         except FaultError:
-            self._unsplit(self._served)
+            self._unsplit(self._served.values())
             raise
         return planned
 
@@ -197,8 +209,9 @@ class PacketFaults:
             before = json.loads(run(["python3", "-I", "-S", "-", "off", *interfaces], _OFFLOADS.read_text()))
             self._switched |= {(owner, name): features for name, features in before.items()}
 
-    def _unsplit(self, pairs: Iterable[Addresses]) -> None:
-        """Switch on again what no pair of these needs off; a node that is gone needs nothing."""
+    def _unsplit(self, wanted: Iterable[Served]) -> None:
+        """Switch on again what none of these needs off; a node that is gone needs nothing."""
+        pairs = [served.pair for served in wanted if served.split]
         needed = {("", self._interfaces[address]) for pair in pairs for address in pair}
         needed |= {(pair[0], self._senders[pair[0]][1]) for pair in pairs if pair[0] in self._senders}
         again: dict[str, dict[str, list[str]]] = {}
@@ -212,7 +225,7 @@ class PacketFaults:
     # ------------------------------------------------------------ enforcing
 
     def _enforce(self, wanted: Mapping[Addresses, Served]) -> None:
-        self._split(wanted)
+        self._split([pair for pair, served in wanted.items() if served.split])
         self._shaper.put(served for served in wanted.values() if packet_rules.shaped(served))
         queues = {s.number: packet_rules.queue(s) for s in wanted.values() if "nfqueue" in s.used}
         fresh = {number: spec for number, spec in queues.items() if self._queues.get(number) != spec}
@@ -221,13 +234,16 @@ class PacketFaults:
             self._queues.update(fresh)
         self._rewrite({pair: packet_rules.rules(served) for pair, served in wanted.items()})
         if stale := sorted(self._queues.keys() - queues.keys()):
-            self._ask({"do": "remove", "queues": stale})
-            for number in stale:
-                del self._queues[number]
+            try:
+                self._ask({"do": "remove", "queues": stale})
+            except FaultError:
+                if self._channel:  # an engine that is gone has no queue any more
+                    raise
+            self._queues = {number: spec for number, spec in self._queues.items() if number in queues}
         shaped = {served.number for served in wanted.values() if packet_rules.shaped(served)}
         self._shaper.drop(served for served in self._shaper.kept() if served.number not in shaped)
         self._served = dict(wanted)
-        self._unsplit(wanted)
+        self._unsplit(wanted.values())
 
     def _rewrite(self, rules: Mapping[Addresses, tuple[str, ...]]) -> None:
         """Replace the rules of pairs that changed, in one step; the others keep their counters."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from harness.fabric import FaultUnsupported
 from harness.fabric.packet_engine import MARK
-from harness.fabric.packet_spec import Addresses, PacketSpec
+from harness.fabric.packet_spec import NOTHING, Addresses, PacketSpec
 
 CHAIN = "NEMESIS_PACKETS"
 SERVES: Mapping[str, tuple[str, ...]] = {  # in the order of preference
@@ -36,41 +36,58 @@ class Served:
     def used(self) -> frozenset[str]:
         return frozenset(self.engines.values())
 
+    @property
+    def split(self) -> bool:
+        """Whether segment offloading must be off for it."""
+        return any(splits(engine, [verb]) for verb, engine in self.engines.items())
+
 
 def chosen(
-    spec: PacketSpec, single: str | None, usable: Callable[[str], str | None], forced: str | None = None
+    spec: PacketSpec,
+    several: Callable[[], str | None],
+    usable: Callable[[str], str | None],
+    forced: str | None = None,
 ) -> Mapping[str, str]:
     """The engine of each verb of `spec`.
 
-    `single` says why packets of the pair may be several in one (None: they are single), `usable` why an
-    engine cannot be had (None: it can), `forced` the only engine that may be taken beside htb. Raises
-    FaultUnsupported with each one tried.
+    `several` says why what looks like one packet may be many (None: it is not), `usable` why an engine
+    cannot be had (None: it can); neither is asked in vain. `forced` is the only engine that may be taken
+    beside htb. Raises FaultUnsupported with each one tried.
     """
     found = {}
     if spec.rate is not None:
         if why := usable("htb"):
             raise FaultUnsupported(f"rate cannot be had here: htb: {why}")
         found["rate"] = "htb"
+        several()  # a rate is right in any case, and smoother on single packets
     verbs = [verb for verb in spec.verbs if verb != "rate"]
     if not verbs:
         return found
     tried = []
     for engine in [forced] if forced else SERVES:
-        why = _unfit(engine, verbs, single) or usable(engine)
+        why = _unfit(engine, verbs) or usable(engine)
+        if not why and splits(engine, verbs) and (joined := several()):
+            why = f"it would take up to 64 KB of a stream for one packet ({joined})"
         if not why:
             return found | dict.fromkeys(verbs, engine)
         tried.append(f"{engine}: {why}")
     raise FaultUnsupported(f"{', '.join(verbs)} cannot be had here: {'; '.join(tried)}")
 
 
-def _unfit(engine: str, verbs: list[str], single: str | None) -> str | None:
+def _unfit(engine: str, verbs: Collection[str]) -> str | None:
     """Why an engine does not serve these verbs together."""
     missing = [verb for verb in verbs if verb not in SERVES[engine]]
-    if missing:
-        return f"it serves {', '.join(SERVES[engine])}, not {', '.join(missing)}"
-    if engine != "nfqueue" and single and any(verb in _COUNTED for verb in verbs):
-        return f"it would take up to 64 KB of a stream for one packet ({single})"
-    return None
+    return f"it serves {', '.join(SERVES[engine])}, not {', '.join(missing)}" if missing else None
+
+
+def splits(engine: str, verbs: Collection[str]) -> bool:
+    """Whether an engine needs segment offloading to be off for these verbs; NFQUEUE cuts segments itself."""
+    return engine == "htb" or (engine in ("statistic", "netem") and any(verb in _COUNTED for verb in verbs))
+
+
+def may_split(spec: PacketSpec) -> bool:
+    """Whether some engine that serves the spec needs segment offloading to be off."""
+    return spec.rate is not None or (not spec.duplicate and any(verb in _COUNTED for verb in spec.verbs))
 
 
 # ---------------------------------------------------------------- iptables
@@ -139,7 +156,7 @@ def opened(interface: str, served: Served) -> list[str]:
     if leaf_kind(served) == "netem":
         lines.append(
             f"qdisc change dev {interface} parent 1:{served.number:x} handle {leaf_handle(served.number)}"
-            f" netem delay 0ms rate {_OPEN} limit {_NETEM_LIMIT}"
+            f" netem delay 0us {netem(NOTHING)}"
         )
     return lines
 
@@ -183,7 +200,7 @@ def netem(spec: PacketSpec) -> str:
     With a rate of its own, however high, netem keeps the order of packets under jitter.
 
     >>> netem(PacketSpec(delay=0.05, jitter=0.01, loss=0.1))
-    'delay 50000us 10000us loss random 10.000000% rate 100gbit limit 100000'
+    'delay 50000us 10000us loss random 10.000000% corrupt 0.000000% rate 100gbit limit 100000'
     """
     words = []
     if spec.delay:
@@ -193,9 +210,9 @@ def netem(spec: PacketSpec) -> str:
         words.append(f"loss random {spec.loss * 100:.6f}%")
     if spec.reorder:
         words.append(f"reorder {spec.reorder * 100:.6f}%")
-    if spec.corrupt:
-        words.append(f"corrupt {spec.corrupt * 100:.6f}%")
-    return " ".join([*words, f"rate {_OPEN}", f"limit {_NETEM_LIMIT}"])
+    # Never left out, since a change would keep the old value then.
+    words += [f"corrupt {spec.corrupt * 100:.6f}%", f"rate {_OPEN}", f"limit {_NETEM_LIMIT}"]
+    return " ".join(words)
 
 
 def queue(served: Served) -> Mapping[str, float | str | bool]:

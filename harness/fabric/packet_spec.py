@@ -82,7 +82,7 @@ def merged(specs: Iterable[PacketSpec]) -> PacketSpec:
 
     return PacketSpec(
         delay=min(_LONGEST, sum(spec.delay for spec in all_of)),
-        jitter=sum(spec.jitter for spec in all_of),
+        jitter=min(_LONGEST, sum(spec.jitter for spec in all_of)),
         loss=any_of("loss"),
         reorder=any_of("reorder"),
         duplicate=any_of("duplicate"),

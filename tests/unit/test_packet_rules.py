@@ -88,10 +88,10 @@ def test_the_engine_of_each_spec(
         return f"no {name} here" if name in missing else None
 
     if engine:
-        assert set(chosen(spec, why, usable).values()) == {engine}
+        assert set(chosen(spec, lambda: why, usable).values()) == {engine}
         return
     with pytest.raises(FaultUnsupported) as refused:
-        chosen(spec, why, usable)
+        chosen(spec, lambda: why, usable)
     for name in packet_rules.SERVES:
         assert f"{name}: " in str(refused.value)
     for name in missing:
@@ -100,9 +100,9 @@ def test_the_engine_of_each_spec(
 
 def test_a_rate_needs_htb() -> None:
     spec = PacketSpec(rate=1e6, loss=0.1)
-    assert chosen(spec, None, NONE.get) == {"rate": "htb", "loss": "statistic"}
+    assert chosen(spec, lambda: None, NONE.get) == {"rate": "htb", "loss": "statistic"}
     with pytest.raises(FaultUnsupported, match="rate cannot be had here: htb: no such thing"):
-        chosen(spec, None, {"htb": "no such thing"}.get)
+        chosen(spec, lambda: None, {"htb": "no such thing"}.get)
 
 
 def served(spec: PacketSpec, engine: str, number: int = 20) -> Served:
@@ -130,7 +130,8 @@ def test_netem_in_a_class_of_its_own() -> None:
         " match ip src 10.0.0.1/32 match ip dst 10.0.0.2/32 flowid 1:14",
     ]
     assert packet_rules.opened("v2", served(spec, "netem"))[1] == (
-        "qdisc change dev v2 parent 1:14 handle 15: netem delay 0ms rate 100gbit limit 100000"
+        "qdisc change dev v2 parent 1:14 handle 15: netem delay 0us corrupt 0.000000% rate 100gbit"
+        " limit 100000"
     )
     assert not packet_rules.shaped(served(BOTH, "nfqueue"))
 

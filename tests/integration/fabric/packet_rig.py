@@ -134,7 +134,7 @@ class Rig:
         self.nodes[src].ask("send", to=dst, count=count, **how)
 
     def arrivals(self, src: str, dst: str, count: int, within: float = 10, quiet: float = 0.4) -> Any:
-        """Packets from `src` at `dst` (number, sent, arrived): so many, or all until none comes for a time."""
+        """Packets from `src` at `dst` (number, sent, arrived): so many, or until none comes for a while."""
         return self.nodes[dst].ask("arrivals", source=src, count=count, within=within, quiet=quiet)
 
     def sent(self, src: str, dst: str, count: int, **how: Any) -> Any:

@@ -254,6 +254,9 @@ def test_a_dead_engine_lets_packets_pass_and_is_found_out(net: Rig, faults: Pack
         faults.in_force()
     faults.apply({AB: [PacketSpec(delay=0.03)]})
     assert delays(net.sent_all(A, B, 50))[0] >= 0.03
+    net.engines[-1].process.kill()
+    faults.apply({})
+    assert len(net.sent_all(A, B, 50)) == 50
 
 
 def test_equal_seeds_make_equal_choices(net: Rig) -> None:
