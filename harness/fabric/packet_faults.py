@@ -249,6 +249,8 @@ class PacketFaults:
         """Replace the rules of pairs that changed, in one step; the others keep their counters."""
         lines = []
         if not self._hooked:
+            if not rules:
+                return
             lines += [f":{CHAIN} - [0:0]", f"-A {CHAIN} {packet_rules.skip_duplicates()}"]
             if f"-A PREROUTING -j {CHAIN}\n" not in self._run(["iptables-save", "-t", "mangle"]):
                 lines.append(f"-I PREROUTING 1 -j {CHAIN}")
@@ -299,11 +301,14 @@ class PacketFaults:
             rules = counted.get(pair, [])
             if len(rules) != len(packet_rules.rules(served)):
                 raise FaultError(f"{name}: {len(rules)} rules in {CHAIN}, which somebody else has changed")
+            packets, size = sum(rule[1] for rule in rules), sum(rule[2] for rule in rules)
             counts: dict[str, int | None] = {}
             if "nfqueue" in served.used:
                 if engine.get(str(number), {}).get("spec") != packet_rules.queue(served):
                     raise FaultError(f"{name}: the packet engine has no such queue any more")
                 counts = {key: engine[str(number)][key] for key in _ENGINE_COUNTS}
+                # The rule counts what is segment-offloaded once, the engine each packet of it.
+                packets, size = engine[str(number)]["packets"], engine[str(number)]["bytes"]
             elif "statistic" in served.used:
                 counts["dropped"] = sum(packets for target, packets, _ in rules if target == "DROP")
             if packet_rules.shaped(served):
@@ -315,7 +320,6 @@ class PacketFaults:
                     counts |= {"dropped": leaf.dropped, "corrupted": None, "reordered": None}
                 else:
                     counts["overflowed"] = leaf.dropped + (counts.get("overflowed") or 0)
-            packets, size = sum(rule[1] for rule in rules), sum(rule[2] for rule in rules)
             found[pair] = Reading(served.spec, served.engines, packets, size, **counts)  # type: ignore[arg-type]
         return found
 
