@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytest
 from hypothesis import given, strategies as st
@@ -11,6 +12,7 @@ from hypothesis import given, strategies as st
 from harness.fabric import FaultUnsupported, packet_rules
 from harness.fabric.packet_engine import corrupted
 from harness.fabric.packet_rules import Served, chosen
+from harness.fabric.packet_shaper import Shaper
 from harness.fabric.packet_spec import PacketSpec, merged
 
 AB = ("10.0.0.1", "10.0.0.2")
@@ -134,6 +136,38 @@ def test_netem_in_a_class_of_its_own() -> None:
         " limit 100000"
     )
     assert not packet_rules.shaped(served(BOTH, "nfqueue"))
+
+
+def test_netem_is_emptied_before_it_goes() -> None:
+    """The order of commands, with a kernel that is only played: netem is not everywhere."""
+    said: list[str] = []
+    waiting = [2, 1, 0, 0]
+
+    def run(argv: Sequence[str], stdin: str = "") -> str:
+        said.append(stdin or " ".join(argv))
+        leaf = {"kind": "netem", "handle": "15:", "parent": "1:14", "drops": 7, "qlen": waiting[0]}
+        if "show" in argv:
+            waiting.pop(0)
+        return json.dumps([{"kind": "htb", "handle": "1:", "root": True}, leaf])
+
+    shaper = Shaper(run, {AB[0]: "v1", AB[1]: "v2"})
+    one, other = served(BOTH, "netem"), served(DELAY, "netem")
+    shaper.put([one])
+    shaper.put([one])
+    shaper.put([other])
+    assert said == [
+        "\n".join([packet_rules.root("v2"), *packet_rules.added("v2", one), ""]),
+        "\n".join([*packet_rules.changed("v2", other), ""]),
+    ]
+    del said[:]
+    shaper.drop([other])
+    assert said == [
+        "\n".join([*packet_rules.opened("v2", other), ""]),
+        *["tc -s -j qdisc show dev v2"] * 3,
+        "\n".join([*packet_rules.removed("v2", other), ""]),
+        "tc qdisc del dev v2 root",
+    ]
+    assert not shaper.kept() and not shaper.leaves()
 
 
 @given(st.binary(min_size=21, max_size=100), st.floats(0, 1, exclude_max=True))

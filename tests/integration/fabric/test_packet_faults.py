@@ -174,6 +174,19 @@ def test_rate(net: Rig, faults: PacketFaults, megabits: int) -> None:
     assert time.monotonic() - before < 100 * 1400 / 125_000 + 0.5
 
 
+def test_rates_of_two_pairs_on_one_interface(net: Rig, faults: PacketFaults) -> None:
+    faults.apply({AB: [PacketSpec(rate=2_000_000)], (C, B): [PacketSpec(rate=2_000_000)]})
+    faults.apply({AB: [PacketSpec(rate=2_000_000)], (C, B): [PacketSpec(rate=250_000)]})
+    assert [reading.spec.rate for reading in faults.in_force().values()] == [2_000_000, 250_000]
+    faults.apply({(C, B): [PacketSpec(rate=250_000)]})
+    spans = {}
+    for src in (A, C):
+        arrivals = net.sent_all(src, B, 60, size=1400)[10:]
+        spans[src] = (arrivals[-1][2] - arrivals[0][2]) / 1e9
+    assert (1400 + FRAME) * 49 / spans[C] == pytest.approx(250_000, rel=0.1)
+    assert spans[A] < spans[C] / 2
+
+
 def test_rate_of_a_stream(net: Rig, faults: PacketFaults) -> None:
     faults.apply({AB: [PacketSpec(rate=1_000_000)]})
     done = net.nodes[A].ask("stream", to=B, size=1_000_000)
