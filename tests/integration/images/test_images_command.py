@@ -113,8 +113,9 @@ def test_toxiproxy_is_made_from_its_module(client: DockerClient, name: str) -> N
         make_toxiproxy(client, Image(f"{name}:made"), progress=print)
     except ImageError as error:
         absent(str(error))
-    container = client.containers.run(f"{name}:made", detach=True, ports={"8474/tcp": ("127.0.0.1", None)})
+    container = client.containers.create(f"{name}:made", ports={"8474/tcp": ("127.0.0.1", None)})
     try:
+        container.start()
         container.reload()
         server = Server("127.0.0.1", int(container.ports["8474/tcp"][0]["HostPort"]))
         try:
