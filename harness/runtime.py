@@ -19,11 +19,11 @@ def choose(name: str) -> tuple[str, str]:
     """
     if name not in RUNTIMES:
         raise NoRuntime(f"runtime {name!r} is none of {', '.join(RUNTIMES)}")
-    if name in ("docker", "netns"):
-        raise NoRuntime(f"runtime {name!r} is not in this version yet: use 'local' or 'auto'")
+    if name == "docker":
+        raise NoRuntime(f"runtime {name!r} is not in this version yet: use 'netns', 'local' or 'auto'")
     if sys.platform != "linux":
-        raise NoRuntime(f"runtime 'local' proves its faults by Linux's /proc, and this is {sys.platform}")
-    return "local", "asked for" if name == "local" else "docker and netns are not in this version yet"
+        raise NoRuntime(f"runtime {name!r} proves its faults by Linux's /proc, and this is {sys.platform}")
+    return (name, "asked for") if name != "auto" else ("local", "runs everywhere")
 
 
 __all__ = ["RUNTIMES", "NoRuntime", "choose"]

@@ -53,12 +53,14 @@ class Node(Endpoint):
 
     `host` and `ports` are what it must bind; `peers` are the addresses at which *it* reaches the others
     (through the fabric: each link has its own); `data` is its own directory, kept over restarts and new
-    for each run. `index` counts from 0.
+    for each run. `index` counts from 0. `container`: it is started from the target's image, with
+    that image's programs and files.
     """
 
     index: int = 0
     data: Path = Path()
     peers: tuple[Endpoint, ...] = ()
+    container: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +142,15 @@ class Target:
     nodes: int | Mapping[str, int] = 3
 
     roles: ClassVar[Mapping[str, int]] = {}
-    ports: ClassVar[tuple[str, ...]] = ("main",)
+    # names, or names with the numbers that nodes listen on where each has an address of its own
+    ports: ClassVar[tuple[str, ...] | Mapping[str, int]] = ("main",)
     # roles whose nodes clients connect to, where not every node serves them; () is all
     client_roles: ClassVar[tuple[str, ...]] = ()
     client: ClassVar[type[Any]] = Client
+    # the image that nodes are started from on runtime docker; built from `context` (a directory) where given
+    image: ClassVar[str] = ""
+    context: ClassVar[Path | None] = None
+    dockerfile: ClassVar[str] = "Dockerfile"
     # regular expressions or literal text; a line of a node's log that matches fails the run
     panics: ClassVar[tuple[str, ...]] = (
         "panic:",
@@ -160,6 +167,10 @@ class Target:
 
     def environment(self, node: Node) -> Mapping[str, str]:
         """Environment variables beside those of the test process."""
+        return {}
+
+    def container(self, node: Node) -> Mapping[str, Any]:
+        """More about the node's container, as ``docker.containers.create`` takes it (`user`, `volumes`)."""
         return {}
 
     def ready(self, node: Endpoint) -> bool:

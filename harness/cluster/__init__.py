@@ -5,19 +5,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar, Protocol
 
+from harness.cluster.base import SiteCluster
+from harness.cluster.docker import DockerCluster
 from harness.cluster.local import LocalCluster
 from harness.cluster.lock import ClusterError
+from harness.cluster.netns import NetnsCluster
 from harness.cluster.observer import OnEvent
 from harness.fabric import Fabric, FaultError
 from harness.target import Endpoint, Node, Target
 
 
 class Cluster(Protocol):
-    """A running target, whatever its runtime (`LocalCluster` says what each verb does)."""
+    """A running target, whatever its runtime (`SiteCluster` says what each verb does)."""
 
     runtime: ClassVar[str]
     unsupported: ClassVar[Mapping[str, str]]
@@ -27,6 +30,7 @@ class Cluster(Protocol):
 
     @property
     def fabric(self) -> Fabric: ...
+    def prepare(self, progress: Callable[[str], None]) -> None: ...
     def start(self) -> None: ...
     def stop(self, keep: bool = False) -> str: ...
     def node(self, name: str) -> Node: ...
@@ -40,16 +44,19 @@ class Cluster(Protocol):
     def resume(self, name: str) -> str: ...
 
 
-def runtime_class(runtime: str) -> type[LocalCluster]:
+def runtime_class(runtime: str) -> type[SiteCluster]:
     """The class of a runtime that `harness.runtime.choose` named."""
-    return {"local": LocalCluster}[runtime]
+    return {cluster.runtime: cluster for cluster in (DockerCluster, NetnsCluster, LocalCluster)}[runtime]
 
 
 __all__ = [
     "Cluster",
     "ClusterError",
+    "DockerCluster",
     "FaultError",
     "LocalCluster",
+    "NetnsCluster",
     "OnEvent",
+    "SiteCluster",
     "runtime_class",
 ]

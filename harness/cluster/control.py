@@ -18,16 +18,9 @@ from typing import Any
 
 from harness.cluster import supervisor
 from harness.cluster.lock import ClusterError
+from harness.cluster.site import Refused
 
 WITHIN = 15.0  # seconds for an answer; the supervisor itself gives up on a process after 5
-
-
-class Refused(ClusterError):
-    """The supervisor could not carry a request out; `errno` is the system's reason where there is one."""
-
-    def __init__(self, text: str, errno: int | None) -> None:
-        super().__init__(text)
-        self.errno = errno
 
 
 class Supervisor:

@@ -11,8 +11,6 @@ from typing import Any, Literal
 
 from harness.cluster.lock import ClusterError
 from harness.cluster.proof import Held
-from harness.cluster.sockets import holder, listener
-from harness.cluster.supervisor import NODE, RUN
 from harness.target import Node, Target
 
 TAIL = 12  # lines of a log that an error shows
@@ -40,18 +38,17 @@ class Member:
     held: Held | None = None
 
     @classmethod
-    def of(cls, target: Target, node: Node, log: Path, label: str) -> Member:
-        """The process that `target` wants for `node`. Raises ClusterError for what is no command."""
+    def of(cls, target: Target, node: Node, log: Path, env: Mapping[str, str], **labels: str) -> Member:
+        """The process that `target` wants for `node`, in `env`, its own environment and `labels`. Raises
+        ClusterError for what is no command."""
         argv = target.command(node)
         if isinstance(argv, (str, bytes)) or not argv:
             raise ClusterError(
                 f"{target.name}.command({node.name}) returned {argv!r}; it must be a list of words, the "
                 "program first"
             )
-        env = {
-            "PYTHONUNBUFFERED": "1",  # or the last lines of a killed Python node are lost
-            **os.environ, **target.environment(node), RUN: label, NODE: node.name,
-        }  # fmt: skip
+        # unbuffered, or the last lines of a killed Python node are lost
+        env = {"PYTHONUNBUFFERED": "1", **env, **target.environment(node), **labels}
         return cls(node, [os.fspath(word) for word in argv], env, log)
 
     @property
@@ -64,17 +61,8 @@ class Member:
         """Its command line and how its log ends, for an error."""
         return f"  command: {' '.join(self.argv)}\n{last(self.log)}"
 
-    def taken(self) -> str:
-        """Which of its ports somebody else listens on, and who; '' where none is."""
-        return "; ".join(
-            f"port {name} ({self.node.host}:{port}) is taken by {holder(port)}: end that process"
-            for name, port in self.node.ports.items()
-            if listener(port)
-        )
-
-    def died(self) -> ClusterError:
-        """What to say when it ended before it was ready."""
-        hint = self.taken()
+    def died(self, hint: str) -> ClusterError:
+        """What to say when it ended before it was ready; `hint` is what the site knows of that."""
         if self.ended.endswith("code 0"):
             hint = "a node's command must stay in the foreground"
         return ClusterError(

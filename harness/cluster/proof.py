@@ -9,8 +9,8 @@ from threading import Event, Thread
 from typing import Any
 
 from harness.cluster.lock import ClusterError
-from harness.cluster.sockets import ESTABLISHED, SYN_RECV, holder, listener, rows
-from harness.cluster.supervisor import process
+from harness.cluster.seat import Seat
+from harness.cluster.sockets import ESTABLISHED, SYN_RECV, holder_of, listening
 from harness.fabric import FaultError
 from harness.target import Endpoint
 
@@ -23,15 +23,15 @@ class NotProved(ClusterError, FaultError):
     """A process fault did not take effect, or is not gone; the text says what was measured."""
 
 
-def refused(node: Endpoint) -> str:
+def refused(node: Endpoint, seat: Seat) -> str:
     """Prove that nothing listens on any port of `node`."""
     for name, port in node.ports.items():
         deadline = time.monotonic() + WITHIN
-        while (error := _connect(node.host, port)) is None or not isinstance(error, ConnectionRefusedError):
+        while (error := _connect(seat, port)) is None or not isinstance(error, ConnectionRefusedError):
             if time.monotonic() > deadline:
                 raise NotProved(
                     f"{node.name} was killed, but its port {name} ({node.host}:{port}) still answers "
-                    f"({error or 'connected'}): {holder(port)} holds it"
+                    f"({error or 'connected'}): {holder_of(seat.rows(port))} holds it"
                 )
             time.sleep(0.01)
     return f"{', '.join(f'{node.host}:{port}' for port in node.ports.values())} refused"
@@ -40,11 +40,11 @@ def refused(node: Endpoint) -> str:
 class Held:
     """A connection that a stopped node leaves waiting: opened by the pause, watched until the resume."""
 
-    def __init__(self, node: Endpoint, pids: Iterable[int], status: Status | None) -> None:
-        self.node = node
+    def __init__(self, node: Endpoint, seat: Seat, pids: Iterable[int], status: Status | None) -> None:
+        self.node, self.seat = node, seat
         self.pids = tuple(pids)
         self.status = status
-        self.port = next((port for port in node.ports.values() if listener(port)), None)
+        self.port = next((port for port in node.ports.values() if listening(seat.rows(port))), None)
         self.sock: socket.socket | None = None
 
     def prove(self) -> str:
@@ -58,18 +58,19 @@ class Held:
         began = time.monotonic()
         if self.port is not None:
             try:
-                self.sock = socket.create_connection((self.node.host, self.port), timeout=WITHIN)
+                self.sock = self.seat.connect(self.port, WITHIN)
             except OSError as error:  # a full queue: nobody accepts either
                 words.append(f"a fresh connection to {self._where} got none ({error})")
         while (elapsed := time.monotonic() - began) < HOLD:
             if self.sock is not None and not self._waiting():
                 raise NotProved(
-                    f"{self.node.name} was stopped (SIGSTOP of pids {list(self.pids)}), yet a connection to "
-                    f"{self._where} was accepted after {1e3 * elapsed:.0f} ms by {holder(self.port or 0)}"
+                    f"{self.node.name} was stopped ({self.seat.stops} of pids {list(self.pids)}), yet a "
+                    f"connection to {self._where} was accepted after {1e3 * elapsed:.0f} ms by "
+                    f"{holder_of(self.seat.rows(self.port or 0))}"
                 )
             time.sleep(0.005)
         if self.sock is not None:
-            queue = listener(self.port or 0)
+            queue = listening(self.seat.rows(self.port or 0))
             words.append(
                 f"a fresh connection to {self._where} not accepted for {1e3 * elapsed:.0f} ms"
                 f" ({queue.queued if queue else 0} in its queue)"
@@ -100,7 +101,7 @@ class Held:
                 return f"{len(self.pids)} process(es) run again {took} (it listens on no port)"
             if time.monotonic() - began > WITHIN:
                 raise NotProved(
-                    f"{self.node.name} was resumed (SIGCONT of pids {list(self.pids)}), but in {WITHIN:g} s "
+                    f"{self.node.name} was resumed (pids {list(self.pids)}), but in {WITHIN:g} s "
                     "it neither accepted the connection that waits for it nor answered status"
                 )
             time.sleep(0.005)
@@ -121,16 +122,16 @@ class Held:
         own = self.sock.getsockname()[1]
         return any(
             row.remote == own and (row.state == SYN_RECV or (row.state == ESTABLISHED and row.inode == 0))
-            for row in rows(self.port)
+            for row in self.seat.rows(self.port)
         )
 
     def _await_state(self, *, stopped: bool) -> None:
         deadline = time.monotonic() + WITHIN
-        while wrong := [pid for pid in self.pids if (p := process(pid)) and not _settled(p.state, stopped)]:
+        while wrong := self.seat.unsettled(self.pids, stopped):
             if time.monotonic() > deadline:
                 raise NotProved(
-                    f"{self.node.name}: pids {wrong} are {'not stopped' if stopped else 'still stopped'} "
-                    f"{WITHIN:g} s after the signal"
+                    f"{self.node.name}: {wrong} {'not stopped' if stopped else 'still stopped'} "
+                    f"{WITHIN:g} s after it was asked for"
                 )
             time.sleep(0.001)
 
@@ -153,13 +154,9 @@ class Question:
         self.answered.set()
 
 
-def _settled(state: str, stopped: bool) -> bool:
-    return state in "ZX" or (state in "Tt") is stopped
-
-
-def _connect(host: str, port: int) -> OSError | None:
+def _connect(seat: Seat, port: int) -> OSError | None:
     try:
-        socket.create_connection((host, port), timeout=1.0).close()
+        seat.connect(port, 1.0).close()
     except OSError as error:
         return error
     return None

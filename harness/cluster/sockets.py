@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 ESTABLISHED, SYN_RECV, LISTEN = 1, 3, 10  # states of include/net/tcp_states.h
@@ -23,26 +23,41 @@ class Row(NamedTuple):
 
 def rows(port: int) -> Iterator[Row]:
     """The sockets of this network namespace bound to `port`, IPv4 and IPv6."""
-    mark = f":{port:04X} ".encode()
     for name in ("tcp", "tcp6"):
-        with contextlib.suppress(OSError), open(f"/proc/net/{name}", "rb") as file:
-            for line in file.read().split(b"\n"):
-                if mark in line:
-                    fields = line.split()
-                    local, remote = (int(field.rpartition(b":")[2], 16) for field in fields[1:3])
-                    if local == port:
-                        queued = int(fields[4].rpartition(b":")[2], 16)
-                        yield Row(local, remote, int(fields[3], 16), queued, int(fields[9]))
+        with contextlib.suppress(OSError), open(f"/proc/net/{name}") as file:
+            yield from in_table(file.read(), port)
+
+
+def in_table(table: str, port: int) -> Iterator[Row]:
+    """The sockets bound to `port` in the text of a table such as /proc/net/tcp."""
+    mark = f":{port:04X} "
+    for line in table.split("\n"):
+        if mark in line:
+            fields = line.split()
+            local, remote = (int(field.rpartition(":")[2], 16) for field in fields[1:3])
+            if local == port:
+                queued = int(fields[4].rpartition(":")[2], 16)
+                yield Row(local, remote, int(fields[3], 16), queued, int(fields[9]))
+
+
+def listening(found: Iterable[Row]) -> Row | None:
+    """The one of some sockets that listens, or None."""
+    return next((row for row in found if row.state == LISTEN), None)
 
 
 def listener(port: int) -> Row | None:
     """The socket that listens on `port`, or None."""
-    return next((row for row in rows(port) if row.state == LISTEN), None)
+    return listening(rows(port))
 
 
 def holder(port: int) -> str:
     """Who has a socket on `port`, as words: ``pid 12 (redis-server ...)``, or why that is not known."""
-    inodes = {f"socket:[{row.inode}]" for row in rows(port) if row.inode}
+    return holder_of(rows(port))
+
+
+def holder_of(found: Iterable[Row]) -> str:
+    """Who has one of some sockets, as words."""
+    inodes = {f"socket:[{row.inode}]" for row in found if row.inode}
     for name in os.listdir("/proc") if inodes else ():
         if name.isdigit() and inodes.intersection(files(name)):
             return f"pid {name} ({command_line(int(name))})"

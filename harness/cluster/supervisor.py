@@ -93,6 +93,7 @@ class Supervisor:
         self.input, self.output = b"", b""
         self.ending = self.kept = False
         self.pidfd = -1
+        self.last: list[str] = []  # run at the end, should the owner be gone without having taken it back
         self.lock: list[int] = []  # the run's lock, once the cluster is kept
         self.libc = ctypes.CDLL(None, use_errno=True)
         self.selector = selectors.DefaultSelector()
@@ -126,6 +127,8 @@ class Supervisor:
                     self.ending = True
         finally:
             self.stop_all()
+            if self.last:
+                os.execv(self.last[0], self.last)
 
     def end(self, *_: object) -> None:
         self.ending = True
@@ -161,7 +164,13 @@ class Supervisor:
 
     def verb(self, name: str) -> Callable[..., dict[str, Any]]:
         verbs: dict[str, Callable[..., dict[str, Any]]]
-        verbs = {"start": self.start, "signal": self.signal_tree, "stop": self.stop_all, "keep": self.keep}
+        verbs = {
+            "start": self.start,
+            "signal": self.signal_tree,
+            "stop": self.stop_all,
+            "keep": self.keep,
+            "last": self.run_last,
+        }
         return verbs[name]
 
     def send(self, message: dict[str, Any]) -> None:
@@ -183,8 +192,19 @@ class Supervisor:
 
     # ------------------------------------------------------------------ the verbs
 
-    def start(self, name: str, argv: list[str], env: dict[str, str], cwd: str, log: str) -> dict[str, Any]:
-        """Start `argv` as `name` in a session of its own, its output appended to the file `log`."""
+    def start(
+        self,
+        name: str,
+        argv: list[str],
+        env: dict[str, str],
+        cwd: str,
+        log: str,
+        enter: list[str] | None = None,
+    ) -> dict[str, Any]:
+        """Start `argv` as `name` in a session of its own, its output appended to the file `log`.
+
+        `enter` are paths of namespaces that it enters first.
+        """
         if name in self.nodes:
             raise ValueError(f"{name} runs already as pid {self.nodes[name]}")
         output = os.open(log, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
@@ -192,18 +212,20 @@ class Supervisor:
             size = os.fstat(output).st_size
             if size and os.pread(output, 1, size - 1) != b"\n":
                 os.write(output, b"\n")  # a killed node's last, torn line stays apart from the new one's
-            pid = self.spawn(argv, env, cwd, output)
+            pid = self.spawn(argv, env, cwd, output, enter or [])
         finally:
             os.close(output)
         self.nodes[name] = pid
         return {"pid": pid}
 
-    def spawn(self, argv: list[str], env: dict[str, str], cwd: str, output: int) -> int:
+    def spawn(self, argv: list[str], env: dict[str, str], cwd: str, output: int, enter: list[str]) -> int:
         parent = os.getpid()
         told, tell = os.pipe()  # both close on exec: nothing read means that the command runs
         if (pid := os.fork()) == 0:
             try:
                 os.setsid()
+                for path in enter:  # before the next line, which new credentials would undo
+                    self.enter(path)
                 self.libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
                 if os.getppid() != parent:  # it died before the line above
                     os._exit(127)
@@ -228,6 +250,12 @@ class Supervisor:
             os.waitpid(pid, 0)
             raise OSError(*json.loads(failure), argv[0])
         return pid
+
+    def enter(self, path: str) -> None:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        if self.libc.setns(descriptor, 0):
+            number = ctypes.get_errno()
+            raise OSError(number, f"namespace {path}: {os.strerror(number)}")
 
     def signal_tree(self, name: str, signal: int) -> dict[str, Any]:
         """Signal the whole tree of node `name`, again until no member was missed; `pids`, the root first."""
@@ -262,6 +290,11 @@ class Supervisor:
             if not left:
                 break
         return {"left": sorted(left)}
+
+    def run_last(self, argv: list[str]) -> dict[str, Any]:
+        """Say what is to be run at the end, in this process's place; nothing: an empty list."""
+        self.last = argv
+        return {}
 
     def keep(self) -> dict[str, Any]:
         """Outlive the owner until SIGTERM, holding the run's lock, which came with the request."""

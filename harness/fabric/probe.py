@@ -14,7 +14,8 @@ import struct
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Protocol
 
 _HEADER = struct.Struct("!IIIQ")  # connection, number, size of the frame, time sent
 FRAME = _HEADER.size
@@ -192,14 +193,38 @@ class Wire:
                 end.close()
 
 
+class Ends(Protocol):
+    """Where the two ends of a path live: they make its sockets."""
+
+    def far(self, path: Hashable) -> socket.socket:
+        """A socket that listens where the path ends."""
+        ...
+
+    def near(self, paths: Sequence[Hashable]) -> list[socket.socket]:
+        """A TCP socket where each path begins, not yet connected."""
+        ...
+
+
+class Here:
+    """Both ends on this machine's own loopback."""
+
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self.host = host
+
+    def far(self, path: Hashable) -> socket.socket:
+        return socket.create_server((self.host, 0), backlog=256)
+
+    def near(self, paths: Sequence[Hashable]) -> list[socket.socket]:
+        return [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in paths]
+
+
 class _Listener:
     """Where the far ends of one path arrive; `waiting` are the wires that are being opened through it,
     oldest first.
     """
 
-    def __init__(self, probes: Probes, host: str) -> None:
-        self.probes = probes
-        self.sock = socket.create_server((host, 0), backlog=256)
+    def __init__(self, probes: Probes, sock: socket.socket) -> None:
+        self.probes, self.sock = probes, sock
         self.sock.setblocking(False)
         self.waiting: deque[Wire] = deque()
         probes.selector.register(self.sock, selectors.EVENT_READ, self)
@@ -230,8 +255,8 @@ class Probes:
         assert probes.pump(lambda: wire.up.settled, 1.0)
     """
 
-    def __init__(self, host: str = "127.0.0.1") -> None:
-        self.host = host
+    def __init__(self, ends: Ends | None = None) -> None:
+        self._ends = Here() if ends is None else ends
         self.selector = selectors.DefaultSelector()
         self._listeners: dict[Hashable, _Listener] = {}
         self._near: dict[Hashable, tuple[str, int]] = {}
@@ -239,7 +264,7 @@ class Probes:
 
     def listen(self, path: Hashable) -> int:
         """Make the far side of `path`; the port it listens on."""
-        listener = self._listeners[path] = _Listener(self, self.host)
+        listener = self._listeners[path] = _Listener(self, self._ends.far(path))
         return int(listener.sock.getsockname()[1])
 
     def attach(self, path: Hashable, address: tuple[str, int]) -> None:
@@ -254,11 +279,10 @@ class Probes:
         paths = list(paths)
         wires: list[Wire] = []
         try:
-            for path in paths:
+            for path, near in zip(paths, self._ends.near(paths), strict=True):
                 self._count += 1
                 wire = Wire(self, self._count)
                 wires.append(wire)
-                near = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
                 end = End(self, near, wire.down)
                 wire.up.source = wire.down.sink = end
                 self._listeners[path].waiting.append(wire)

@@ -16,8 +16,14 @@ from harness.fabric.watch import (
 )
 
 
+class AnyCut:
+    """A cut, of whatever mechanism: nothing crosses, so its effect is seen whatever else is in force."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(AnyCut):
     """Bytes and closes stall and are delivered after heal.
 
     The close is held by a stage behind the one that holds the bytes: Toxiproxy interrupts the last stage when

@@ -87,6 +87,7 @@ class Handler(BaseHTTPRequestHandler):
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--name", required=True)
+    parser.add_argument("--host", required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=HOST:PORT")
@@ -97,7 +98,7 @@ def main() -> None:
     else:
         host, port = peers["n1"].split(":")
         Handler.primary = (host, int(port))
-    ThreadingHTTPServer(("127.0.0.1", arguments.port), Handler).serve_forever()
+    ThreadingHTTPServer((arguments.host, arguments.port), Handler).serve_forever()
 
 
 if __name__ == "__main__":

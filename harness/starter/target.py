@@ -44,12 +44,12 @@ class Service(Target):
     client = ServiceClient
 
     def command(self, node: Node):
-        # node.port is where it must listen; node.peers are the addresses where *it* reaches the others
+        # node.host and node.port are where it must listen; node.peers where *it* reaches the others
         peers = [f"--peer={peer.name}={peer.address}" for peer in node.peers]
         server = Path(__file__).with_name("server.py")
         return [
-            sys.executable, str(server), "--name", node.name, "--port", str(node.port),
-            "--data", str(node.data), *peers,
+            sys.executable, str(server), "--name", node.name, "--host", node.host,
+            "--port", str(node.port), "--data", str(node.data), *peers,
         ]  # fmt: skip
 
     def status(self, node: Endpoint):

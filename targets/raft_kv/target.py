@@ -39,6 +39,8 @@ class RaftKV(Target):
     eager: tuple[str, ...] = ()
 
     client: ClassVar[type[Any]] = RaftKVClient
+    image: ClassVar[str] = "nemesis/raft_kv"
+    context: ClassVar[Path | None] = PROGRAM.parent
 
     def __post_init__(self) -> None:
         if self.bug is not None and self.bug not in BUGS:
@@ -59,8 +61,11 @@ class RaftKV(Target):
         """The node program, without site-packages so that it starts quickly."""
         low, high = self.election
         patient = (2 * high, 3 * high - low) if self.eager and node.name not in self.eager else (low, high)
+        program = ["python3", "-S", "/raft_kv/server.py"]
+        if not node.container:
+            program = [sys.executable, "-S", str(PROGRAM)]
         return [
-            sys.executable, "-S", str(PROGRAM), f"--name={node.name}", f"--host={node.host}",
+            *program, f"--name={node.name}", f"--host={node.host}",
             f"--port={node.port}", f"--data={node.data}", f"--heartbeat={self.heartbeat}",
             "--election", *map(str, patient), f"--loyal={low}", f"--snapshot-every={self.snapshot_every}",
             *(f"--peer={peer.name}={peer.address}" for peer in node.peers),

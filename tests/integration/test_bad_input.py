@@ -248,7 +248,7 @@ def test_a_client_that_hangs(tried: Tried) -> None:
             [
                 "PlanError: the runtime local has no packet_loss, which at(",
                 "cannot lose packets",
-                "the runtimes docker and netns can, but they are not in this version",
+                "use runtime docker or netns",
             ],
         ),
         (

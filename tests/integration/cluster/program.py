@@ -29,6 +29,7 @@ def family(tag: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--tag", default="")
     parser.add_argument("--dies", type=int, help="exit at once with this code")
@@ -51,7 +52,7 @@ def main() -> None:
         signal.pause()
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listening.bind(("127.0.0.1", options.port))
+    listening.bind((options.host, options.port))
     listening.listen(64)
     began = time.monotonic()
     for number in range(options.lines):

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.cluster import LocalCluster
+from harness.cluster import LocalCluster, SiteCluster
+from harness.cluster.processes import ProcessSite
 from harness.cluster.sweep import labelled
 from harness.target import Endpoint, Node, Target
 
@@ -33,7 +34,8 @@ class Tiny(Target):
 
     def command(self, node: Node) -> Sequence[str]:
         extra = (*self.options, *(self.only or {}).get(node.name, ()))
-        return [sys.executable, "-S", str(PROGRAM), f"--port={node.port}", f"--tag={self.tag}", *extra]
+        where = f"--host={node.host}", f"--port={node.port}"
+        return [sys.executable, "-S", str(PROGRAM), *where, f"--tag={self.tag}", *extra]
 
 
 class Asked(Tiny):
@@ -94,10 +96,14 @@ class Events:
 
 @contextmanager
 def running(
-    target: Target, tmp_path: Path, run_id: str = "run", events: Events | None = None
-) -> Iterator[LocalCluster]:
+    target: Target,
+    tmp_path: Path,
+    run_id: str = "run",
+    events: Events | None = None,
+    kind: type[SiteCluster] = LocalCluster,
+) -> Iterator[SiteCluster]:
     """A started cluster below `tmp_path`, stopped at the end."""
-    cluster = LocalCluster(
+    cluster = kind(
         target, run_id=run_id, logs=tmp_path / run_id, on_event=events or Events(), base=tmp_path / "base"
     )
     try:
@@ -105,6 +111,13 @@ def running(
         yield cluster
     finally:
         cluster.stop()
+
+
+def site_of(cluster: SiteCluster) -> ProcessSite:
+    """What carries a cluster of processes."""
+    site = cluster._site
+    assert isinstance(site, ProcessSite)
+    return site
 
 
 def of_run(directory: Path, run_id: str = "run") -> list[int]:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from harness.cluster import ClusterError, FaultError, LocalCluster, runtime_class
+from harness.cluster import ClusterError, FaultError, LocalCluster, NetnsCluster, SiteCluster, runtime_class
 from harness.runtime import choose
 from harness.target import Endpoint, Node, Running
 from tests.integration.cluster.support import (
@@ -27,12 +27,13 @@ from tests.integration.cluster.support import (
     ask,
     of_run,
     running,
+    site_of,
     until,
     with_words,
 )
 
 
-def nothing_left(cluster: LocalCluster, tmp_path: Path) -> None:
+def nothing_left(cluster: SiteCluster, tmp_path: Path) -> None:
     assert not of_run(tmp_path, cluster.run_id)
     assert not list((tmp_path / "base" / "runs").iterdir())
     assert not [t.name for t in threading.enumerate() if t.name.startswith(("nemesis-logs", "nemesis-super"))]
@@ -136,20 +137,19 @@ def test_pause_and_resume(tmp_path: Path) -> None:
 
 def test_faults_that_do_nothing_are_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with running(Asked(nodes=1), tmp_path) as cluster:
-        request = cluster._request
+        site = site_of(cluster)
+        signal = site.signal
 
-        def harmless(do: str, **how: Any) -> dict[str, Any]:
-            if do == "signal":
-                how["signal"] = 0
-            return request(do, **how)
+        def harmless(name: str, number: int) -> list[int]:
+            return signal(name, 0)
 
-        monkeypatch.setattr(cluster, "_request", harmless)
+        monkeypatch.setattr(site, "signal", harmless)
         monkeypatch.setattr("harness.cluster.proof.WITHIN", 0.3)
-        with pytest.raises(FaultError, match=r"are not stopped 0\.3 s after the signal"):
+        with pytest.raises(FaultError, match=r"are not stopped 0\.3 s after it was asked for"):
             cluster.pause("n1")
         monkeypatch.undo()
         cluster.pause("n1")
-        monkeypatch.setattr(cluster, "_request", harmless)
+        monkeypatch.setattr(site, "signal", harmless)
         monkeypatch.setattr("harness.cluster.proof.WITHIN", 0.3)
         with pytest.raises(FaultError, match="are still stopped"):
             cluster.resume("n1")
@@ -157,12 +157,7 @@ def test_faults_that_do_nothing_are_found_out(tmp_path: Path, monkeypatch: pytes
 
 def test_a_pause_is_judged_by_traffic_not_by_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with running(Tiny(nodes=1), tmp_path) as cluster:
-        request = cluster._request
-
-        def elsewhere(do: str, **how: Any) -> dict[str, Any]:
-            return {"pids": []} if do == "signal" else request(do, **how)
-
-        monkeypatch.setattr(cluster, "_request", elsewhere)
+        monkeypatch.setattr(site_of(cluster), "signal", lambda name, number: [])
         monkeypatch.setattr("harness.cluster.proof.HOLD", 5.0)  # for a machine too busy to accept sooner
         with pytest.raises(FaultError, match=r"yet a connection to .* was accepted after"):
             cluster.pause("n1")
@@ -461,3 +456,4 @@ def test_a_dead_proxy_is_told(tmp_path: Path) -> None:
 def test_the_class_of_a_runtime() -> None:
     assert runtime_class(choose("auto")[0]) is LocalCluster
     assert runtime_class("local").runtime == "local" and "packet_loss" in LocalCluster.unsupported
+    assert runtime_class("netns") is NetnsCluster and not NetnsCluster.unsupported

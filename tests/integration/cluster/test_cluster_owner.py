@@ -16,7 +16,7 @@ import pytest
 
 from harness.cluster import ClusterError
 from harness.cluster.sweep import sweep
-from tests.integration.cluster.support import Events, Tiny, ask, of_run, running, until, with_words
+from tests.integration.cluster.support import Events, Tiny, ask, of_run, running, site_of, until, with_words
 
 REPOSITORY = Path(__file__).parents[3]
 GONE_WITHIN = 2.0
@@ -133,8 +133,7 @@ def test_a_killed_supervisor(tmp_path: Path) -> None:
     events = Events()
     tag = f"orphans-{os.getpid()}"
     with running(Tiny(nodes=2, only={"n1": ("--family",)}, tag=tag), tmp_path, events=events) as cluster:
-        assert cluster._supervisor is not None
-        os.kill(cluster._supervisor.pid, signal.SIGKILL)
+        os.kill(site_of(cluster).supervisor.pid, signal.SIGKILL)
         assert events.wait("n1", "exit")["asked"] is False
         assert events.wait("n2", "exit")["asked"] is False
         until(lambda: not of_run(tmp_path), GONE_WITHIN, "the end of all that carry the label")

@@ -1,0 +1,122 @@
+"""Sites whose nodes are processes of this machine: one supervisor starts, signals and reaps them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from time import monotonic
+from typing import ClassVar
+
+from harness.cluster.control import Supervisor
+from harness.cluster.lock import ClusterError
+from harness.cluster.member import Member, last
+from harness.cluster.site import Ground, Refused, Site
+from harness.cluster.supervisor import NODE, RUN
+from harness.cluster.sweep import end
+from harness.proxy import embedded
+from harness.target import Node
+
+PROXY = "proxy"
+WITHIN = 10.0  # seconds for a helper to say that it serves
+
+
+class ProcessSite(Site):
+    """What `local` and `netns` have in common."""
+
+    helpers: ClassVar[Mapping[str, str]] = {PROXY: "the proxy server"}
+
+    def __init__(self, ground: Ground) -> None:
+        super().__init__(ground)
+        run = ground.run
+        self.supervisor = Supervisor(run.label, run.path / "supervisor.log", ground.exited, ground.lost)
+        self._own(self.supervisor.close)
+
+    # ------------------------------------------------------------------ nodes
+
+    def member(self, node: Node, log: Path) -> Member:
+        labels = {RUN: self.ground.run.label, NODE: node.name}
+        return Member.of(self.ground.target, node, log, os.environ, **labels)
+
+    def start(self, member: Member) -> int:
+        return self._start(
+            member.node.name, member.argv, member.log, member.env, os.getcwd(), self.enters(member.node.name)
+        )
+
+    def enters(self, name: str) -> Sequence[str]:
+        """The namespaces that a process of node (or place) `name` enters first."""
+        return ()
+
+    def signal(self, name: str, number: int) -> list[int]:
+        pids: list[int] = self.supervisor.request("signal", name=name, signal=number)["pids"]
+        return pids
+
+    def explain(self, member: Member, error: Refused) -> str:
+        program = member.argv[0]
+        if os.sep not in program and not shutil.which(program, path=member.env.get("PATH")):
+            return "no such program on PATH"
+        return "is it executable?" if error.errno == errno.EACCES else "is the program installed?"
+
+    def keep(self) -> str:
+        pid = self.supervisor.request("keep", descriptor=self.ground.run.descriptor)["pid"]
+        self._ends.remove(self.supervisor.close)
+        self.end()
+        self.supervisor.leave()
+        return f"kill {pid}"
+
+    def verify(self, members: Mapping[str, Member]) -> None:
+        end(self.ground.run.label)
+
+    # ------------------------------------------------------------------ helpers
+
+    def _start(
+        self,
+        name: str,
+        argv: Sequence[str],
+        log: Path,
+        env: Mapping[str, str],
+        cwd: str = "/",
+        enter: Sequence[str] = (),
+    ) -> int:
+        self.ground.check()
+        started = self.supervisor.request(
+            "start",
+            name=name,
+            argv=list(argv),
+            env=dict(env),
+            cwd=cwd,
+            log=str(log.absolute()),
+            enter=list(enter),
+        )
+        return int(started["pid"])
+
+    def _help(self, name: str, program: Path, *arguments: str, enter: Sequence[str] = ()) -> Path:
+        """Start a helper, a file of standard library; its log."""
+        log = self.ground.logs / f"{name}.log"
+        argv = [sys.executable, "-I", "-S", str(program), *arguments]
+        self._start(name, argv, log, {**os.environ, RUN: self.ground.run.label, NODE: name}, enter=enter)
+        return log
+
+    def _await(self, name: str, log: Path, pattern: bytes) -> re.Match[bytes]:
+        """Wait until a helper's log says `pattern`."""
+        deadline = monotonic() + WITHIN
+        while not (found := re.search(pattern, log.read_bytes())):
+            self.ground.check()
+            if monotonic() > deadline:
+                raise ClusterError(f"{self.helpers[name]} did not serve within {WITHIN:g} s\n{last(log)}")
+            self.ground.closing.wait(0.003)
+        return found
+
+    def _proxy(self, host: str, port: int, enter: Sequence[str] = ()) -> tuple[str, int]:
+        """Start the embedded proxy server at `host` and `port` (0: a free one); where it listens."""
+        program = Path(embedded.__file__)
+        log = self._help(PROXY, program, "--host", host, "--port", str(port), enter=enter)
+        found = self._await(PROXY, log, rb"listening on (\S+):(\d+)\n")
+        return found[1].decode(), int(found[2])
+
+
+__all__ = ["PROXY", "ProcessSite"]

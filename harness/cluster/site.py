@@ -1,0 +1,146 @@
+"""Where a cluster lives: what carries its links, and what starts, signals and ends its nodes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Lock
+from typing import Any, ClassVar
+
+from harness.cluster.lock import ClusterError, RunDirectory
+from harness.cluster.member import Member
+from harness.cluster.seat import Seat
+from harness.fabric import CLIENT, Fabric
+from harness.target import Endpoint, Node, Target
+
+Exited = Callable[[str, Mapping[str, Any]], None]
+
+
+class Refused(ClusterError):
+    """A node could not be started or signalled; `errno` is the system's reason where there is one."""
+
+    def __init__(self, text: str, errno: int | None) -> None:
+        super().__init__(text)
+        self.errno = errno
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a site builds on. `exited(name, how)` is told of each end of what it started, `lost` that all is
+    gone; `closing` is set when the cluster is being stopped, from whatever thread; `check` raises then.
+    """
+
+    target: Target
+    run: RunDirectory
+    logs: Path
+    exited: Exited
+    lost: Callable[[], None]
+    closing: Event
+    check: Callable[[], None]
+
+
+class Site(ABC):
+    """One runtime's way of carrying a cluster. Verbs raise ClusterError, `start` and `signal` Refused where
+    the system says no.
+
+    `helpers` are processes that are no nodes; their end ends the run.
+    """
+
+    helpers: ClassVar[Mapping[str, str]] = {}
+    shared: ClassVar[bool] = True  # whether nodes share this machine's ports and could speak past the fabric
+    fabric: Fabric
+
+    def __init__(self, ground: Ground) -> None:
+        self.ground = ground
+        self._ends: list[Callable[[], Any]] = []
+        self._lock = Lock()
+
+    def _own(self, close: Callable[[], Any]) -> None:
+        """Have something closed by `close`, the last first; at once where that has begun already."""
+        with self._lock:
+            if not self.ground.closing.is_set():
+                self._ends.append(close)
+                return
+        close()
+        self.ground.check()
+
+    @abstractmethod
+    def open(self) -> None:
+        """Bring up the network and what carries the links: `fabric` is there after it."""
+
+    @abstractmethod
+    def true(self, name: str, role: str, index: int) -> Node:
+        """A node as its own start command sees it."""
+
+    def seen(self, node: Node) -> Node:
+        """The same node as this process reaches it, past all faults on links."""
+        return node
+
+    @abstractmethod
+    def seat(self, node: Node) -> Seat:
+        """How a node is looked at from within its own network."""
+
+    @abstractmethod
+    def member(self, node: Node, log: Path) -> Member:
+        """The process that the target wants for `node`."""
+
+    @abstractmethod
+    def start(self, member: Member) -> int:
+        """Start a node's process, its output appended to its log; the pid."""
+
+    @abstractmethod
+    def signal(self, name: str, number: int) -> list[int]:
+        """SIGKILL, SIGSTOP or SIGCONT to all processes of a node; their pids."""
+
+    @abstractmethod
+    def keep(self) -> str:
+        """Let everything outlive this process; how it is stopped."""
+
+    @abstractmethod
+    def verify(self, members: Mapping[str, Member]) -> None:
+        """See that nothing is left. Raises ClusterError naming what is."""
+
+    def end(self) -> list[str]:
+        """End everything, the last first; what could not be, as words. Idempotent."""
+        failed: list[str] = []
+        while True:
+            with self._lock:
+                if not self._ends:
+                    return failed
+                close = self._ends.pop()
+            try:
+                close()
+            except (ClusterError, OSError) as error:
+                failed.append(str(error))
+
+    def entry(self, node: Node) -> Endpoint:
+        """Where clients reach `node`: through the fabric."""
+        return self.reached(CLIENT, node.name, node.role)
+
+    def reached(self, src: str, dst: str, role: str) -> Endpoint:
+        """`dst` as `src` reaches it."""
+        places = {port: self.fabric.endpoint(src, dst, port) for port in self.ground.target.ports}
+        host = next(iter(places.values()))[0]
+        return Endpoint(dst, role, host, {port: number for port, (_, number) in places.items()})
+
+    def data(self, name: str) -> Path:
+        """A node's own directory, new for each run."""
+        path = self.ground.run.path / "data" / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def members(self) -> Sequence[tuple[str, str]]:
+        return self.ground.target.members()
+
+    def explain(self, member: Member, error: Refused) -> str:
+        """What to do where a node could not be started."""
+        return ""
+
+    def taken(self, node: Node) -> str:
+        """Which of its ports somebody else listens on, and who; '' where none is."""
+        return ""
+
+
+__all__ = ["Exited", "Ground", "Refused", "Site"]

@@ -1,0 +1,169 @@
+"""The router's packet filter as text for iptables-restore: guards, translation, cuts.
+
+All rules live in the router's network namespace (those of `guard` in each pod's), in chains of our own where
+they change. Loading a text is atomic: all of it holds from one instant on, for the whole cluster.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from harness.fabric import CLIENT, Pair
+from harness.fabric.layout import API, PROBE, Layout
+
+RESTORE = ("iptables-restore", "--noflush")
+IN, OUT, CLOSED = "NEMESIS_IN", "NEMESIS_OUT", "NEMESIS_CLOSED"
+SEEN_IN, SEEN_OUT = "NEMESIS_SEEN_IN", "NEMESIS_SEEN_OUT"  # count what is let through, per link
+BYPASS = "nemesis-bypass"
+
+
+def _table(name: str, *lines: str) -> str:
+    return "\n".join((f"*{name}", *lines, "COMMIT\n"))
+
+
+def boot(layout: Layout) -> str:
+    """What a router starts with: everything translated, and closed until the first `cuts`.
+
+    A router that is started again by somebody else therefore stays closed: it must not heal by dying.
+    """
+    return (
+        _table(
+            "raw",
+            *(f":{chain} - [0:0]" for chain in (IN, OUT, CLOSED, SEEN_IN, SEEN_OUT)),
+            # what only the router itself may use
+            *(f"-A PREROUTING ! -i lo -d {net} -j DROP" for net in ("198.18.0.0/15", "127.0.0.0/8")),
+            f"-A PREROUTING -j {CLOSED}",
+            *(f"-A PREROUTING -j {chain}" for chain in (IN, SEEN_IN)),
+            *(f"-A OUTPUT -j {chain}" for chain in (OUT, SEEN_OUT)),
+            *(rule for pair in every_pair(layout) for rule in _of(layout, pair, SEEN_IN, SEEN_OUT, "")),
+            *(f"-A {CLOSED} -s {layout.ip(node)} -j DROP" for node in layout.nodes),
+        )
+        + _table("nat", *_translations(layout))
+        + _table(
+            "filter",
+            # with them nodes learn a route past the router
+            "-A OUTPUT -p icmp --icmp-type redirect -j DROP",
+            *(f"-A INPUT -s {layout.ip(node)} -p tcp --dport {API} -j DROP" for node in layout.nodes),
+        )
+    )
+
+
+def _translations(layout: Layout) -> Iterator[str]:
+    for a, b in layout.pairs:
+        ports = [*layout.ports[b].values(), PROBE]
+        for first in range(0, len(ports), 15):  # what multiport takes
+            some = ",".join(map(str, ports[first : first + 15]))
+            yield (
+                f"-A PREROUTING -s {layout.ip(a)} -d {layout.ip(b)} -p tcp -m multiport --dports {some}"
+                f" -j DNAT --to-destination {layout.listen(a, b)}"
+            )
+    for a, b in layout.links:
+        yield f"-A OUTPUT -d {layout.upstream(a, b)} -p tcp -j DNAT --to-destination {layout.ip(b)}"
+        yield (
+            f"-A POSTROUTING -m conntrack --ctorigdst {layout.upstream(a, b)}"
+            f" -j SNAT --to-source {layout.ip(a)}"
+        )
+    yield f"-A POSTROUTING -s {layout.subnet} ! -d {layout.subnet} -j MASQUERADE"
+
+
+def cuts(layout: Layout, pairs: Iterable[Pair], losses: Mapping[Pair, float]) -> str:
+    """Exactly `pairs` are cut from now on: nothing of a's reaches b, by whatever protocol.
+
+    Three kinds of rule for each: the packets that a sends; what the proxy server sends to b for connections
+    that a opened (it has read ahead); what it answers b, on connections that b opened. `losses` gives the
+    share of a's packets to b that are lost.
+    """
+    rules = [rule for pair in sorted(pairs) for rule in _of(layout, pair, IN, OUT, "-j DROP")]
+    for (a, b), share in sorted(losses.items()):
+        lost = f"-m statistic --mode random --probability {share:.9f}"
+        rules.append(f"-A {IN} -s {layout.ip(a)} -d {layout.ip(b)} {lost} -j DROP")
+    return _table("raw", *(f"-F {chain}" for chain in (IN, OUT, CLOSED)), *rules)
+
+
+def every_pair(layout: Layout) -> list[Pair]:
+    """All ordered pairs that carry bytes, those of clients both ways."""
+    return [*layout.links, *((node, CLIENT) for node in layout.nodes)]
+
+
+def _of(layout: Layout, pair: Pair, inward: str, outward: str, action: str) -> Iterator[str]:
+    """The rules that match what crosses a pair, and do `action` (nothing: count)."""
+    a, b = pair
+    end = f'-m comment --comment "{a}>{b}" {action}'.rstrip()
+    if a == CLIENT:
+        ports = f"-d {layout.router} -p tcp -m multiport --dports {_entries(layout, b)}"
+        yield f"-A {inward} {ports} {end}"
+    else:
+        yield f"-A {inward} -s {layout.ip(a)} -d {layout.ip(b)} {end}"
+    if b == CLIENT:
+        ports = f"-s {layout.router} -p tcp -m multiport --sports {_entries(layout, a)}"
+        yield f"-A {outward} {ports} {end}"
+    else:
+        yield f"-A {outward} -d {layout.upstream(a, b)} {end}"
+        if a != CLIENT:
+            yield f"-A {outward} -s {layout.listen(b, a)} -d {layout.ip(b)} {end}"
+
+
+def _entries(layout: Layout, node: str) -> str:
+    """The router's ports by which clients reach `node`: numbered in a row, and that of its probe."""
+    ports = [layout.entries[node, name] for name in layout.ports[node]]
+    row = f"{ports[0]}:{ports[-1]}" if len(ports) > 1 else str(ports[0])
+    return f"{row},{layout.probe((CLIENT, node))[0]}"
+
+
+_COUNTED = re.compile(r'^\[(\d+):(\d+)\] -A (\S+) .*--comment "?([^\s">]+)>([^\s">]+)"?')
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Of one pair, since the router started: packets and bytes let through, on the legs from the nodes
+    (`passed`) and on the proxy server's own (`relayed`); packets that the cut in force has `dropped`."""
+
+    passed: int = 0
+    relayed: int = 0
+    bytes: int = 0
+    dropped: int = 0
+
+
+def counted(saved: str) -> Mapping[Pair, Counted]:
+    """What the rules have counted per pair, from the output of ``iptables-save -c -t raw``."""
+    found: dict[Pair, Counted] = {}
+    for line in saved.splitlines():
+        if (match := _COUNTED.match(line)) is None:
+            continue
+        packets, size, chain, pair = int(match[1]), int(match[2]), match[3], (match[4], match[5])
+        before = found.get(pair, Counted())
+        if chain == SEEN_IN:
+            found[pair] = replace(before, passed=before.passed + packets, bytes=before.bytes + size)
+        elif chain == SEEN_OUT:
+            found[pair] = replace(before, relayed=before.relayed + packets)
+        else:
+            found[pair] = replace(before, dropped=before.dropped + packets)
+    return found
+
+
+def guard(layout: Layout) -> str:
+    """What a pod on a shared network starts with: packets of peers are taken from the router only.
+
+    A pod that has lost its route, or learnt another one, is cut off rather than past the faults; what came
+    round the router is counted (`bypassed`).
+    """
+    return _table(
+        "raw",
+        ":NEMESIS_GUARD - [0:0]",
+        "-A PREROUTING ! -i lo -j NEMESIS_GUARD",
+        f"-A NEMESIS_GUARD -m mac --mac-source {layout.router_mac} -j RETURN",
+        f"-A NEMESIS_GUARD -s {layout.gateway} -j DROP",
+        f"-A NEMESIS_GUARD -s {layout.subnet} -m comment --comment {BYPASS} -j DROP",
+        "-A NEMESIS_GUARD -j DROP",
+    )
+
+
+def bypassed(saved: str) -> int | None:
+    """Packets that reached a pod past the router, from ``iptables-save -c -t raw``; None: it has no guard."""
+    lines = [line for line in saved.splitlines() if BYPASS in line]
+    return int(lines[0].lstrip("[").split(":")[0]) if lines else None
+
+
+__all__ = ["RESTORE", "Counted", "boot", "bypassed", "counted", "cuts", "every_pair", "guard"]
