@@ -64,6 +64,24 @@ def network() -> list[Trial]:
     return trials
 
 
+def routing() -> Trial:
+    """Whether this user can have what the runtime netns is made of, all of it in one trial."""
+    name = "runtime netns"
+    for program, package in (("ip", "iproute2"), ("iptables-restore", "iptables")):
+        if shutil.which(program, path=PATH) is None:
+            return Trial(name, f"no {program} on PATH", f"`sudo apt-get install {package}`")
+    tried = (
+        "ip link add v1 type veth peer name v2 && echo 1 >/proc/sys/net/ipv4/ip_forward && "
+        "iptables -t raw -A PREROUTING -s 198.18.0.1 -j DROP && "
+        "iptables -t nat -A PREROUTING -p tcp -j DNAT --to-destination 198.18.0.1 && "
+        "iptables -t raw -A PREROUTING -m statistic --mode random --probability 0.5 -j DROP"
+    )
+    if (space := _tried(name, [*namespace(), "true"])).trouble:
+        return Trial(name, space.trouble, _refused())
+    trial = _tried(name, [*namespace(), "sh", "-c", tried])
+    return Trial(name, trial.trouble, _RULE) if trial.trouble else trial
+
+
 def user_namespaces() -> Trial:
     """Whether this user may make user namespaces, with which a network namespace needs no root."""
     name = "user namespaces" + (" (root does not need them)" if os.geteuid() == 0 else "")
@@ -136,4 +154,4 @@ def _tried(name: str, command: Sequence[str]) -> Trial:
     return Trial(name, said[0].rstrip(".") if said else f"`{' '.join(command)}` ended with {done.returncode}")
 
 
-__all__ = ["Trial", "namespace", "network", "tracing", "user_namespaces"]
+__all__ = ["Trial", "namespace", "network", "routing", "tracing", "user_namespaces"]

@@ -7,9 +7,12 @@ import random
 import re
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from harness.target import Target
 
 MARKER = ("target", "duration", "seed", "runtime")
 MARKER_TEXT = (
@@ -119,18 +122,24 @@ def seconds(text: Any, where: str) -> float | None:
 
 def runtime(config: pytest.Config) -> tuple[str, str]:
     """(runtime, why) of this session. Raises UsageError where it cannot be had or another is required."""
-    name, why = chosen(option(config, "runtime"), "--nemesis-runtime")
+    name, why = chosen(asked(config), "--nemesis-runtime")
     if (required := option(config, "require")) and name != required:
         raise pytest.UsageError(f"--nemesis-require={required}, but the runtime would be {name} ({why})")
     return name, why
 
 
-def chosen(name: str, where: str) -> tuple[str, str]:
+def asked(config: pytest.Config) -> str:
+    """The runtime by option; what is required where that leaves it open."""
+    name = option(config, "runtime")
+    return option(config, "require") or name if name == "auto" else name
+
+
+def chosen(name: str, where: str, target: Target | None = None) -> tuple[str, str]:
     """`harness.runtime.choose`, raising UsageError that says where the name was given."""
     from harness.runtime import NoRuntime, choose
 
     try:
-        return choose(name)
+        return choose(name, target)
     except NoRuntime as error:
         raise pytest.UsageError(f"{where}: {error}") from None
 
@@ -173,7 +182,7 @@ def marker(item: pytest.Item) -> dict[str, Any]:
     if not isinstance(arguments.get("seed", 0), int):
         raise pytest.UsageError(f"{item.nodeid}: chaos(seed={arguments['seed']!r}) must be an integer")
     if (where := arguments.get("runtime")) is not None:
-        chosen(where, f"{item.nodeid}: chaos(runtime)")
+        chosen(where, f"{item.nodeid}: chaos(runtime)", target)
     return arguments
 
 
@@ -241,6 +250,7 @@ __all__ = [
     "MARKER_TEXT",
     "REPORT",
     "add",
+    "asked",
     "check",
     "chosen",
     "keep",

@@ -209,7 +209,7 @@ def chaos(request: pytest.FixtureRequest) -> Iterator[Chaos]:
             seed=int(replay.header.get("seed", seed)) if replay else seed,
             test=item.nodeid,
             output=output,
-            runtime=arguments.get("runtime") or option(config, "runtime"),
+            runtime=arguments.get("runtime") or options.asked(config),
             duration=arguments["duration"] or seconds(option(config, "duration"), "--nemesis-duration"),
             keep=options.keep(config),
         ),

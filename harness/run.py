@@ -25,7 +25,7 @@ from harness.nemesis import Nemesis
 from harness.online import Judge
 from harness.plan import SETTLE, Plan, PlanError, Schedule
 from harness.resolved import Resolved
-from harness.runtime import choose
+from harness.runtime import NoRuntime, choose
 from harness.seed import stream
 from harness.selector import CLIENT
 from harness.target import Target, TargetError
@@ -148,7 +148,7 @@ class Run:
                 f"stop_at_violation: the workload {self.workload.name!r} names no checks, so nothing can be "
                 'judged meanwhile; give it some, such as checks=("linearizable:cas-register",)'
             )
-        self.cluster, runtime, why = self._make_cluster()
+        self.cluster, runtime, why = self._make_cluster({})
         self.plan.refuse_unsupported(self.cluster.unsupported, runtime)
         self._check_replay(runtime)
         self._journal = Journal(
@@ -251,7 +251,9 @@ class Run:
                     "advertise its own?)"
                 )
 
-    def _make_cluster(self) -> tuple[runtimes.Cluster, str, str]:
+    def _make_cluster(self, without: Mapping[str, str]) -> tuple[runtimes.Cluster, str, str]:
+        """The cluster, not started; of the next best runtime where one was not asked for by name and its
+        images cannot be had."""
         how: dict[str, Any] = {
             "run_id": f"{self.settings.output.name[:40]}-{uuid.uuid4().hex[:8]}",
             "logs": self.settings.output,
@@ -259,8 +261,18 @@ class Run:
         }
         if (own := self.target.make_cluster(**how)) is not None:
             return own, own.runtime, "the target brings it"
-        runtime, why = choose(self.settings.runtime)
-        return runtimes.runtime_class(runtime)(self.target, **how), runtime, why
+        try:
+            runtime, why = choose(self.settings.runtime, self.target, without=without)
+        except NoRuntime as error:
+            raise RunError(str(error)) from None
+        cluster = runtimes.runtime_class(runtime)(self.target, **how)
+        try:
+            cluster.prepare(self._progress or (lambda text: None))
+        except runtimes.ClusterError as error:
+            if self.settings.runtime != "auto":
+                raise
+            return self._make_cluster({**without, runtime: str(error)})
+        return cluster, runtime, why
 
     def _settle(self) -> None:
         took: list[float] = []

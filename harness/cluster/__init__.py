@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from harness.cluster.base import SiteCluster
-from harness.cluster.docker import DockerCluster
 from harness.cluster.local import LocalCluster
 from harness.cluster.lock import ClusterError
 from harness.cluster.netns import NetnsCluster
@@ -46,13 +45,16 @@ class Cluster(Protocol):
 
 def runtime_class(runtime: str) -> type[SiteCluster]:
     """The class of a runtime that `harness.runtime.choose` named."""
-    return {cluster.runtime: cluster for cluster in (DockerCluster, NetnsCluster, LocalCluster)}[runtime]
+    if runtime == "docker":
+        from harness.cluster.docker import DockerCluster
+
+        return DockerCluster
+    return {cluster.runtime: cluster for cluster in (NetnsCluster, LocalCluster)}[runtime]
 
 
 __all__ = [
     "Cluster",
     "ClusterError",
-    "DockerCluster",
     "FaultError",
     "LocalCluster",
     "NetnsCluster",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP
 from threading import Condition, Event, RLock, Thread
@@ -96,8 +97,9 @@ class SiteCluster:
         site.open()
         self._prepare(site)
         self._observer.follow()
-        for member in self._members.values():
-            self._launch(member, "start")
+        with ThreadPoolExecutor(site.at_once) as together:
+            for started in [together.submit(self._launch, m, "start") for m in self._members.values()]:
+                started.result()
         self._await_ready(list(self._members.values()))
         self._observer.poll({node.name: node for node in self.nodes})
         if site.shared:

@@ -66,7 +66,7 @@ def image_of(target: Target) -> Image:
 class DockerSite(ProcessSite):
     """Pods at the Docker engine, and one router between them."""
 
-    shared = False
+    shared, at_once = False, 8
     helpers: ClassVar[Mapping[str, str]] = {DOOR: "the door for questions to the nodes"}
 
     def __init__(self, ground: Ground) -> None:

@@ -50,6 +50,7 @@ class Site(ABC):
 
     helpers: ClassVar[Mapping[str, str]] = {}
     shared: ClassVar[bool] = True  # whether nodes share this machine's ports and could speak past the fabric
+    at_once: ClassVar[int] = 1  # how many nodes are started at the same time
     fabric: Fabric
 
     def __init__(self, ground: Ground) -> None:

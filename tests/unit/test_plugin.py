@@ -375,12 +375,15 @@ def test_a_wrong_marker_is_refused_at_collection(
         ("--nemesis-duration=-3", "must be a time above 0: seconds, or 30s, 2m, 1h"),
         ("--nemesis-report=maybe", "none of always, on-failure, never"),
         ("--nemesis-runtime=moon", "none of auto, docker, netns, local"),
-        ("--nemesis-require=docker", "--nemesis-require=docker, but the runtime would be local"),
+        (
+            "--nemesis-runtime=local --nemesis-require=docker",
+            "--nemesis-require=docker, but the runtime would be local",
+        ),
     ],
 )
 def test_a_wrong_option_is_refused(pytester: pytest.Pytester, option: str, complaint: str) -> None:
     pytester.makepyfile("def test(): pass")
-    result = pytester.runpytest(option)
+    result = pytester.runpytest(*option.split())
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"*{complaint}*"])
 

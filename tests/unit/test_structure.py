@@ -34,7 +34,8 @@ ORDER = (
     ("journal", "report", "checkers"),
     ("plans",),
     ("plan", "schedule", "condition", "faults", "resolved", "topology", "selector", "value", "seed"),
-    ("history", "pairing", "target", "verdict", "runtime", "engine", "kernel", "lock"),
+    ("runtime",),
+    ("history", "pairing", "target", "verdict", "engine", "kernel", "lock"),
 )
 LAYER = {name: layer for layer, names in enumerate(ORDER) for name in names}
 
