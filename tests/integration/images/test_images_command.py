@@ -133,6 +133,7 @@ def test_toxiproxy_is_made_from_its_module(client: DockerClient, name: str) -> N
 def test_doctor_tells_engine_images_and_proxies(client: DockerClient) -> None:
     done = nemesis("doctor")
     assert (done.returncode, done.stderr) == (0, "")
+    assert "runtime docker: works\n" in done.stdout
     assert f"engine: Docker {client.version()['Version']} at " in done.stdout
     for image in (BASE, TOXIPROXY):
         assert f"image {image.name}: there, " in done.stdout
@@ -144,7 +145,8 @@ def test_doctor_without_an_engine_says_so_and_ends_well() -> None:
     done = nemesis("doctor", DOCKER_HOST=NOWHERE)
     assert done.returncode == 0
     assert f"engine: missing: the Docker engine at {NOWHERE}" in done.stdout
-    assert "runtime: local (" in done.stdout and "  tc htb" in done.stdout
+    assert "runtime docker: missing: " in done.stdout
+    assert "runtime local: works\n" in done.stdout and "  tc htb" in done.stdout
 
 
 def test_the_kernel_is_tried_not_asked() -> None:
