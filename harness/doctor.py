@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 
 from harness import kernel
-from harness.runtime import NoRuntime, choose
+from harness.runtime import RUNTIMES, NoRuntime, choose
 
 NOTHING_RUNS = 1  # the exit code where no runtime is to be had
 # what every run imports, and what only some do
@@ -20,13 +20,14 @@ def doctor() -> int:
     """Print what there is; 0, or 1 where nothing at all can run here."""
     system = f"{platform.system()} {platform.release()}"
     print(f"python {platform.python_version()}, {system}, {os.cpu_count()} cores")
-    code = 0
-    try:
-        runtime, why = choose("auto")
-        print(f"runtime: {runtime} ({why})")
-    except NoRuntime as error:
-        print(f"runtime: none: {error}")
-        code = NOTHING_RUNS
+    code = NOTHING_RUNS
+    for runtime in RUNTIMES[1:]:  # not auto, which is the first of them that a target can have
+        try:
+            choose(runtime)
+            print(f"runtime {runtime}: works")
+            code = 0
+        except NoRuntime as error:
+            print(f"runtime {runtime}: missing: {error}")
     for module in (*_NEEDED, *_OPTIONAL):
         there = importlib.util.find_spec(module) is not None
         print(f"{module}: {'there' if there else 'missing: pip install pytest-nemesis'}")

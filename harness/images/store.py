@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cluster.lock import base_directory, private, try_lock
 from harness.images.context import Context, packed
 from harness.images.image import BASE, TOXIPROXY, Found, Image, ImageError
 from harness.images.progress import Layers, Progress, Steps, silent
+from harness.lock import base_directory, private, try_lock
 
 if TYPE_CHECKING:
     from docker import DockerClient

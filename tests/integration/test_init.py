@@ -278,10 +278,10 @@ def test_report_writes_the_page_of_a_history(
     assert installed.run("nemesis report nowhere.jsonl").returncode == 254
 
 
-def test_doctor_names_the_runtime(installed: Installed) -> None:
+def test_doctor_names_the_runtimes(installed: Installed) -> None:
     done = installed.run("nemesis doctor")
     assert done.returncode == 0, done
-    assert "runtime: local (" in done.stdout and "xdist: there" in done.stdout
+    assert "runtime local: works\n" in done.stdout and "xdist: there" in done.stdout
     assert installed.run("python -m harness doctor").stdout == done.stdout
 
 

@@ -6,6 +6,8 @@ import ast
 import doctest
 import importlib
 import pkgutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,14 +27,15 @@ ORDER = (
     ("run", "header", "testing", "online"),
     ("nemesis",),
     ("workload",),
-    ("cluster", "images"),
+    ("cluster",),
+    ("images",),
     ("fabric",),
     ("proxy",),
     ("journal", "report", "checkers"),
     ("plans",),
     ("plan", "schedule", "condition", "faults", "resolved", "topology", "selector", "value", "seed"),
     ("runtime",),
-    ("history", "pairing", "target", "verdict", "engine", "kernel", "compose"),
+    ("history", "pairing", "target", "verdict", "engine", "kernel", "compose", "lock"),
 )
 LAYER = {name: layer for layer, names in enumerate(ORDER) for name in names}
 
@@ -41,6 +44,25 @@ LAYER = {name: layer for layer, names in enumerate(ORDER) for name in names}
 def test_examples_run(name: str) -> None:
     failed, _ = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
     assert failed == 0
+
+
+FIRST = """
+import importlib, sys
+for name in sys.argv[1:]:
+    for loaded in [m for m in sys.modules if m.partition(".")[0] == "harness"]:
+        del sys.modules[loaded]
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        print(f"{name}: {error}")
+"""
+
+
+def test_any_module_can_be_imported_first() -> None:
+    """No circle of imports that only a certain order survives."""
+    command = [sys.executable, "-c", FIRST, *MODULES]
+    done = subprocess.run(command, cwd=ROOT.parent, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, ""), done
 
 
 def imported(path: Path) -> set[str]:

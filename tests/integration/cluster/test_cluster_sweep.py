@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.cluster import lock, ports
+from harness import lock
+from harness.cluster import ports
 from harness.cluster.lock import ClusterError, RunDirectory, gate, private, try_lock
 from harness.cluster.ports import Ports
 from harness.cluster.sockets import holder

@@ -113,8 +113,9 @@ def test_toxiproxy_is_made_from_its_module(client: DockerClient, name: str) -> N
         make_toxiproxy(client, Image(f"{name}:made"), progress=print)
     except ImageError as error:
         absent(str(error))
-    container = client.containers.run(f"{name}:made", detach=True, ports={"8474/tcp": ("127.0.0.1", None)})
+    container = client.containers.create(f"{name}:made", ports={"8474/tcp": ("127.0.0.1", None)})
     try:
+        container.start()
         container.reload()
         server = Server("127.0.0.1", int(container.ports["8474/tcp"][0]["HostPort"]))
         try:
@@ -132,6 +133,7 @@ def test_toxiproxy_is_made_from_its_module(client: DockerClient, name: str) -> N
 def test_doctor_tells_engine_images_and_proxies(client: DockerClient) -> None:
     done = nemesis("doctor")
     assert (done.returncode, done.stderr) == (0, "")
+    assert "runtime docker: works\n" in done.stdout
     assert f"engine: Docker {client.version()['Version']} at " in done.stdout
     for image in (BASE, TOXIPROXY):
         assert f"image {image.name}: there, " in done.stdout
@@ -143,7 +145,8 @@ def test_doctor_without_an_engine_says_so_and_ends_well() -> None:
     done = nemesis("doctor", DOCKER_HOST=NOWHERE)
     assert done.returncode == 0
     assert f"engine: missing: the Docker engine at {NOWHERE}" in done.stdout
-    assert "runtime: local (" in done.stdout and "  tc htb" in done.stdout
+    assert "runtime docker: missing: " in done.stdout
+    assert "runtime local: works\n" in done.stdout and "  tc htb" in done.stdout
 
 
 def test_the_kernel_is_tried_not_asked() -> None:
