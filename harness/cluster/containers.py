@@ -186,7 +186,7 @@ class Life:
             try:
                 self.container.start()
             except BaseException:
-                stream.close()
+                _close(stream)
                 raise
         copier = Thread(target=self._copy, args=(stream,), name="nemesis-log", daemon=True)
         copier.start()
@@ -222,8 +222,7 @@ class Life:
             while head := _exactly(raw, 8):
                 file.write(_exactly(raw, int.from_bytes(head[4:], "big")))
                 file.flush()
-        with contextlib.suppress(OSError):
-            stream.close()
+        _close(stream)
 
     def _wait(self, copier: Thread) -> None:
         import docker.errors
@@ -235,6 +234,14 @@ class Life:
             return  # it has been removed, or the engine is gone
         copier.join(2.0)
         self._ended({"signal": code - 128} if 128 < code < 193 else {"code": code})
+
+
+def _close(stream: Any) -> None:
+    """Close what the library returned for an attachment, and the connection below it, which it keeps open."""
+    sock: socket.socket = stream._sock
+    with contextlib.suppress(OSError):
+        stream.close()
+        sock.close()
 
 
 def _exactly(sock: socket.socket, size: int) -> bytes:
