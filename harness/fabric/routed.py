@@ -58,6 +58,8 @@ class Routed(Proxied):
     (`harness.fabric.rules.boot`).
     """
 
+    portless = True
+
     def __init__(
         self,
         server: Server,
