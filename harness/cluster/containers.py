@@ -136,7 +136,7 @@ class Containers:
     def node(
         self, name: str, image: str, argv: Sequence[str], env: Mapping[str, str], wanted: Wanted
     ) -> Container:
-        """A node's container, in its pod's network, not yet started; with a volume at DATA for its command."""
+        """A node's container, in its pod's network, not yet started; a command has a volume at DATA."""
         how = {**wanted.container}
         labels = {**how.pop("labels", {}), **self.labels}
         volumes = {self._volume(source): place for source, place in how.pop("volumes", {}).items()}
