@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from redis.backoff import NoBackoff
 from redis.connection import Connection
-from redis.exceptions import ConnectionError, RedisError, ResponseError, TimeoutError
+from redis.exceptions import ConnectionError, ResponseError, TimeoutError
 from redis.retry import Retry
 
 from harness.target import Client, Endpoint, Op
@@ -34,16 +34,7 @@ class RedisClient(Client):
 
     def open(self, node: Endpoint) -> None:
         """Connect, and have a ping answered: an accepted connection alone may be the proxy's."""
-        self._connection = Connection(
-            host=node.host,
-            port=node.port,
-            socket_timeout=self.within,
-            socket_connect_timeout=self.within,
-            retry=Retry(NoBackoff(), 0),  # a command sent again may happen twice
-            protocol=2,
-            encoding_errors="strict",
-            decode_responses=True,
-        )
+        self._connection = connection(node.host, node.port, self.within)
         self._connection.connect()
         self._ask("PING")
 
@@ -82,4 +73,17 @@ class RedisClient(Client):
         return self._connection.read_response()
 
 
-__all__ = ["FUNCTIONS", "RedisClient", "RedisError"]
+def connection(host: str, port: int, within: float) -> Connection:
+    """A connection to be, whose every step may take `within` seconds; it sends nothing twice."""
+    return Connection(
+        host=host,
+        port=port,
+        socket_timeout=within,
+        socket_connect_timeout=within,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+        decode_responses=True,
+    )
+
+
+__all__ = ["FUNCTIONS", "RedisClient", "connection"]

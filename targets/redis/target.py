@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from redis.backoff import NoBackoff
-from redis.connection import Connection
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
 from harness.target import Endpoint, Node, Target
-from targets.redis.client import RedisClient
+from targets.redis.client import RedisClient, connection
 
 HERE = Path(__file__).parent
 WITHIN = 0.5  # seconds for an answer to a question about a node's state
 MASTER = "m"  # what the sentinels call what they watch
 
+CONFIGURATION = "/etc/redis/nemesis-sentinel.conf"
+# Sentinel looks at roles every 10 s otherwise, which is how long a run would wait for it before and after
+HURRY = "redis-cli -p 26379 SENTINEL DEBUG INFO-PERIOD 200 PUBLISH-PERIOD 200 2>&1 | grep -q OK"
 SENTINEL = """\
 port 26379
 sentinel resolve-hostnames yes
@@ -64,7 +64,7 @@ class RedisSentinel(Target):
     def container(self, node: Node) -> Mapping[str, Any]:
         """The configuration of its Sentinel, which that rewrites."""
         text = SENTINEL.format(name=node.name, master=MASTER, primary=self.members()[0][0])
-        return {"files": {"/etc/redis/nemesis-sentinel.conf": text}}
+        return {"files": {CONFIGURATION: text}}
 
     def command(self, node: Node) -> Sequence[str]:
         """Sentinel in the background, redis in the foreground."""
@@ -75,7 +75,8 @@ class RedisSentinel(Target):
         )
         if node.name != primary:
             redis += f" --replicaof {primary} 6379"
-        return ["sh", "-c", f"redis-sentinel /etc/redis/nemesis-sentinel.conf & exec {redis}"]
+        start = f"redis-sentinel {CONFIGURATION} & (until {HURRY}; do sleep 0.05; done) & exec {redis}"
+        return ["sh", "-c", start]
 
     def ready(self, node: Endpoint) -> bool:
         """Whether its Sentinel has found all others, and all of them say the same of who leads."""
@@ -109,20 +110,12 @@ class RedisSentinel(Target):
 
 def ask(node: Endpoint, port: str, *words: str) -> Any:
     """One question to a node. Raises RedisError and OSError."""
-    connection = Connection(
-        host=node.host,
-        port=node.ports[port],
-        socket_timeout=WITHIN,
-        socket_connect_timeout=WITHIN,
-        retry=Retry(NoBackoff(), 0),
-        protocol=2,
-        decode_responses=True,
-    )
+    there = connection(node.host, node.ports[port], WITHIN)
     try:
-        connection.send_command(*words)
-        return connection.read_response()
+        there.send_command(*words)
+        return there.read_response()
     finally:
-        connection.disconnect()
+        there.disconnect()
 
 
 def _pairs(flat: Sequence[str]) -> Mapping[str, str]:

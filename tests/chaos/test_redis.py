@@ -22,7 +22,7 @@ from targets.redis import Redis, RedisSentinel
 
 @pytest.mark.chaos(target=RedisSentinel(), runtime="docker")
 def test_sentinel_loses_what_a_cut_off_primary_acknowledged(chaos: Chaos) -> None:
-    plan = Plan(at(0.5, partition(isolate("leader")), lasts=4))
+    plan = Plan(at(0.5, partition(isolate("leader")), lasts=3))
     history = chaos.run(set_workload(clients=6, total_rate=150), plan)
     with pytest.raises(Violation, match="lost"):
         assert_no_lost_write(history)
