@@ -127,7 +127,7 @@ class Containers:
         """The real Toxiproxy server, from its own image, in the router's network."""
         with asking(f"the proxy server cannot be started from image {image}"):
             self.client.containers.run(
-                image, [f"-host={layout.router}", f"-port={API}"], name=self.name("proxy"),
+                image, [f"-host={layout.router}", f"-port={API}"], name=self.name("router.proxy"),
                 labels=self.labels, detach=True, network_mode=f"container:{router.id}",
             )  # fmt: skip
 
@@ -160,9 +160,16 @@ class Containers:
 
     def _mount(self, mount: Mapping[str, Any]) -> dict[str, Any]:
         """A mount as the engine takes it, of this run's volume where it is one with a name."""
+        from docker.utils import version_lt
+
         if mount["Type"] != "volume" or not mount.get("Source"):
             return {**mount}
         how = mount.get("VolumeOptions", {})
+        if how.get("Subpath") and version_lt(self.client.api._version, "1.45"):
+            raise ClusterError(
+                f"volume {mount['Source']} is mounted by its subpath {how['Subpath']}, which this Docker "
+                "engine does not have (API 1.45, Docker 26); mount the whole volume"
+            )
         options = how.get("DriverConfig", {}).get("Options")
         return {**mount, "Source": self._volume(mount["Source"], options, how.get("Labels"))}
 

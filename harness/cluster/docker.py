@@ -110,6 +110,8 @@ class DockerSite(ProcessSite):
         self.made = made = Containers(self.client, run.label, fabric, sockets)
         places = (*self.members(), *self.ground.target.jobs())
         nodes = [name for name, _ in places]
+        if taken := [name for name in nodes if name in (ROUTER, *self.helpers)]:
+            raise ClusterError(f"a node cannot be called {taken[0]!r}, which is the fabric's; rename it")
         self.layout = layout = made.network({name: self._ports(role) for name, role in places})
         index = {role: 0 for _, role in places}
         for name, role in places:
