@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from redis.exceptions import RedisError
 
+from harness.compose_target import ComposeTarget
 from harness.target import Endpoint, Node, Target
 from targets.redis.client import RedisClient, connection
 
@@ -108,6 +109,16 @@ class RedisSentinel(Target):
         return {"role": "leader" if role == "master" else "follower", "term": int(epoch)}
 
 
+class RedisCompose(ComposeTarget):
+    """The same system as somebody has it already: the services of a Compose file.
+
+    Differs from `RedisSentinel` in that each Sentinel has a container of its own, and could be cut off alone.
+    """
+
+    client: ClassVar[type[Any]] = RedisClient
+    client_roles: ClassVar[tuple[str, ...]] = ("primary", "replica")
+
+
 def ask(node: Endpoint, port: str, *words: str) -> Any:
     """One question to a node. Raises RedisError and OSError."""
     there = connection(node.host, node.ports[port], WITHIN)
@@ -123,4 +134,4 @@ def _pairs(flat: Sequence[str]) -> Mapping[str, str]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
-__all__ = ["Redis", "RedisSentinel", "ask"]
+__all__ = ["Redis", "RedisCompose", "RedisSentinel", "ask"]
