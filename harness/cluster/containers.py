@@ -16,14 +16,15 @@ from harness.cluster.lock import ClusterError
 from harness.fabric import agent
 from harness.fabric.layout import API, FIRST_ENTRY, Layout
 from harness.fabric.rules import boot, guard
-from harness.proxy import embedded
 
 if TYPE_CHECKING:
     from docker import DockerClient
     from docker.models.containers import Container
 
 SUBNETS = ipaddress.IPv4Network("10.213.0.0/16")
-SOCKETS, AGENT, PROXY = "/nemesis/sock", "/nemesis/agent.py", "/nemesis/embedded.py"
+SOCKETS, PROGRAMS = "/nemesis/sock", "/nemesis/harness"
+AGENT, PROXY = f"{PROGRAMS}/fabric/agent.py", f"{PROGRAMS}/proxy/embedded.py"
+ENGINE = f"{PROGRAMS}/fabric/packet_engine.py"
 DATA = "/data"  # where a node's own volume is, unless the target says otherwise
 
 
@@ -111,8 +112,7 @@ class Containers:
         endpoint = EndpointConfig(self.client.api._version, ipv4_address=address, aliases=list(aliases))
         mounts = [
             Mount(SOCKETS, str(self._sockets), type="bind"),
-            Mount(AGENT, agent.__file__, type="bind", read_only=True),
-            Mount(PROXY, embedded.__file__, type="bind", read_only=True),
+            Mount(PROGRAMS, str(Path(agent.__file__).parents[1]), type="bind", read_only=True),
         ]
         with asking(f"container {self.name(role)} cannot be started"):
             return self.client.containers.run(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from harness.cluster import engine
 from harness.cluster.base import SiteCluster
-from harness.cluster.containers import DATA, PROXY, Containers, Life, published
+from harness.cluster.containers import DATA, ENGINE, PROXY, Containers, Life, published
 from harness.cluster.engine import asking
 from harness.cluster.lock import ClusterError
 from harness.cluster.member import Member
@@ -105,7 +105,14 @@ class DockerSite(ProcessSite):
             raise ClusterError(f"the router's ports {sorted(missing)} are not published; is it running?")
         server = Server(*entrances[API])
         server.await_ready()
-        routed = Routed(server, layout, self.inside, entrances.__getitem__)
+        routed = Routed(
+            server,
+            layout,
+            self.inside,
+            entrances.__getitem__,
+            cables=dict.fromkeys(layout.nodes, "eth0"),
+            engine=["python3", "-I", "-S", ENGINE],
+        )
         self._own(routed.close)
         self.fabric = routed
 

@@ -66,9 +66,17 @@ class LocalCluster(SiteCluster):
     """
 
     runtime: ClassVar[str] = "local"
-    unsupported: ClassVar[Mapping[str, str]] = {
-        "packet_loss": "a proxy of byte streams cannot lose packets; use runtime docker or netns"
-    }
+    unsupported: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        (
+            "packet_loss",
+            "packet_delay",
+            "packet_reorder",
+            "packet_duplicate",
+            "packet_corrupt",
+            "packet_rate",
+        ),
+        "a proxy of byte streams has no packets; use runtime docker or netns",
+    )
     site: ClassVar[type[Site]] = LoopbackSite
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -22,7 +23,7 @@ from harness.cluster.routes import Doors, named_ports
 from harness.cluster.seat import InsideSeat, Seat
 from harness.cluster.site import Ground, Site
 from harness.cluster.sockets import holder_of, listening
-from harness.fabric import agent, door
+from harness.fabric import agent, door, packet_engine
 from harness.fabric.inside import Inside, InsideError
 from harness.fabric.layout import API, Layout
 from harness.fabric.routed import ROUTER, Routed
@@ -67,7 +68,14 @@ class NetnsSite(ProcessSite):
         self._proxy(self.layout.router, API, enter=self.enters(ROUTER))
         self.doors.opened(self._await(DOOR, log, rb"(\[.*\])\n")[1])
         server = Server(*self.doors.entrance(API))
-        fabric = Routed(server, self.layout, self.inside, self.doors.entrance)
+        fabric = Routed(
+            server,
+            self.layout,
+            self.inside,
+            self.doors.entrance,
+            cables={node: f"v{self.layout.number(node)}" for node in self.layout.nodes},
+            engine=[sys.executable, "-I", "-S", packet_engine.__file__],
+        )
         self._own(fabric.close)
         self.fabric = fabric
 

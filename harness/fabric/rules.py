@@ -15,6 +15,7 @@ from harness.fabric.layout import API, PROBE, Layout
 
 RESTORE = ("iptables-restore", "--noflush")
 IN, OUT, CLOSED = "NEMESIS_IN", "NEMESIS_OUT", "NEMESIS_CLOSED"
+HELD = "NEMESIS_HELD"
 SEEN_IN, SEEN_OUT = "NEMESIS_SEEN_IN", "NEMESIS_SEEN_OUT"  # count what is let through, per link
 BYPASS = "nemesis-bypass"
 
@@ -43,6 +44,8 @@ def boot(layout: Layout) -> str:
         + _table("nat", *_translations(layout))
         + _table(
             "filter",
+            f":{HELD} - [0:0]",
+            *(f"-A {chain} -j {HELD}" for chain in ("INPUT", "FORWARD")),
             # with them nodes learn a route past the router
             "-A OUTPUT -p icmp --icmp-type redirect -j DROP",
             *(f"-A INPUT -s {layout.ip(node)} -p tcp --dport {API} -j DROP" for node in layout.nodes),
@@ -68,18 +71,23 @@ def _translations(layout: Layout) -> Iterator[str]:
     yield f"-A POSTROUTING -s {layout.subnet} ! -d {layout.subnet} -j MASQUERADE"
 
 
-def cuts(layout: Layout, pairs: Iterable[Pair], losses: Mapping[Pair, float]) -> str:
+def cuts(layout: Layout, pairs: Iterable[Pair]) -> str:
     """Exactly `pairs` are cut from now on: nothing of a's reaches b, by whatever protocol.
 
     Three kinds of rule for each: the packets that a sends; what the proxy server sends to b for connections
-    that a opened (it has read ahead); what it answers b, on connections that b opened. `losses` gives the
-    share of a's packets to b that are lost.
+    that a opened (it has read ahead); what it answers b, on connections that b opened.
+    A fourth stops packets that the packet engine held when the cut came.
     """
     rules = [rule for pair in sorted(pairs) for rule in _of(layout, pair, IN, OUT, "-j DROP")]
-    for (a, b), share in sorted(losses.items()):
-        lost = f"-m statistic --mode random --probability {share:.9f}"
-        rules.append(f"-A {IN} -s {layout.ip(a)} -d {layout.ip(b)} {lost} -j DROP")
-    return _table("raw", *(f"-F {chain}" for chain in (IN, OUT, CLOSED)), *rules)
+    held = [
+        f"-A {HELD} -s {layout.ip(a)} -d {address} -j DROP"
+        for a, b in sorted(pairs)
+        if CLIENT not in (a, b)
+        for address in (layout.ip(b), layout.listen(a, b))
+    ]
+    return _table("raw", *(f"-F {chain}" for chain in (IN, OUT, CLOSED)), *rules) + _table(
+        "filter", f"-F {HELD}", *held
+    )
 
 
 def every_pair(layout: Layout) -> list[Pair]:
