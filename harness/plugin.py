@@ -60,6 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
     shared = getattr(config, "workerinput", {}).get("nemesis") or _shared(config)
     options.report(config)
     options.keep(config)
+    options.slots(config)
     seconds(option(config, "duration"), "--nemesis-duration")
     config.stash[SESSION] = Session(
         shared["seed"],
@@ -212,6 +213,7 @@ def chaos(request: pytest.FixtureRequest) -> Iterator[Chaos]:
             runtime=arguments.get("runtime") or options.asked(config),
             duration=arguments["duration"] or seconds(option(config, "duration"), "--nemesis-duration"),
             keep=options.keep(config),
+            slots=options.slots(config),
         ),
         output=output,
         progress=_progress(config),
