@@ -63,12 +63,10 @@ def keep(config: pytest.Config) -> bool:
 
 
 def slots(config: pytest.Config) -> int:
-    """How many clusters may run at once. Raises UsageError."""
-    from harness.cluster.slots import default
-
-    text = option(config, "slots")
-    if not text:
-        return default()
+    """How many clusters may run at once: one per processor, for nodes that wait for one tell nothing of the
+    target. Raises UsageError."""
+    if not (text := option(config, "slots")):
+        return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
     if not text.isdecimal() or int(text) < 1:
         raise pytest.UsageError(f"--nemesis-slots={text!r} must be a number of 1 or more")
     return int(text)

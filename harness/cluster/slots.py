@@ -13,11 +13,6 @@ WITHIN = 3600.0  # seconds to wait for a slot: what holds it may be a long run
 SAID_AFTER = 1.0  # seconds of waiting until it is said
 
 
-def default() -> int:
-    """One cluster for each processor: nodes that wait for one tell nothing of the target."""
-    return max(1, len(os.sched_getaffinity(0)))
-
-
 class Slot:
     """A slot that this process holds until `release`, or until it ends in whatever way.
 
@@ -57,4 +52,4 @@ class Slot:
             self._descriptor = -1
 
 
-__all__ = ["Slot", "default"]
+__all__ = ["Slot"]
