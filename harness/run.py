@@ -363,7 +363,12 @@ class Run:
         at = self._journal.note("cluster", kind, {**detail, "node": node})
         if self._nemesis is not None:
             self._nemesis.notice(NodeEvent(at, node, kind, detail))
-        if kind == "bypass":
+        if kind == "bypass" and "packets" in detail:
+            self._finding(
+                f"{node} was sent {detail['packets']} packets past the router, which its guard dropped: did "
+                "something change the routes or addresses of a node?"
+            )
+        elif kind == "bypass":
             self._bypassed[node, str(detail["peer"])] = str(detail["address"])
         elif kind == "exit" and not detail.get("asked"):
             how = f"code {detail['code']}" if "code" in detail else f"signal {detail.get('signal')}"

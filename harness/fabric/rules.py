@@ -155,14 +155,17 @@ def guard(layout: Layout) -> str:
     """What a pod on a shared network starts with: packets of peers are taken from the router only.
 
     A pod that has lost its route, or learnt another one, is cut off rather than past the faults; what came
-    round the router is counted (`bypassed`).
+    round the router is counted (`bypassed`). What is sent to all at once never crosses a router: it is
+    dropped, and no bypass.
     """
+    everybody = ("224.0.0.0/4", "255.255.255.255", layout.subnet.broadcast_address)
     return _table(
         "raw",
         ":NEMESIS_GUARD - [0:0]",
         "-A PREROUTING ! -i lo -j NEMESIS_GUARD",
         f"-A NEMESIS_GUARD -m mac --mac-source {layout.router_mac} -j RETURN",
         f"-A NEMESIS_GUARD -s {layout.gateway} -j DROP",
+        *(f"-A NEMESIS_GUARD -d {address} -j DROP" for address in everybody),
         f"-A NEMESIS_GUARD -s {layout.subnet} -m comment --comment {BYPASS} -j DROP",
         "-A NEMESIS_GUARD -j DROP",
     )
