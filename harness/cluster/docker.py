@@ -22,7 +22,7 @@ from harness.cluster.engine import asking
 from harness.cluster.lock import ClusterError
 from harness.cluster.member import Member
 from harness.cluster.netns import DOOR
-from harness.cluster.processes import ProcessSite
+from harness.cluster.processes import EMBEDDED, ProcessSite
 from harness.cluster.routes import Doors, named_ports
 from harness.cluster.seat import InsideSeat, Seat
 from harness.cluster.site import Ground, Refused, Site
@@ -112,9 +112,11 @@ class DockerSite(ProcessSite):
             entrances.__getitem__,
             cables=dict.fromkeys(layout.nodes, "eth0"),
             engine=["python3", "-I", "-S", ENGINE],
+            bypassed=self.bypassed,
         )
         self._own(routed.close)
         self.fabric = routed
+        self.notes = (f"links are carried by {self.proxy}", str(routed.report))
 
     def _start_proxy(self) -> str:
         """The real server where its image is there, else our own; which, in words."""
@@ -134,7 +136,7 @@ class DockerSite(ProcessSite):
         ]
         place.start(argv)
         place.close()
-        return "the embedded server"
+        return EMBEDDED
 
     def _reap(self, argv: list[str]) -> None:
         """What is to be run should this process die without having taken everything down."""
