@@ -177,6 +177,8 @@ class Run:
             self._phase("set-up")
             within = settings.setup_within + self.target.ready_within
             self._limited("set-up", within, self.cluster.start, "does Target.setup hang?")
+            for text in getattr(self.cluster, "notes", ()):  # a cluster of the target's own may have none
+                self._journal.note("run", "note", text)
             self._workers = self._clients()
             self._journal.start()
             self._phase("workload")

@@ -137,6 +137,11 @@ class SiteCluster:
             raise ClusterError(f"run {self.run_id!r} is not started: call start() first")
         return self._site.fabric
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the report, of what carries the cluster."""
+        return self._site.notes if self._site is not None else ()
+
     def _prepare(self, site: Site) -> None:
         """Describe every node and ask the target for its command."""
         nodes = [site.true(name, role, index) for index, (name, role) in enumerate(self.target.members())]

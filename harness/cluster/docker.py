@@ -24,7 +24,7 @@ from harness.cluster.engine import asking
 from harness.cluster.lock import ClusterError
 from harness.cluster.member import Member
 from harness.cluster.netns import DOOR
-from harness.cluster.processes import PROXY, ProcessSite
+from harness.cluster.processes import EMBEDDED, PROXY, ProcessSite
 from harness.cluster.routes import Doors, named_ports
 from harness.cluster.seat import InsideSeat, Seat
 from harness.cluster.site import Ground, Refused, Site
@@ -126,15 +126,17 @@ class DockerSite(ProcessSite):
             entrances.__getitem__,
             cables=dict.fromkeys(layout.nodes, "eth0"),
             engine=["python3", "-I", "-S", ENGINE],
+            bypassed=self.bypassed,
         )
         self._own(routed.close)
         self.fabric = routed
+        self.notes = (f"links are carried by {self.proxy}", str(routed.report))
 
     def _start_proxy(self) -> str:
         """The real server where its image is there, else our own; which, in words."""
         real = find(self.client, TOXIPROXY.published) is not None
         self._watch(PROXY, self.made.proxy(self.router, self.layout, TOXIPROXY.published if real else ""))
-        return f"Toxiproxy, image {TOXIPROXY.published}" if real else "the embedded server"
+        return f"Toxiproxy, image {TOXIPROXY.published}" if real else EMBEDDED
 
     def _watch(self, helper: str, container: Container) -> None:
         """Have the end of a container told without which nothing can go on."""

@@ -9,7 +9,7 @@ from harness.cluster.base import SiteCluster
 from harness.cluster.lock import ClusterError
 from harness.cluster.member import Member
 from harness.cluster.ports import Ports
-from harness.cluster.processes import ProcessSite
+from harness.cluster.processes import EMBEDDED, ProcessSite
 from harness.cluster.seat import HostSeat, Seat
 from harness.cluster.site import Site
 from harness.cluster.sockets import holder, listener
@@ -32,6 +32,7 @@ class LoopbackSite(ProcessSite):
         fabric = Loopback(Server(*self._proxy(HOST, 0)), self.true_ports)
         self._own(fabric.close)
         self.fabric = fabric
+        self.notes = (f"links are carried by {EMBEDDED}",)
 
     def true(self, name: str, role: str, index: int) -> Node:
         peers = tuple(self.reached(name, other, its) for other, its in self.members() if other != name)

@@ -18,7 +18,7 @@ from typing import ClassVar
 
 from harness.cluster.base import SiteCluster
 from harness.cluster.lock import ClusterError
-from harness.cluster.processes import ProcessSite
+from harness.cluster.processes import EMBEDDED, ProcessSite
 from harness.cluster.routes import Doors, named_ports
 from harness.cluster.seat import InsideSeat, Seat
 from harness.cluster.site import Ground, Site
@@ -78,6 +78,7 @@ class NetnsSite(ProcessSite):
         )
         self._own(fabric.close)
         self.fabric = fabric
+        self.notes = (f"links are carried by {EMBEDDED}", str(fabric.report))
 
     def _sockets(self) -> Path:
         return self.ground.run.path / "net"

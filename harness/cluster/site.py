@@ -52,6 +52,7 @@ class Site(ABC):
     shared: ClassVar[bool] = True  # whether nodes share this machine's ports and could speak past the fabric
     at_once: ClassVar[int] = 1  # how many nodes are started at the same time
     fabric: Fabric
+    notes: tuple[str, ...] = ()  # what of its making the report should say
 
     def __init__(self, ground: Ground) -> None:
         self.ground = ground
