@@ -28,7 +28,12 @@ if TYPE_CHECKING:
         kill as kill,
         latency as latency,
         limit_data as limit_data,
+        packet_corrupt as packet_corrupt,
+        packet_delay as packet_delay,
+        packet_duplicate as packet_duplicate,
         packet_loss as packet_loss,
+        packet_rate as packet_rate,
+        packet_reorder as packet_reorder,
         partition as partition,
         pause as pause,
         reset_peer as reset_peer,
@@ -96,8 +101,8 @@ _HOMES = {
     "harness.compose_target": "ComposeTarget",
     "harness.condition": "event leader_elected restarted",
     "harness.faults": (
-        "bandwidth fault kill latency limit_data packet_loss partition pause reset_peer restart "
-        "slicer slow_close timeout"
+        "bandwidth fault kill latency limit_data packet_corrupt packet_delay packet_duplicate packet_loss "
+        "packet_rate packet_reorder partition pause reset_peer restart slicer slow_close timeout"
     ),
     "harness.history": "Fault History HistoryError NodeEvent Operation",
     "harness.journal": "load",

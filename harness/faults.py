@@ -173,13 +173,29 @@ class bandwidth(_LinkFault):
         return f"limited to {self.rate} bytes/s"
 
 
+class _PacketFault(_LinkFault):
+    """Base of the faults on the packets that nodes send each other; the runtime ``local`` has no packets.
+
+    Those of clients come through the host's own stack, and are left alone.
+    """
+
+    clients: ClassVar[bool] = False  # type: ignore[misc]
+
+    def _check_links(self) -> None:
+        super()._check_links()
+        if isinstance(self.selector, link) and CLIENT in (self.selector.source, self.selector.target):
+            raise PlanError(
+                f"{type(self).__name__}: the packets of clients come through the host's own stack; name "
+                "nodes, or use latency, bandwidth or partition, which clients have, too"
+            )
+
+
 @dataclass(frozen=True, repr=False)
-class packet_loss(_LinkFault):
-    """Each packet is lost with `probability`, above 0 and at most 1. The runtime ``local`` has no packets."""
+class packet_loss(_PacketFault):
+    """Each packet is lost with `probability`, above 0 and at most 1."""
 
     selector: Links
     probability: float
-    clients: bool = False
 
     def __post_init__(self) -> None:
         self._check_links()
@@ -187,6 +203,91 @@ class packet_loss(_LinkFault):
 
     def _phrase(self) -> str:
         return f"lose {self.probability * 100:g} % of their packets"
+
+
+@dataclass(frozen=True, repr=False)
+class packet_delay(_PacketFault):
+    """Packets arrive `delay` seconds later, give or take `jitter`, in order.
+
+    Differs from `latency` in that it acts on packets of all protocols, and on TCP's own acknowledgements.
+    """
+
+    selector: Links
+    delay: float
+    jitter: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._check_links()
+        self._number("delay", "seconds", least=0.001)
+        self._number("jitter", "seconds (no more than the delay)", most=self.delay)
+
+    def _phrase(self) -> str:
+        return f"delay packets by {self.delay:g} s" + (f" ± {self.jitter:g} s" if self.jitter else "")
+
+
+@dataclass(frozen=True, repr=False)
+class packet_reorder(_PacketFault):
+    """Packets are held for `delay` seconds; with `probability` one passes at once, and overtakes others."""
+
+    selector: Links
+    probability: float
+    delay: float = 0.01
+
+    def __post_init__(self) -> None:
+        self._check_links()
+        self._number("probability", "a probability", most=1.0, above=True)
+        self._number("delay", "seconds", least=0.001)
+
+    def _phrase(self) -> str:
+        return f"reorder {self.probability * 100:g} % of their packets"
+
+
+@dataclass(frozen=True, repr=False)
+class packet_duplicate(_PacketFault):
+    """Each packet arrives twice with `probability`."""
+
+    selector: Links
+    probability: float
+
+    def __post_init__(self) -> None:
+        self._check_links()
+        self._number("probability", "a probability", most=1.0, above=True)
+
+    def _phrase(self) -> str:
+        return f"duplicate {self.probability * 100:g} % of their packets"
+
+
+@dataclass(frozen=True, repr=False)
+class packet_corrupt(_PacketFault):
+    """A bit of a packet is flipped with `probability`; the receiver's checksum finds it: it is dropped."""
+
+    selector: Links
+    probability: float
+
+    def __post_init__(self) -> None:
+        self._check_links()
+        self._number("probability", "a probability", most=1.0, above=True)
+
+    def _phrase(self) -> str:
+        return f"corrupt {self.probability * 100:g} % of their packets"
+
+
+@dataclass(frozen=True, repr=False)
+class packet_rate(_PacketFault):
+    """Each link carries at most `rate` bytes a second, headers included, each direction for itself.
+
+    Differs from `bandwidth` in that all connections of a link share it.
+    """
+
+    selector: Links
+    rate: int
+
+    def __post_init__(self) -> None:
+        self._check_links()
+        self._count("rate", "bytes a second", least=1000)
+
+    def _phrase(self) -> str:
+        return f"carry {self.rate} bytes/s of packets"
 
 
 @dataclass(frozen=True, repr=False)
@@ -412,7 +513,8 @@ def _sorted(pairs: frozenset[Link] | set[Link], scene: Scene) -> tuple[Link, ...
 
 
 FAULTS: tuple[type[Fault], ...] = (
-    partition, latency, bandwidth, packet_loss, reset_peer, slicer, limit_data, slow_close, timeout,
+    partition, latency, bandwidth, reset_peer, slicer, limit_data, slow_close, timeout,
+    packet_loss, packet_delay, packet_reorder, packet_duplicate, packet_corrupt, packet_rate,
     kill, pause, restart, fault,
 )  # fmt: skip
 
@@ -424,6 +526,7 @@ def read_fault(data: Any) -> Fault:
 
 __all__ = [
     "FAULTS", "Fault", "Links", "Resolved", "bandwidth", "fault", "kill", "latency", "limit_data",
-    "packet_loss", "partition", "pause", "read_fault", "reset_peer", "restart", "slicer", "slow_close",
+    "packet_corrupt", "packet_delay", "packet_duplicate", "packet_loss", "packet_rate", "packet_reorder",
+    "partition", "pause", "read_fault", "reset_peer", "restart", "slicer", "slow_close",
     "timeout",
 ]  # fmt: skip

@@ -15,6 +15,8 @@ from typing import Any, ClassVar
 
 from harness.cluster import ClusterError, OnEvent
 from harness.fabric import CLIENT, Effect, FaultError, FaultUnsupported, Pair
+from harness.fabric.packet_spec import PacketSpec
+from harness.nemesis.acts import PACKETS
 from harness.target import Client, Endpoint, Failed, Node, Op, Target, TargetError, Unknown
 
 BUGS = {
@@ -89,7 +91,7 @@ class MemoryCluster:
     log_directory: Path
     on_event: OnEvent
     runtime: ClassVar[str] = "memory"
-    unsupported: ClassVar[Mapping[str, str]] = {"packet_loss": "memory has no packets"}
+    unsupported: ClassVar[Mapping[str, str]] = dict.fromkeys(PACKETS, "memory has no packets")
     nodes: tuple[Node, ...] = ()
     logs: dict[str, Path] = field(default_factory=dict)
 
@@ -292,7 +294,7 @@ class MemoryFabric:
         self._slow[name] = latency
         return self._effect(f"switched to {latency:g} s")
 
-    def loss(self, name: str, pairs: Iterable[Pair], probability: float) -> Effect:
+    def packets(self, name: str, pairs: Iterable[Pair], spec: PacketSpec, *, seed: int = 0) -> Effect:
         """Not in memory."""
         raise FaultUnsupported("memory has no packets")
 

@@ -30,7 +30,8 @@ class SiteCluster:
     `nodes` are as this process reaches them, past all faults; their peers, and clients by `entry`, reach them
     through `fabric`.
     ``on_event(node, kind, detail)`` is called for ``start``, ``ready``, ``exit`` (`asked`: the plan killed
-    it), ``restart``, ``role``, ``panic``, ``error`` (of the target's own code) and what the target reports;
+    it), ``restart``, ``role``, ``panic``, ``error`` (of the target's own code), ``bypass`` and what the
+    target reports;
     one call at a time, from threads of the cluster, so it must neither wait nor call the cluster.
     Process faults return what was measured as proof that they took effect, and raise ClusterError where
     that was not seen.
@@ -56,6 +57,7 @@ class SiteCluster:
         self._state = Condition(RLock())  # guards the members; never held while anything outside is called
         self._observer = Observer(target, self.logs, self._is_up, on_event)
         self._bypass = BypassWatch(self._pid, self._bypassed)
+        self._past: dict[str, int] = {}  # packets past the fabric that were told, by who received them
         self._closing, self._stopped, self._stop_lock = Event(), Event(), RLock()
         self._broken = ""
         self._run: RunDirectory | None = None
@@ -262,6 +264,7 @@ class SiteCluster:
         Raises ClusterError, or FaultError for a link, after `within` seconds or where a node is down.
         """
         began = time.monotonic()
+        self._tell_packets()
         self.fabric.await_healthy(within)
         for name, member in self._members.items():
             while True:
@@ -374,6 +377,13 @@ class SiteCluster:
 
     def _bypassed(self, name: str, peer: str, address: str) -> None:
         self._observer.tell(name, "bypass", {"peer": peer, "address": address})
+
+    def _tell_packets(self) -> None:
+        """Tell of the packets that went past the fabric since this was asked last."""
+        for name, packets in self._here().bypassed().items():
+            if more := packets - self._past.get(name, 0):
+                self._past[name] = packets
+                self._observer.tell(name, "bypass", {"packets": more})
 
     def _is_up(self, name: str) -> bool:
         return self._members[name].state == "up"

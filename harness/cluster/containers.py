@@ -17,14 +17,15 @@ from harness.cluster.wanted import Wanted
 from harness.fabric import agent
 from harness.fabric.layout import API, FIRST_ENTRY, Layout
 from harness.fabric.rules import boot, guard
-from harness.proxy import embedded
 
 if TYPE_CHECKING:
     from docker import DockerClient
     from docker.models.containers import Container
 
 SUBNETS = ipaddress.IPv4Network("10.213.0.0/16")
-SOCKETS, AGENT, PROXY = "/nemesis/sock", "/nemesis/agent.py", "/nemesis/embedded.py"
+SOCKETS, PROGRAMS = "/nemesis/sock", "/nemesis/harness"
+AGENT, PROXY = f"{PROGRAMS}/fabric/agent.py", f"{PROGRAMS}/proxy/embedded.py"
+ENGINE = f"{PROGRAMS}/fabric/packet_engine.py"
 DATA = "/data"  # where a node's own volume is, unless the target says otherwise
 
 
@@ -113,8 +114,7 @@ class Containers:
         endpoint = EndpointConfig(self.client.api._version, ipv4_address=address, aliases=list(aliases))
         mounts = [
             Mount(SOCKETS, str(self._sockets), type="bind"),
-            Mount(AGENT, agent.__file__, type="bind", read_only=True),
-            Mount(PROXY, embedded.__file__, type="bind", read_only=True),
+            _programs(),
         ]
         with asking(f"container {self.name(role)} cannot be started"):
             return self.client.containers.run(
@@ -123,12 +123,15 @@ class Containers:
                 networking_config={self.name("net"): endpoint}, mounts=mounts, **options,
             )  # fmt: skip
 
-    def proxy(self, router: Container, image: str, layout: Layout) -> None:
-        """The real Toxiproxy server, from its own image, in the router's network."""
-        with asking(f"the proxy server cannot be started from image {image}"):
-            self.client.containers.run(
-                image, [f"-host={layout.router}", f"-port={API}"], name=self.name("router.proxy"),
-                labels=self.labels, detach=True, network_mode=f"container:{router.id}",
+    def proxy(self, router: Container, layout: Layout, image: str) -> Container:
+        """In the router's network, the real Toxiproxy server from its `image`; our own where that is ''."""
+        argv = [f"-host={layout.router}", f"-port={API}"]
+        if not image:
+            argv = ["python3", "-I", "-S", PROXY, "--host", layout.router, "--port", str(API)]
+        with asking("the proxy server cannot be started"):
+            return self.client.containers.run(
+                image or self.image, argv, name=self.name("router.proxy"), labels=self.labels, detach=True,
+                network_mode=f"container:{router.id}", mounts=[] if image else [_programs()],
             )  # fmt: skip
 
     # ------------------------------------------------------------------ nodes
@@ -184,6 +187,15 @@ class Containers:
                 self.name(name), driver_opts=dict(options or {}), labels={**(labels or {}), **self.labels}
             )
         return self.name(name)
+
+
+def _programs() -> dict[str, Any]:
+    """The harness's own files, as a container sees them."""
+    from docker.types import Mount
+
+    mount: dict[str, Any]
+    mount = Mount(PROGRAMS, str(Path(agent.__file__).parents[1]), type="bind", read_only=True)
+    return mount
 
 
 def _boot(rules: str, lines: Sequence[str], place: str) -> str:
@@ -264,15 +276,27 @@ class Life:
         _close(stream)
 
     def _wait(self, copier: Thread) -> None:
-        import docker.errors
-        import requests
+        if (how := end_of(self.container)) is not None:
+            copier.join(2.0)
+            self._ended(how)
 
-        try:
-            code = int(self.container.wait(timeout=None)["StatusCode"])
-        except (docker.errors.DockerException, requests.RequestException, OSError):
-            return  # it has been removed, or the engine is gone
-        copier.join(2.0)
-        self._ended({"signal": code - 128} if 128 < code < 193 else {"code": code})
+
+def end_of(container: Container) -> Mapping[str, Any] | None:
+    """How a container ended, awaited; None where it has been removed, or the engine is gone."""
+    import docker.errors
+    import requests
+
+    try:
+        code = int(container.wait(timeout=None)["StatusCode"])
+    except (docker.errors.DockerException, requests.RequestException, OSError):
+        return None
+    return {"signal": code - 128} if 128 < code < 193 else {"code": code}
+
+
+def output(container: Container) -> bytes:
+    """The last lines of what a container wrote."""
+    with asking(f"the output of {container.name} cannot be read"):
+        return bytes(container.logs(tail=50))
 
 
 def _close(stream: Any) -> None:
@@ -293,4 +317,4 @@ def _exactly(sock: socket.socket, size: int) -> bytes:
     return data
 
 
-__all__ = ["DATA", "SOCKETS", "Containers", "Life", "published"]
+__all__ = ["DATA", "SOCKETS", "Containers", "Life", "end_of", "output", "published"]

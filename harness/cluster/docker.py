@@ -7,6 +7,7 @@ have the capability NET_ADMIN. The host's network has a bridge more while the cl
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,24 +15,25 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from signal import SIGKILL, SIGSTOP
+from threading import Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.cluster import engine
 from harness.cluster.base import SiteCluster
-from harness.cluster.containers import DATA, PROXY, Containers, Life, published
+from harness.cluster.containers import DATA, ENGINE, Containers, Life, end_of, output, published
 from harness.cluster.engine import asking
 from harness.cluster.lock import ClusterError
 from harness.cluster.member import Member, how_ended, last
 from harness.cluster.netns import DOOR
-from harness.cluster.processes import ProcessSite
+from harness.cluster.processes import EMBEDDED, PROXY, ProcessSite
 from harness.cluster.routes import Doors, named_ports
 from harness.cluster.seat import InsideSeat, Seat
 from harness.cluster.site import Ground, Refused, Site
 from harness.cluster.wanted import Wanted
 from harness.engine import NoEngine, connect
 from harness.fabric import door
-from harness.fabric.inside import Inside
+from harness.fabric.inside import Inside, InsideError
 from harness.fabric.layout import API
 from harness.fabric.routed import ROUTER, Routed
 from harness.fabric.rules import RESTORE, apart, bypassed
@@ -42,7 +44,9 @@ from harness.target import Endpoint, Node, Target
 
 if TYPE_CHECKING:
     from docker import DockerClient
+    from docker.models.containers import Container
 
+POD = "pod"
 Progress = Callable[[str], None]
 
 
@@ -88,7 +92,12 @@ class DockerSite(ProcessSite):
     """Pods at the Docker engine, and one router between them."""
 
     shared, at_once = False, 8
-    helpers: ClassVar[Mapping[str, str]] = {DOOR: "the door for questions to the nodes"}
+    helpers: ClassVar[Mapping[str, str]] = {
+        DOOR: "the door for questions to the nodes",
+        ROUTER: "the router's container",
+        PROXY: "the proxy server's container",
+        POD: "the container of a node's network",
+    }
 
     def __init__(self, ground: Ground) -> None:
         super().__init__(ground)
@@ -124,11 +133,16 @@ class DockerSite(ProcessSite):
             started = together.submit(made.router, layout)
             pods = [together.submit(made.pod, layout, node, self._wanted[node]) for node in nodes]
             self.router = started.result()
+            self._watch(ROUTER, self.router)
             self.proxy = self._start_proxy()
             for pod in pods:
-                pod.result()
+                self._watch(POD, pod.result())
         for place in (ROUTER, *nodes):
-            self.inside[place] = Inside(place, sockets)
+            try:
+                self.inside[place] = Inside(place, sockets)
+            except InsideError as error:
+                self.ground.check()  # it has ended, and said why
+                raise ClusterError(f"{error}; does the Docker engine run on this machine?") from error
             self._own(self.inside[place].close)
         self.doors.opened(self._await(DOOR, log, rb"(\[.*\])\n")[1])
         entrances = published(self.router)
@@ -136,13 +150,22 @@ class DockerSite(ProcessSite):
             raise ClusterError(f"the router's ports {sorted(missing)} are not published; is it running?")
         server = Server(*entrances[API])
         server.await_ready()
-        routed = Routed(server, layout, self.inside, entrances.__getitem__)
+        routed = Routed(
+            server,
+            layout,
+            self.inside,
+            entrances.__getitem__,
+            cables=dict.fromkeys(layout.nodes, "eth0"),
+            engine=["python3", "-I", "-S", ENGINE],
+            bypassed=self.bypassed,
+        )
         self._own(routed.close)
         self.fabric = routed
         if lines := apart(layout, self.ground.target.apart()):
             self.inside[ROUTER].run(RESTORE, lines)
         self.notes = (
             f"links are carried by {self.proxy}",
+            str(routed.report),
             *(f"{role} is started from {one.reference}, {one.id[:19]}" for role, one in self.images.items()),
         )
 
@@ -155,28 +178,29 @@ class DockerSite(ProcessSite):
 
     def _start_proxy(self) -> str:
         """The real server where its image is there, else our own; which, in words."""
-        if find(self.client, TOXIPROXY.published):
-            self.made.proxy(self.router, TOXIPROXY.published, self.layout)
-            return f"Toxiproxy, image {TOXIPROXY.published}"
-        place = Inside(ROUTER, self.ground.run.path / "net")
-        argv = [
-            "python3",
-            "-I",
-            "-S",
-            PROXY,
-            "--host",
-            self.layout.router,
-            "--port",
-            str(API),
-        ]
-        place.start(argv)
-        place.close()
-        return "the embedded server"
+        real = find(self.client, TOXIPROXY.published) is not None
+        self._watch(PROXY, self.made.proxy(self.router, self.layout, TOXIPROXY.published if real else ""))
+        return f"Toxiproxy, image {TOXIPROXY.published}" if real else EMBEDDED
+
+    def _watch(self, helper: str, container: Container) -> None:
+        """Have the end of a container told without which nothing can go on."""
+
+        def wait() -> None:
+            if (how := end_of(container)) is not None:
+                with contextlib.suppress(ClusterError, OSError):
+                    (self.ground.logs / f"{helper}.log").write_bytes(output(container))
+                self.ground.exited(helper, how)
+
+        Thread(target=wait, name="nemesis-wait", daemon=True).start()
 
     def _reap(self, argv: list[str]) -> None:
         """What is to be run should this process die without having taken everything down."""
         self.supervisor.request("last", argv=argv)
-        self._own(lambda: self.supervisor.request("last", argv=[]))
+        self._own(self._reaped)
+
+    def _reaped(self) -> None:
+        with contextlib.suppress(ClusterError):  # where it has died, nothing is to be taken back
+            self.supervisor.request("last", argv=[])
 
     def _remove(self) -> None:
         engine.remove(self.client, self.ground.run.label)
@@ -267,9 +291,7 @@ class DockerSite(ProcessSite):
         with asking(f"{name} cannot be signalled"):
             if number == SIGSTOP:
                 life.container.pause()
-            elif number == SIGKILL:
-                if life.paused():  # the engine refuses to kill what its freezer holds
-                    life.container.unpause()
+            elif number == SIGKILL:  # of a paused one, too: it is not let go on for a last moment
                 life.container.kill("SIGKILL")
             else:
                 life.container.unpause()
@@ -280,14 +302,9 @@ class DockerSite(ProcessSite):
         return f"is {member.argv[0]} a program of image {image}?" if member.argv else ""
 
     def keep(self) -> str:
-        run = self.ground.run
-        (run.path / engine.KEPT).touch()
-        self._ends = [self.client.close, *(inside.close for inside in self.inside.values())]
-        self.supervisor.request("last", argv=[])
-        self.end()
-        pid = self.supervisor.request("keep", descriptor=run.descriptor)["pid"]
-        self.supervisor.leave()
-        return f"kill {pid}; docker rm -fv $(docker ps -aq --filter label={engine.RUN}={run.label})"
+        rest = (self.client.close, *(inside.close for inside in self.inside.values()))
+        self._ends = [self.supervisor.close, *rest]
+        return super().keep()  # what the supervisor runs last removes the containers then
 
     def verify(self, members: Mapping[str, Member]) -> None:
         super().verify(members)
@@ -299,8 +316,6 @@ class DockerSite(ProcessSite):
             client.close()
 
     def bypassed(self) -> Mapping[str, int]:
-        """Packets that each pod has received from its peers past the router. Raises ClusterError where a pod
-        has lost its guard."""
         found = {}
         for name in self.layout.nodes:
             count = bypassed(self.inside[name].run(["iptables-save", "-c", "-t", "raw"]))

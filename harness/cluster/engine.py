@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 RUN, BOOT = "nemesis.run", "nemesis.boot"  # labels: the run's directory, and the boot in which it was made
 REMOVED_WITHIN = 10.0  # seconds for the engine to let go of a network or a volume
-KEPT = "kept"  # a file in the directory of a run that was told to outlive its owner
+SETTLED = 1.0  # seconds after which an engine makes no more of what an owner had asked for when it died
 
 
 def labels(run: str) -> Mapping[str, str]:
@@ -137,9 +137,6 @@ def _abandoned(run: Path, boot: str) -> Iterator[bool]:
         yield True
         return
     try:
-        if (run / KEPT).exists():
-            yield False
-            return
         descriptor = try_lock(run / "lock", create=False)
     except FileNotFoundError:  # an owner's directory is there as long as it lives
         yield not run.exists()
@@ -158,8 +155,11 @@ def _abandoned(run: Path, boot: str) -> Iterator[bool]:
 
 def main() -> None:
     try:
-        client = connect()
-        remove(client, sys.argv[2])
+        client, quiet = connect(), time.monotonic()
+        while time.monotonic() - quiet < SETTLED:
+            if remove(client, sys.argv[2]):
+                quiet = time.monotonic()
+            time.sleep(0.1)
     except (NoEngine, ClusterError) as error:
         print(error, file=sys.stderr, flush=True)
         sys.exit(1)
@@ -169,4 +169,4 @@ if __name__ == "__main__":
     main()
 
 
-__all__ = ["KEPT", "asking", "labels", "left", "remove", "runs", "sweep"]
+__all__ = ["asking", "labels", "left", "remove", "runs", "sweep"]

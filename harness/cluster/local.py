@@ -9,7 +9,7 @@ from harness.cluster.base import SiteCluster
 from harness.cluster.lock import ClusterError
 from harness.cluster.member import Member
 from harness.cluster.ports import Ports
-from harness.cluster.processes import ProcessSite
+from harness.cluster.processes import EMBEDDED, ProcessSite
 from harness.cluster.seat import HostSeat, Seat
 from harness.cluster.site import Site
 from harness.cluster.sockets import holder, listener
@@ -32,6 +32,7 @@ class LoopbackSite(ProcessSite):
         fabric = Loopback(Server(*self._proxy(HOST, 0)), self.true_ports)
         self._own(fabric.close)
         self.fabric = fabric
+        self.notes = (f"links are carried by {EMBEDDED}",)
 
     def true(self, name: str, role: str, index: int) -> Node:
         peers = tuple(self.reached(name, other, its) for other, its in self.members() if other != name)
@@ -66,9 +67,17 @@ class LocalCluster(SiteCluster):
     """
 
     runtime: ClassVar[str] = "local"
-    unsupported: ClassVar[Mapping[str, str]] = {
-        "packet_loss": "a proxy of byte streams cannot lose packets; use runtime docker or netns"
-    }
+    unsupported: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        (
+            "packet_loss",
+            "packet_delay",
+            "packet_reorder",
+            "packet_duplicate",
+            "packet_corrupt",
+            "packet_rate",
+        ),
+        "a proxy of byte streams has no packets; use runtime docker or netns",
+    )
     site: ClassVar[type[Site]] = LoopbackSite
 
 

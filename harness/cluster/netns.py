@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,12 +18,12 @@ from typing import ClassVar
 
 from harness.cluster.base import SiteCluster
 from harness.cluster.lock import ClusterError
-from harness.cluster.processes import ProcessSite
+from harness.cluster.processes import EMBEDDED, ProcessSite
 from harness.cluster.routes import Doors, named_ports
 from harness.cluster.seat import InsideSeat, Seat
 from harness.cluster.site import Ground, Site
 from harness.cluster.sockets import holder_of, listening
-from harness.fabric import agent, door
+from harness.fabric import agent, door, packet_engine
 from harness.fabric.inside import Inside, InsideError
 from harness.fabric.layout import API, Layout
 from harness.fabric.routed import ROUTER, Routed
@@ -69,9 +70,17 @@ class NetnsSite(ProcessSite):
         self._proxy(self.layout.router, API, enter=self.enters(ROUTER))
         self.doors.opened(self._await(DOOR, log, rb"(\[.*\])\n")[1])
         server = Server(*self.doors.entrance(API))
-        fabric = Routed(server, self.layout, self.inside, self.doors.entrance)
+        fabric = Routed(
+            server,
+            self.layout,
+            self.inside,
+            self.doors.entrance,
+            cables={node: f"v{self.layout.number(node)}" for node in self.layout.nodes},
+            engine=[sys.executable, "-I", "-S", packet_engine.__file__],
+        )
         self._own(fabric.close)
         self.fabric = fabric
+        self.notes = (f"links are carried by {EMBEDDED}", str(fabric.report))
 
     def _sockets(self) -> Path:
         return self.ground.run.path / "net"

@@ -22,6 +22,7 @@ from harness.proxy import embedded
 from harness.target import Node
 
 PROXY = "proxy"
+EMBEDDED = "the embedded server"  # in words
 WITHIN = 10.0  # seconds for a helper to say that it serves
 
 
@@ -119,4 +120,4 @@ class ProcessSite(Site):
         return found[1].decode(), int(found[2])
 
 
-__all__ = ["PROXY", "ProcessSite"]
+__all__ = ["EMBEDDED", "PROXY", "ProcessSite"]

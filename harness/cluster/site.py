@@ -157,6 +157,13 @@ class Site(ABC):
         """What to do where a node could not be started."""
         return ""
 
+    def bypassed(self) -> Mapping[str, int]:
+        """Packets that each node was sent by its peers past the fabric, and that were stopped at its door.
+
+        Raises ClusterError where nothing would stop them any more.
+        """
+        return {}
+
     def taken(self, node: Node) -> str:
         """Which of its ports somebody else listens on, and who; '' where none is."""
         return ""

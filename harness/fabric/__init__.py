@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from harness.fabric.packet_spec import PacketSpec
+
 Pair = tuple[str, str]
 CLIENT = "client"
 
@@ -72,8 +74,8 @@ class Fabric(Protocol):
         """Delay the bytes of `pairs` by `latency` ± `jitter` seconds, let `rate` bytes a second pass."""
         ...
 
-    def loss(self, name: str, pairs: Iterable[Pair], probability: float) -> Effect:
-        """Lose packets of `pairs`, each with `probability`."""
+    def packets(self, name: str, pairs: Iterable[Pair], spec: PacketSpec, *, seed: int = 0) -> Effect:
+        """Delay, lose, reorder, duplicate or corrupt packets of `pairs`, or limit their rate."""
         ...
 
     def stream(self, name: str, pairs: Iterable[Pair], type: str, **attributes: int) -> Effect:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from harness.fabric import Effect, FaultError, FaultUnsupported, Pair
+from harness.fabric.packet_spec import PacketSpec
 from harness.fabric.probe import Here, Probes
 from harness.fabric.proxied import InForce, Proxied
 from harness.fabric.sockets import Sent, sent_by_port
@@ -68,15 +69,13 @@ class Loopback(Proxied):
         """No byte and no close of `pairs` arrives until healed, then all of them do (mechanism ``stall``)."""
         return self._apply(name, pairs, Cut())
 
-    def loss(self, name: str, pairs: Iterable[Pair], probability: float) -> Effect:
+    def packets(self, name: str, pairs: Iterable[Pair], spec: PacketSpec, *, seed: int = 0) -> Effect:
         """Refused: raises FaultUnsupported."""
         raise FaultUnsupported(
-            f"fault {name!r}: packet loss of {probability:g} cannot be had on runtime local. Tried:"
-            f" toxiproxy: a proxy of"
-            " byte streams cannot lose packets (a toxic that deletes bytes would corrupt the stream); the"
-            " kernel"
-            " (netem, xt_statistic): loopback is the host's own, which is never modified. Use runtime"
-            " docker or netns"
+            f"fault {name!r}: packet faults ({', '.join(spec.verbs)}) cannot be had on runtime local. Tried:"
+            " toxiproxy: a proxy of byte streams has no packets (a toxic that deletes bytes would corrupt the"
+            " stream); the kernel (netem, NFQUEUE, xt_statistic): loopback is the host's own, which is never"
+            " modified. Use runtime docker or netns"
         )
 
     def counters(self) -> Mapping[Pair, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import socket
 import subprocess
 import time
 from collections.abc import Sequence
@@ -21,6 +22,30 @@ class Channel(Protocol):
     def close(self) -> None:
         """Close the engine's stdin, at which it ends; idempotent."""
         ...
+
+
+class Wired:
+    """A channel over a socket that is the engine's standard input and output.
+
+    Differs from `Piped` in that somebody else has started the engine, where the socket's other end is.
+    """
+
+    def __init__(self, sock: socket.socket, within: float = 15.0) -> None:
+        self._sock, self._unread = sock, b""
+        sock.settimeout(within)
+
+    def ask(self, line: str) -> str:
+        self._sock.sendall(line.encode() + b"\n")
+        while b"\n" not in self._unread:
+            data = self._sock.recv(1 << 16)
+            if not data:
+                raise EOFError("the packet engine has ended")
+            self._unread += data
+        answer, _, self._unread = self._unread.partition(b"\n")
+        return answer.decode()
+
+    def close(self) -> None:
+        self._sock.close()
 
 
 class Piped:

@@ -71,7 +71,8 @@ class PacketFaults:
         if force is not None and force not in SERVES:
             raise ValueError(f"force={force!r} is none of {', '.join(SERVES)}")
         self._run, self._spawn, self._interfaces = run, spawn_engine, dict(interfaces)
-        self._senders, self._seed, self._force = dict(senders or {}), seed, force
+        self._senders, self._force = dict(senders or {}), force
+        self.seed = seed  # of what is applied from now on
         self._shaper, self._trials = Shaper(run, self._interfaces), Trials(run, self._ping)
         self._channel: Channel | None = None
         self._served: dict[Addresses, Served] = {}
@@ -163,7 +164,7 @@ class PacketFaults:
                 )
                 number = self._numbers.setdefault(pair, len(self._numbers) + 1)
                 count = self._specs[pair] = self._specs.get(pair, 0) + 1
-                seed = f"{self._seed}/packets/{pair[0]}→{pair[1]}/{count}"
+                seed = f"{self.seed}/packets/{pair[0]}→{pair[1]}/{count}"
                 planned[pair] = Served(number, pair, spec, engines, seed)
         except FaultError:
             self._unsplit(self._served.values())

@@ -178,6 +178,10 @@ class Proxied(ABC):
         self._server.add_many(toxics)
         return f"{len(toxics)} toxics applied one by one within {(time.monotonic() - begin) * 1e3:.0f} ms"
 
+    def _mechanism(self, fault: InForce) -> str:
+        """What a fault that is in force is served by."""
+        return fault.verb.mechanism
+
     def _lift(self, faults: Collection[InForce]) -> None:
         """End the effect of faults."""
         self._ledger.lift([fault.name for fault in faults])
@@ -261,7 +265,9 @@ class Proxied(ABC):
                 raise FaultError(f"{fault} did not take effect: {error}") from error
             self._holds(fault)
             also = f"hidden on {show(fault.hidden)} by faults in force before" if fault.hidden else ""
-            return Effect(verb.mechanism, start, "; ".join(filter(None, (proof, also, applied))), took)
+            return Effect(
+                self._mechanism(fault), start, "; ".join(filter(None, (proof, also, applied))), took
+            )
 
     def _withdraw(self, fault: InForce) -> None:
         """Take back a fault that is not proved, so that none stays in force unnoticed."""
@@ -279,7 +285,7 @@ class Proxied(ABC):
                 return Effect("none", time.monotonic_ns(), "nothing of it is in force", 0.0)
             faults = list(found.values())
             pairs = frozenset().union(*(fault.pairs for fault in faults))
-            mechanism = ", ".join(dict.fromkeys(fault.verb.mechanism for fault in faults))
+            mechanism = ", ".join(dict.fromkeys(map(self._mechanism, faults)))
             leaks = []
             crossed = []
             for fault in faults:

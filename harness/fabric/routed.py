@@ -17,10 +17,16 @@ from harness.fabric import CLIENT, Effect, FaultError, FaultUnsupported, Pair
 from harness.fabric.datagrams import Datagrams
 from harness.fabric.inside import TCP, Inside
 from harness.fabric.layout import CONTROL as CONTROL_PORT, PROBE, Layout
-from harness.fabric.packets import PacketCut, PacketLoss
+from harness.fabric.packet_channel import Channel, Wired
+from harness.fabric.packet_cut import PacketCut
+from harness.fabric.packet_faults import PacketFaults
+from harness.fabric.packet_spec import VERBS, PacketSpec, merged
+from harness.fabric.packet_verb import PacketVerb
 from harness.fabric.probe import Probes
 from harness.fabric.proxied import InForce, Proxied
 from harness.fabric.rules import RESTORE, Counted, counted, cuts
+from harness.fabric.selftest import Report, self_test
+from harness.fabric.volley import Volley
 from harness.fabric.watch import CONTROL, show
 from harness.proxy.adapter import Server
 
@@ -54,8 +60,13 @@ class Routed(Proxied):
     """A `Fabric` over a router's namespace.
 
     `inside` has the router (by the name ``router``) and every node; `server` is the proxy server that runs in
-    the router. `entrance` says where clients reach a port of the router's. The router must have been booted
-    (`harness.fabric.rules.boot`).
+    the router. `entrance` says where clients reach a port of the router's. `cables` are the router's
+    interfaces towards the nodes, whose own are called eth0; `engine` is the command that starts the packet
+    engine in the router. `bypassed` counts packets that reached each node past the router, where one could.
+    The router must have been booted (`harness.fabric.rules.boot`).
+
+    `report` says what the self-test of all links has seen. Raises SelfTestError, a FaultError, where one
+    does not do what the router's rules say.
     """
 
     portless = True
@@ -66,19 +77,39 @@ class Routed(Proxied):
         layout: Layout,
         inside: Mapping[str, Inside],
         entrance: Callable[[int], tuple[str, int]],
+        *,
+        cables: Mapping[str, str],
+        engine: Sequence[str],
+        bypassed: Callable[[], Mapping[str, int]] | None = None,
     ) -> None:
         self.layout, self._inside, self._entrance = layout, inside, entrance
         self._router = inside[ROUTER]
         self._filter = threading.Lock()
         self._since: dict[str, tuple[float, Mapping[Pair, Counted]]] = {}  # what had crossed when a cut held
-        self._load(())
+        self._faults: dict[str, InForce] = {}
+        self._served: dict[str, str] = {}  # by which engines, of each packet fault
+        self._load()
+        ends = {layout.ip(node): (inside[node].run, "eth0") for node in layout.nodes}
+        towards = {layout.ip(node): name for node, name in cables.items()}
+        self._packets = PacketFaults(self._router.run, self._engine, towards, senders=ends)
+        self._program = engine
         self._datagrams = Datagrams(layout, inside)
         try:
             super().__init__(server, layout.ports, Probes(InsideEnds(layout, inside)))
-            self._datagrams.matrix(())
+            self.report = self._self_test(bypassed)
         except BaseException:
             self._datagrams.close()
             raise
+
+    def _self_test(self, bypassed: Callable[[], Mapping[str, int]] | None) -> Report:
+        volley = Volley(self.layout, self._inside, ROUTER, {p: self._probes.end(p) for p in self._links})
+        try:
+            return self_test(self.layout, volley, self._load, bypassed)
+        except BaseException:
+            self._probes.close()
+            raise
+        finally:
+            volley.close()
 
     def _populate(self) -> dict[str, tuple[str, int]]:
         layout = self.layout
@@ -112,17 +143,25 @@ class Routed(Proxied):
         """
         return self._apply(name, pairs, PacketCut(self._datagrams, self._dial, self._cut_now, self._doubtful))
 
-    def loss(self, name: str, pairs: Iterable[Pair], probability: float) -> Effect:
-        """Each packet that a node sends on `pairs` is lost with `probability`."""
+    def packets(self, name: str, pairs: Iterable[Pair], spec: PacketSpec, *, seed: int = 0) -> Effect:
+        """What `spec` says becomes of each packet that a node sends on `pairs`; what is a matter of chance
+        follows from `seed`, as far as the engine that serves it has one.
+
+        A mechanism says which engine serves which verb (netem, nfqueue, statistic, htb). Raises
+        FaultUnsupported that names each one tried.
+        """
         known = self._known(pairs)
-        if not 0 < probability <= 1:
-            raise ValueError(f"probability {probability!r}: expected more than 0, at most 1")
+        if not spec.verbs:
+            raise ValueError(f"fault {name!r} changes nothing: expected one of {', '.join(VERBS)}")
         if clients := [pair for pair in known if CLIENT in pair]:
             raise FaultUnsupported(
-                f"fault {name!r}: packets of clients are not lost ({show(clients)}): they come through the"
-                " host's own stack; aim the loss at links between nodes"
+                f"fault {name!r}: the packets of clients cannot be had ({show(clients)}): they come through"
+                " the host's own stack; aim at links between nodes"
             )
-        return self._apply(name, known, PacketLoss(probability, self._datagrams, self._lost))
+        verb = PacketVerb(spec, self._datagrams, self._spec)
+        with self._turn:
+            self._packets.seed = seed
+            return self._apply(name, known, verb)
 
     def counters(self) -> Mapping[Pair, int]:
         """Bytes of the packets that the nodes sent on each pair and the router let through, headers
@@ -137,30 +176,52 @@ class Routed(Proxied):
         """Close the probes; the namespaces stay, with their rules, until they are taken down."""
         super().close()
         with self._turn:
+            self._packets.close()
             self._datagrams.close()
 
     # ------------------------------------------------------------------ how faults are put in force
 
     def _enforce(self, fault: InForce) -> str:
-        if fault.verb.toxics:
-            return super()._enforce(fault)
-        return f"one iptables-restore took {self._reload() * 1e3:.1f} ms"
+        if isinstance(fault.verb, PacketCut):
+            return f"one iptables-restore took {self._load() * 1e3:.1f} ms"
+        if isinstance(fault.verb, PacketVerb):
+            began = time.monotonic()
+            self._served[fault.name] = self._change(fault.pairs)
+            return f"in force after {(time.monotonic() - began) * 1e3:.0f} ms"
+        return super()._enforce(fault)
 
     def _lift(self, faults: Collection[InForce]) -> None:
         super()._lift([fault for fault in faults if fault.verb.toxics])
-        if any(not fault.verb.toxics for fault in faults):
-            self._reload()
+        if any(isinstance(fault.verb, PacketCut) for fault in faults):
+            self._load()
+        if changed := [fault for fault in faults if isinstance(fault.verb, PacketVerb)]:
+            self._change(frozenset().union(*(fault.pairs for fault in changed)))
+            for fault in changed:
+                self._served.pop(fault.name, None)
 
-    def _reload(self) -> float:
-        return self._load(self._cut_now())
+    def _mechanism(self, fault: InForce) -> str:
+        return self._served.get(fault.name) or super()._mechanism(fault)
 
-    def _load(self, cut: Collection[Pair]) -> float:
-        """Have exactly the faults in force in the router's filter; the seconds it took."""
-        losses = {pair: p for pair in self.layout.pairs if (p := self._lost(pair))}
+    def _load(self, pairs: Collection[Pair] | None = None) -> float:
+        """Have exactly the cuts in force (or `pairs`) in the router's filter; the seconds it took."""
         began = time.monotonic()
         with self._filter:
-            self._router.run(RESTORE, cuts(self.layout, cut, losses))
+            self._router.run(RESTORE, cuts(self.layout, self._cut_now() if pairs is None else pairs))
         return time.monotonic() - began
+
+    def _change(self, pairs: Collection[Pair]) -> str:
+        """Have exactly the packet faults in force; which engine serves what on `pairs`, in words."""
+        wanted: dict[tuple[str, str], list[PacketSpec]] = {}
+        for a, b in self.layout.pairs:
+            if specs := self._specs((a, b)):
+                wanted[self.layout.ip(a), self.layout.ip(b)] = specs
+        engines = self._packets.apply(wanted)
+        served = {
+            f"{engine} ({verb})"
+            for a, b in pairs
+            for verb, engine in engines.get((self.layout.ip(a), self.layout.ip(b)), {}).items()
+        }
+        return " + ".join(sorted(served))
 
     def _holds(self, fault: InForce) -> None:
         if isinstance(fault.verb, PacketCut):
@@ -195,15 +256,18 @@ class Routed(Proxied):
         return frozenset().union(*every)
 
     def _doubtful(self) -> list[Pair]:
-        return [pair for pair in self.layout.pairs if self._lost(pair)]
+        return [pair for pair in self.layout.pairs if self._spec(pair).loss or self._spec(pair).corrupt]
 
-    def _lost(self, pair: Pair) -> float:
-        """The share of packets that the faults in force lose together."""
-        kept = 1.0
-        for fault in getattr(self, "_faults", {}).copy().values():
-            if isinstance(fault.verb, PacketLoss) and pair in fault.pairs:
-                kept *= 1 - fault.verb.probability
-        return 1 - kept
+    def _specs(self, pair: Pair) -> list[PacketSpec]:
+        faults = self._faults.copy().values()
+        return [f.verb.spec for f in faults if isinstance(f.verb, PacketVerb) and pair in f.pairs]
+
+    def _spec(self, pair: Pair) -> PacketSpec:
+        """What the faults in force make of a pair's packets together."""
+        return merged(self._specs(pair))
+
+    def _engine(self) -> Channel:
+        return Wired(self._router.spawn(self._program))
 
     def _counted(self) -> Mapping[Pair, Counted]:
         return counted(self._router.run(SAVE))

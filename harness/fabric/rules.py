@@ -15,7 +15,7 @@ from harness.fabric.layout import API, CONTROL, PROBE, Layout
 
 RESTORE = ("iptables-restore", "--noflush")
 IN, OUT, CLOSED = "NEMESIS_IN", "NEMESIS_OUT", "NEMESIS_CLOSED"
-APART = "NEMESIS_APART"
+APART, HELD = "NEMESIS_APART", "NEMESIS_HELD"
 SEEN_IN, SEEN_OUT = "NEMESIS_SEEN_IN", "NEMESIS_SEEN_OUT"  # count what is let through, per link
 BYPASS = "nemesis-bypass"
 
@@ -44,6 +44,8 @@ def boot(layout: Layout) -> str:
         + _table("nat", *_translations(layout))
         + _table(
             "filter",
+            f":{HELD} - [0:0]",
+            *(f"-A {chain} -j {HELD}" for chain in ("INPUT", "FORWARD")),
             # with them nodes learn a route past the router
             "-A OUTPUT -p icmp --icmp-type redirect -j DROP",
             *(f"-A INPUT -s {layout.ip(node)} -p tcp --dport {API} -j DROP" for node in layout.nodes),
@@ -69,18 +71,23 @@ def _translations(layout: Layout) -> Iterator[str]:
     yield f"-A POSTROUTING -s {layout.subnet} ! -d {layout.subnet} -j MASQUERADE"
 
 
-def cuts(layout: Layout, pairs: Iterable[Pair], losses: Mapping[Pair, float]) -> str:
+def cuts(layout: Layout, pairs: Iterable[Pair]) -> str:
     """Exactly `pairs` are cut from now on: nothing of a's reaches b, by whatever protocol.
 
     Three kinds of rule for each: the packets that a sends; what the proxy server sends to b for connections
-    that a opened (it has read ahead); what it answers b, on connections that b opened. `losses` gives the
-    share of a's packets to b that are lost.
+    that a opened (it has read ahead); what it answers b, on connections that b opened.
+    A fourth stops packets that the packet engine held when the cut came.
     """
     rules = [rule for pair in sorted(pairs) for rule in _of(layout, pair, IN, OUT, "-j DROP")]
-    for (a, b), share in sorted(losses.items()):
-        lost = f"-m statistic --mode random --probability {share:.9f}"
-        rules.append(f"-A {IN} -s {layout.ip(a)} -d {layout.ip(b)} {lost} -j DROP")
-    return _table("raw", *(f"-F {chain}" for chain in (IN, OUT, CLOSED)), *rules)
+    held = [
+        f"-A {HELD} -s {layout.ip(a)} -d {address} -j DROP"
+        for a, b in sorted(pairs)
+        if CLIENT not in (a, b)
+        for address in (layout.ip(b), layout.listen(a, b))
+    ]
+    return _table("raw", *(f"-F {chain}" for chain in (IN, OUT, CLOSED)), *rules) + _table(
+        "filter", f"-F {HELD}", *held
+    )
 
 
 def apart(layout: Layout, pairs: Iterable[Pair]) -> str:
@@ -166,14 +173,17 @@ def guard(layout: Layout) -> str:
     """What a pod on a shared network starts with: packets of peers are taken from the router only.
 
     A pod that has lost its route, or learnt another one, is cut off rather than past the faults; what came
-    round the router is counted (`bypassed`).
+    round the router is counted (`bypassed`). What is sent to all at once never crosses a router: it is
+    dropped, and no bypass.
     """
+    everybody = ("224.0.0.0/4", "255.255.255.255", layout.subnet.broadcast_address)
     return _table(
         "raw",
         ":NEMESIS_GUARD - [0:0]",
         "-A PREROUTING ! -i lo -j NEMESIS_GUARD",
         f"-A NEMESIS_GUARD -m mac --mac-source {layout.router_mac} -j RETURN",
         f"-A NEMESIS_GUARD -s {layout.gateway} -j DROP",
+        *(f"-A NEMESIS_GUARD -d {address} -j DROP" for address in everybody),
         f"-A NEMESIS_GUARD -s {layout.subnet} -m comment --comment {BYPASS} -j DROP",
         "-A NEMESIS_GUARD -j DROP",
     )

@@ -5,15 +5,24 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from harness.cluster import Cluster
 from harness.fabric import Effect, FaultError
+from harness.fabric.packet_spec import PacketSpec
 from harness.faults import fault
 from harness.resolved import Resolved
 
+PACKETS: Mapping[str, Callable[[Mapping[str, float]], PacketSpec]] = {
+    "packet_loss": lambda n: PacketSpec(loss=n["probability"]),
+    "packet_delay": lambda n: PacketSpec(delay=n["delay"], jitter=n["jitter"]),
+    "packet_reorder": lambda n: PacketSpec(delay=n["delay"], reorder=n["probability"]),
+    "packet_duplicate": lambda n: PacketSpec(duplicate=n["probability"]),
+    "packet_corrupt": lambda n: PacketSpec(corrupt=n["probability"]),
+    "packet_rate": lambda n: PacketSpec(rate=n["rate"]),
+}
 NODE_FAULTS = ("kill", "pause", "restart")
 
 
@@ -51,8 +60,9 @@ class Act:
                 return fabric.shape(self.name, links, latency=numbers["delay"], jitter=numbers["jitter"])
             case "bandwidth":
                 return fabric.shape(self.name, links, rate=numbers["rate"])
-            case "packet_loss":
-                return fabric.loss(self.name, links, numbers["probability"])
+            case kind if kind in PACKETS:
+                spec, seed = PACKETS[kind](numbers), self.rng.getrandbits(32)
+                return fabric.packets(self.name, links, spec, seed=seed)
             case "reset_peer" | "timeout":
                 return fabric.stream(self.name, links, fault.kind, timeout=_ms(numbers["timeout"]))
             case "slow_close":

@@ -70,7 +70,8 @@ FAMILIES = {
     "partition": "partition", "isolate": "partition",
     "pause": "pause", "kill": "kill", "restart": "kill",
     "clock": "clock", "clock_skew": "clock", "clock_drift": "clock", "clock_jump": "clock",
-    **dict.fromkeys(("latency", "bandwidth", "packet_loss", "reset_peer"), "link"),
+    **dict.fromkeys(("latency", "bandwidth", "reset_peer", "packet_loss", "packet_delay"), "link"),
+    **dict.fromkeys(("packet_reorder", "packet_duplicate", "packet_corrupt", "packet_rate"), "link"),
     **dict.fromkeys(("slicer", "limit_data", "slow_close", "timeout"), "link"),
 }  # fmt: skip
 

@@ -247,7 +247,7 @@ def test_a_client_that_hangs(tried: Tried) -> None:
             'Plan(at(0.1, packet_loss("n1", 0.1), lasts=0.1))',
             [
                 "PlanError: the runtime local has no packet_loss, which at(",
-                "cannot lose packets",
+                "a proxy of byte streams has no packets",
                 "use runtime docker or netns",
             ],
         ),

@@ -1,4 +1,7 @@
-"""Owns a cluster in a process of its own, to be killed by a test: BASE RUN-ID TAG [fork]."""
+"""Owns a cluster in a process of its own, to be killed by a test: BASE RUN-ID TAG [docker] [fork] [keep].
+
+A line on its standard input is a question: whether the cluster is healthy.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,15 @@ import time
 from pathlib import Path
 
 from harness.cluster import LocalCluster
-from tests.integration.cluster.support import Tiny
+from harness.cluster.docker import DockerCluster
+from tests.integration.cluster.support import Boxed, Tiny
 
 
 def main() -> None:
     base, run_id, tag, *how = sys.argv[1:]
-    target = Tiny(nodes=3, only={"n2": ("--family",)}, tag=tag)
-    cluster = LocalCluster(
+    kind, cluster_of = (Boxed, DockerCluster) if "docker" in how else (Tiny, LocalCluster)
+    target = kind(nodes=3, only={"n2": ("--family",)}, tag=tag)
+    cluster = cluster_of(
         target, run_id=run_id, logs=Path(base).parent / run_id, on_event=lambda *_: None, base=Path(base)
     )
     try:
@@ -26,6 +31,8 @@ def main() -> None:
             print(cluster.stop(keep=True), flush=True)
             return
         print("ready", holder, flush=True)
+        for _ in sys.stdin:
+            print(cluster.await_healthy(10.0) < 10.0, flush=True)
         time.sleep(600)
     except KeyboardInterrupt:
         print("interrupted", flush=True)

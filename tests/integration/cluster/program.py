@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--daemon", action="store_true", help="leave the foreground")
     parser.add_argument("--family", action="store_true", help="start processes that hide")
     parser.add_argument("--lines", type=int, default=0, help="write so many lines, 10,000 a second")
+    parser.add_argument("--ticks", action="store_true", help="write the time each millisecond")
     parser.add_argument("--role", default="follower")
     parser.add_argument("--term", type=int, default=1)
     options = parser.parse_args()
@@ -48,6 +49,10 @@ def main() -> None:
         os._exit(0)
     if options.family:
         family(options.tag)
+    if options.ticks and os.fork() == 0:
+        while True:
+            print(f"tick {time.monotonic()}", flush=True)
+            time.sleep(0.001)
     if options.mute:
         signal.pause()
     listening = socket.socket()

@@ -47,6 +47,16 @@ class Asked(Tiny):
         return ask(node)
 
 
+class Boxed(Asked):
+    """In containers."""
+
+    image: ClassVar[str] = "nemesis/boxed"
+    context: ClassVar[Path | None] = PROGRAM.parent
+
+    def command(self, node: Node) -> Sequence[str]:
+        return ["python3", "-S", "/program.py", *list(super().command(node))[3:]]
+
+
 class Told(Tiny):
     """Its log tells what happens: JSON lines ``{"event": ...}``."""
 

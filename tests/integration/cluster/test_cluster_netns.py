@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,9 +17,12 @@ import pytest
 from harness.cluster import ClusterError, FaultError, NetnsCluster, SiteCluster
 from harness.cluster.netns import PROGRAMS, NetnsSite
 from harness.cluster.sockets import in_table
+from harness.fabric import Pair
+from harness.fabric.binomial import interval
 from harness.fabric.inside import UDP
-from harness.fabric.packets import binomial_interval
+from harness.fabric.packet_spec import PacketSpec
 from harness.fabric.routed import ROUTER, Routed
+from harness.fabric.rules import RESTORE, cuts
 from targets.raft_kv import RaftKV
 from tests.integration.cluster.support import Asked, Events, Tiny, ask, of_run, running, until
 
@@ -112,14 +115,74 @@ def test_cuts_unite_and_heal_apart(fabric: Routed) -> None:
     fabric.heal("b")
 
 
-@pytest.mark.parametrize("probability", [0.01, 0.1, 0.5])
-def test_losses_are_those_asked_for(fabric: Routed, probability: float) -> None:
-    effect = fabric.loss("loss", [("n1", "n2"), ("n4", "n5")], probability)
-    assert "datagrams lost on n1→n2, n4→n5" in effect.proof
-    lost = 2000 - fabric._datagrams.count([("n1", "n2"), ("n2", "n1")], 2000)["n1", "n2"]
-    low, high = binomial_interval(2000, probability, 1e-6)
-    assert low <= lost <= high
-    assert "0 of" in fabric.heal("loss").proof
+@pytest.mark.parametrize(
+    ("spec", "seen"),
+    [
+        (PacketSpec(loss=0.01), "datagrams lost on n1→n2, n4→n5"),
+        (PacketSpec(loss=0.5), "datagrams lost on n1→n2, n4→n5"),
+        (PacketSpec(delay=0.05, jitter=0.01), "half of them took 5"),
+        (PacketSpec(duplicate=0.2), "came twice"),
+        (PacketSpec(corrupt=0.1), "datagrams lost or damaged"),
+        (PacketSpec(delay=0.02, reorder=0.2), "overtook"),
+        (PacketSpec(rate=100_000), "bytes a second (100000 asked)"),
+    ],
+    ids=lambda value: "-".join(value.verbs) if isinstance(value, PacketSpec) else "",
+)
+def test_packet_faults_show_in_packets(fabric: Routed, spec: PacketSpec, seen: str) -> None:
+    effect = fabric.packets("packets", [("n1", "n2"), ("n4", "n5")], spec, seed=7)
+    assert seen in effect.proof, effect
+    for verb in spec.verbs:
+        assert f"({verb})" in effect.mechanism
+    assert set(fabric.snapshot()) == {("n1", "n2"), ("n4", "n5")}
+    healed = fabric.heal("packets")
+    assert "0 of" in healed.proof and "lost" in healed.proof
+    assert fabric.await_healthy(10.0) < 10.0
+
+
+def test_packet_faults_unite_and_heal_apart(fabric: Routed) -> None:
+    fabric.packets("a", [("n1", "n2")], PacketSpec(loss=0.5))
+    both = fabric.packets("b", [("n1", "n2"), ("n2", "n3")], PacketSpec(loss=0.5))
+    assert "hidden" in both.proof  # on the link that another fault disturbs already
+    samples, _ = fabric._datagrams.sample([("n1", "n2"), ("n2", "n3")], 1000, 0.0)
+    for pair, probability in ((("n1", "n2"), 0.75), (("n2", "n3"), 0.5)):
+        low, high = interval(1000, probability, 1e-7)
+        assert low <= samples[pair].missing <= high
+    fabric.heal("a")
+    fabric.cut("c", [("n1", "n2")])  # a cut on a lossy link
+    fabric.heal("b")
+    fabric.heal("c")
+
+
+def test_packets_held_by_the_engine_do_not_cross_a_cut(fabric: Routed) -> None:
+    fabric.packets("slow", [("n1", "n2")], PacketSpec(delay=0.5))
+    datagrams = fabric._datagrams
+    datagrams._begin([("n1", "n2")])
+    for _ in range(20):
+        datagrams._send([("n1", "n2")])
+    began = time.monotonic()
+    with fabric._turn:  # the rules alone: the proof takes longer than the packets are held
+        fabric._router.run(RESTORE, cuts(fabric.layout, [("n1", "n2")]))
+    assert time.monotonic() - began < 0.4
+    while time.monotonic() < began + 1.0:
+        datagrams._receive(0.05)
+    assert not datagrams._delays["n1", "n2"]
+    fabric._load()
+    fabric.heal("slow")
+
+
+def test_packet_faults_that_lie_are_found_out(fabric: Routed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fabric._packets, "apply", lambda faults: {})
+    with pytest.raises(FaultError, match=r"0 of \d+ datagrams were lost or damaged on n1→n2, expected"):
+        fabric.packets("void", [("n1", "n2")], PacketSpec(loss=0.1))
+    with pytest.raises(FaultError, match=r"datagrams take .* expected 50 ms"):
+        fabric.packets("void", [("n1", "n2")], PacketSpec(delay=0.05))
+    monkeypatch.undo()
+    fabric.packets("stays", [("n1", "n2")], PacketSpec(loss=0.3))
+    monkeypatch.setattr(fabric._packets, "apply", lambda faults: {})
+    with pytest.raises(FaultError, match=r"is not gone: .* datagrams were lost or damaged on n1→n2"):
+        fabric.heal("stays")
+    monkeypatch.undo()
+    fabric.heal("stays")
 
 
 def test_toxics_act_on_one_link_while_another_is_cut(fabric: Routed) -> None:
@@ -167,12 +230,11 @@ def test_a_cut_is_in_force_at_once(five: SiteCluster, fabric: Routed) -> None:
         until(lambda: received(far), 5.0, "datagrams")
         for _ in range(5):
             began = time.monotonic()
-            with fabric._turn:  # the rules alone, without the proof
-                fabric._load({("n1", "n2")})
+            fabric._router.run(RESTORE, cuts(fabric.layout, [("n1", "n2")]))  # without the proof
             returned = time.monotonic()
             time.sleep(0.03)
             late += [sent - began for sent in received(far) if sent > returned]
-            fabric._load(())
+            fabric._load()
             until(lambda: received(far), 5.0, "datagrams after heal")
             assert returned - began < 1.0
     finally:
@@ -193,19 +255,22 @@ def received(sock: socket.socket) -> list[float]:
 
 
 def test_filters_that_lie_are_found_out(fabric: Routed, monkeypatch: pytest.MonkeyPatch) -> None:
-    load = fabric._load
-    monkeypatch.setattr(fabric, "_load", lambda cut: 0.0)  # does nothing
+    def lying(change: Callable[[set[Pair]], set[Pair]]) -> None:
+        lie = lambda layout, pairs: cuts(layout, change(set(pairs)))  # noqa: E731
+        monkeypatch.setattr("harness.fabric.routed.cuts", lie)
+
+    lying(lambda pairs: set())  # does nothing
     with pytest.raises(FaultError, match="datagrams crossed n1→n2, expected none"):
         fabric.cut("void", [("n1", "n2")])
-    monkeypatch.setattr(fabric, "_load", lambda cut: load(set(cut) - {("n3", "n4")}))  # has a hole
+    lying(lambda pairs: pairs - {("n3", "n4")})  # has a hole
     with pytest.raises(FaultError, match="datagrams crossed n3→n4, expected none"):
         fabric.cut("hole", [("n1", "n2"), ("n3", "n4")])
-    monkeypatch.setattr(fabric, "_load", lambda cut: load({*cut, ("n3", "n4")}))  # cuts too much
+    lying(lambda pairs: {*pairs, ("n3", "n4")})  # cuts too much
     with pytest.raises(FaultError, match="no datagram crosses n3→n4"):
         fabric.cut("more", [("n1", "n2")])
     monkeypatch.undo()
     fabric.cut("stays", [("n1", "n2")])
-    monkeypatch.setattr(fabric, "_load", lambda cut: 0.0)
+    lying(lambda pairs: {*pairs, ("n1", "n2")})
     with pytest.raises(FaultError, match="is not gone: no datagram crosses n1→n2"):
         fabric.heal("stays")
     monkeypatch.undo()

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from harness.fabric import Effect, FaultError, FaultUnsupported, Pair
+from harness.fabric.packet_spec import PacketSpec
 from tests.integration.fabric.support import NAMES, Lab
 
 LEFT, RIGHT = NAMES[:2], NAMES[2:]
@@ -277,9 +278,9 @@ def test_faults_from_several_threads_take_turns(five: Lab) -> None:
     assert five.fabric.snapshot() == {}
 
 
-def test_packet_loss_is_refused_with_every_mechanism_tried(five: Lab) -> None:
-    with pytest.raises(FaultUnsupported, match=r"proxy of byte streams cannot lose packets.*docker or netns"):
-        five.fabric.loss("loss", ONE, 0.1)
+def test_packet_faults_are_refused_with_every_mechanism_tried(five: Lab) -> None:
+    with pytest.raises(FaultUnsupported, match=r"\(loss\).*byte streams has no packets.*docker or netns"):
+        five.fabric.packets("loss", ONE, PacketSpec(loss=0.1))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,144 @@
+"""What becomes of single packets on a link, proved by counting and timing datagrams."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+
+from harness.fabric import FaultError, Pair
+from harness.fabric.binomial import interval
+from harness.fabric.datagrams import Datagrams, Sample
+from harness.fabric.packet_spec import NOTHING, PacketSpec
+from harness.fabric.proof import Prover
+from harness.fabric.verb import Toxics
+from harness.fabric.watch import Expected, Tries, Watch, show
+
+DOUBT = 1e-7  # chance with which a right rate is called wrong, per pair and verb
+SAMPLE = 400  # datagrams by which a pair is judged, or as many as tell a rare thing from none
+MOST = 20_000
+SLACK = 0.02  # seconds that a datagram may take on its own on a loaded machine before it is measured again
+BURST = 0.4  # seconds for which a rate is measured
+
+
+@dataclass(frozen=True, slots=True)
+class PacketVerb:
+    """Packets that nodes send on a link are delayed, lost, reordered, doubled or damaged, of all protocols.
+
+    TCP makes streams of them all the same, only slower: probe connections on such a link show nothing, so
+    only datagrams are measured. `expected` gives what all faults in force make of a pair.
+    """
+
+    spec: PacketSpec
+    datagrams: Datagrams
+    expected: Callable[[Pair], PacketSpec]
+    toxics: Toxics = ()
+
+    @property
+    def mechanism(self) -> str:
+        return " + ".join(f"packet {verb}" for verb in self.spec.verbs)
+
+    def expect(self, name: str, before: Expected) -> Expected:
+        return replace(before, lossy=(*before.lossy, name))
+
+    def prove(self, prover: Prover, pairs: Collection[Pair], opened: Sequence[Watch]) -> str:
+        seen = self._measured([p for p in sorted(pairs) if not prover.expect(p).held])
+        return "; ".join(filter(None, (seen, prover.verify(()))))
+
+    def gone(self, prover: Prover, pairs: Collection[Pair]) -> str:
+        seen = self._measured([p for p in sorted(pairs) if not prover.expect(p).held])
+        return "; ".join(filter(None, (seen, prover.verify(pairs))))
+
+    def _measured(self, pairs: Sequence[Pair]) -> str:
+        """What datagrams show on each pair is what is expected of it."""
+        said = []
+        for spec in dict.fromkeys(map(self.expected, pairs)):
+            same = [pair for pair in pairs if self.expected(pair) == spec]
+            said.append(self._judged(same, spec))
+        return "; ".join(said)
+
+    def _judged(self, pairs: Sequence[Pair], spec: PacketSpec) -> str:
+        """Count and time datagrams on pairs with one expectation, again where the machine was too slow."""
+        tries = Tries()
+        while True:
+            samples, control = self.datagrams.sample(pairs, self._number(spec), spec.delay + spec.jitter)
+            slow = [pair for pair, sample in samples.items() if self._late(sample, spec)]
+            if not slow:
+                break
+            if not tries.again(control.typical < SLACK / 2):
+                sample = samples[slow[0]]
+                raise FaultError(
+                    f"a datagram takes {sample.typical * 1e3:.1f} ms on {slow[0][0]}→{slow[0][1]}, expected"
+                    f" {spec.delay * 1e3:g} ms (and {control.typical * 1e3:.1f} ms without a fault)"
+                )
+        for pair, sample in samples.items():
+            self._counted(pair, sample, spec)
+        rate = self._rated(pairs, spec) if spec.rate else ""
+        return "; ".join(filter(None, (self._said(pairs, list(samples.values()), spec), rate)))
+
+    @staticmethod
+    def _number(spec: PacketSpec) -> int:
+        """Enough datagrams that the rarest thing asked for would hardly ever not happen."""
+        rarest = min((p for p in (spec.loss, spec.duplicate, spec.corrupt, spec.reorder) if p), default=1.0)
+        number = max(SAMPLE, min(math.ceil(-math.log(DOUBT) / rarest), MOST))
+        return min(number, max(50, int(spec.rate * BURST / 80))) if spec.rate else number
+
+    @staticmethod
+    def _late(sample: Sample, spec: PacketSpec) -> bool:
+        if spec.rate or not sample.delays:
+            return False  # what waits for its turn is late
+        if spec.delay and sample.typical < spec.delay - spec.jitter - 0.001 and spec.reorder < 0.3:
+            raise FaultError(
+                f"datagrams take {sample.typical * 1e3:.1f} ms, expected {spec.delay * 1e3:g} ms"
+                f" ± {spec.jitter * 1e3:g} ms"
+            )
+        return sample.typical > spec.delay + spec.jitter + SLACK
+
+    @staticmethod
+    def _counted(pair: Pair, sample: Sample, spec: PacketSpec) -> None:
+        """Numbers within what chance allows. A damaged datagram is thrown away by its receiver's checksum."""
+        gone = 1 - (1 - spec.loss) * (1 - spec.corrupt)
+        counts = [("were lost or damaged", sample.missing, sample.sent, gone)]
+        arrived = sample.sent - sample.missing
+        if not (spec.loss or spec.corrupt):
+            counts.append(("came twice", sample.doubled, arrived, spec.duplicate))
+        if spec.reorder and spec.delay - spec.jitter > 0.004 and not spec.rate:
+            counts.append(("came early", sample.early(spec.delay / 2), arrived, spec.reorder))
+        for what, count, number, probability in counts:
+            low, high = interval(number, probability, DOUBT)
+            if not low <= count <= high:
+                raise FaultError(
+                    f"{count} of {number} datagrams {what} on {pair[0]}→{pair[1]}, expected {low} to {high}"
+                    f" ({probability:.4g} of them)"
+                )
+
+    def _rated(self, pairs: Sequence[Pair], spec: PacketSpec) -> str:
+        """Bytes a second that cross while more is sent than may."""
+        assert spec.rate is not None
+        seen = self.datagrams.throughput(pairs, spec.rate, BURST)
+        for pair, rate in seen.items():
+            if not 0.5 * spec.rate <= rate <= 1.3 * spec.rate:
+                raise FaultError(
+                    f"{rate:.0f} bytes a second cross {pair[0]}→{pair[1]}, expected about {spec.rate:.0f}"
+                )
+        return f"{statistics.median(seen.values()):.0f} bytes a second ({spec.rate:.0f} asked)"
+
+    @staticmethod
+    def _said(pairs: Sequence[Pair], samples: Sequence[Sample], spec: PacketSpec) -> str:
+        sent, missing = sum(s.sent for s in samples), sum(s.missing for s in samples)
+        doubled, typical = sum(s.doubled for s in samples), statistics.median(s.typical for s in samples)
+        words = []
+        if spec.loss or spec.corrupt or spec == NOTHING:
+            words.append(f"{missing} of {sent} datagrams lost" + (" or damaged" if spec.corrupt else ""))
+        if spec.duplicate or spec == NOTHING:
+            words.append(f"{doubled} of {sent} came twice")
+        if spec.delay or spec == NOTHING:
+            asked = f" ({spec.delay * 1e3:g} ± {spec.jitter * 1e3:g} asked)" if spec.delay else ""
+            words.append(f"half of them took {typical * 1e3:.1f} ms or less{asked}")
+        if spec.reorder:
+            words.append(f"{sum(s.early(spec.delay / 2) for s in samples)} of {sent} overtook")
+        return f"{', '.join(words)} on {show(pairs)}" if words else ""
+
+
+__all__ = ["PacketVerb"]
