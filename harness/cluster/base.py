@@ -99,9 +99,12 @@ class SiteCluster:
         site.open()
         self._prepare(site)
         self._observer.follow()
-        with ThreadPoolExecutor(site.at_once) as together:
-            for started in [together.submit(self._launch, m, "start") for m in self._members.values()]:
-                started.result()
+        for stage in self.target.stages():
+            with ThreadPoolExecutor(site.at_once) as together:
+                for started in [together.submit(self._launch, m, "start") for m in self._of(stage.roles)]:
+                    started.result()
+            site.complete([name for name, role in self.target.jobs() if role in stage.roles])
+            self._await_ready(self._of(stage.ready))
         self._await_ready(list(self._members.values()))
         self._observer.poll({node.name: node for node in self.nodes})
         if site.shared:
@@ -113,6 +116,9 @@ class SiteCluster:
             raise ClusterError(
                 f"{self.target.name}.setup failed: {type(error).__name__}: {error}\n{logs}"
             ) from error
+
+    def _of(self, roles: Sequence[str]) -> list[Member]:
+        return [member for member in self._members.values() if member.node.role in roles]
 
     def _own(self, attribute: str, thing: object, close: Callable[[], object]) -> None:
         """Keep `thing` for `stop`; where `stop` came meanwhile, from another thread, close it now."""
@@ -139,8 +145,8 @@ class SiteCluster:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences for the report, of what carries the cluster."""
-        return self._site.notes if self._site is not None else ()
+        """Sentences for the report: of the target, and of what carries it."""
+        return (*self.target.notes(), *(self._site.notes if self._site is not None else ()))
 
     def _prepare(self, site: Site) -> None:
         """Describe every node and ask the target for its command."""
@@ -188,7 +194,7 @@ class SiteCluster:
             name = f"nemesis-ready-{member.node.name}"
             Thread(target=self._try_ready, args=(member, member.launches), name=name, daemon=True).start()
         within = self.target.ready_within
-        deadline = max(member.launched for member in members) + within
+        deadline = max((member.launched for member in members), default=0.0) + within
         with self._state:
             while True:
                 self._check()
@@ -228,11 +234,10 @@ class SiteCluster:
             self._closing.wait(LOOK_EVERY)
 
     def _ready(self, member: Member) -> bool:
-        """Whether a node serves: the target's own question, or a connection within the node's network."""
+        """Whether a node serves: the target's own question, or the site's."""
         if type(self.target).ready is not Target.ready:
             return self.target.ready(self.node(member.node.name))
-        self._here().seat(member.node).connect(member.node.port, 1.0).close()
-        return True
+        return self._here().ready(member.node)
 
     # ------------------------------------------------------------------ what it offers
 

@@ -24,11 +24,11 @@ class LoopbackSite(ProcessSite):
     """All nodes share this machine's loopback, each with ports of its own."""
 
     def open(self) -> None:
-        names, given = [name for name, _ in self.members()], self.ground.target.ports
-        ports = Ports(len(names) * len(given), start=self.ground.run.path.name)
+        given = {name: self.ports(name, role) for name, role in self.members()}
+        ports = Ports(sum(map(len, given.values())), start=self.ground.run.path.name)
         self._own(ports.release)
         numbers = iter(ports.numbers)
-        self.true_ports = {name: {port: next(numbers) for port in given} for name in names}
+        self.true_ports = {name: {port: next(numbers) for port in its} for name, its in given.items()}
         fabric = Loopback(Server(*self._proxy(HOST, 0)), self.true_ports)
         self._own(fabric.close)
         self.fabric = fabric

@@ -41,8 +41,9 @@ class Member:
     def of(cls, target: Target, node: Node, log: Path, env: Mapping[str, str], **labels: str) -> Member:
         """The process that `target` wants for `node`, in `env`, its own environment and `labels`. Raises
         ClusterError for what is no command."""
-        argv = target.command(node)
-        if isinstance(argv, (str, bytes)) or not argv:
+        own = node.container and target.runs_image  # then the image says what it does
+        argv = () if own else target.command(node)
+        if isinstance(argv, (str, bytes)) or not (argv or own):
             raise ClusterError(
                 f"{target.name}.command({node.name}) returned {argv!r}; it must be a list of words, the "
                 "program first"
@@ -59,7 +60,7 @@ class Member:
     @property
     def command(self) -> str:
         """Its command line and how its log ends, for an error."""
-        return f"  command: {' '.join(self.argv)}\n{last(self.log)}"
+        return f"  command: {' '.join(self.argv) or 'that of its image'}\n{last(self.log)}"
 
     def died(self, hint: str) -> ClusterError:
         """What to say when it ended before it was ready; `hint` is what the site knows of that."""

@@ -57,7 +57,9 @@ class NetnsSite(ProcessSite):
 
     def open(self) -> None:
         nodes = [name for name, _ in self.members()]
-        self.layout = Layout(SUBNET, {name: named_ports(self.ground.target) for name in nodes})
+        self.layout = Layout(
+            SUBNET, {name: named_ports(self.ground.target, role) for name, role in self.members()}
+        )
         self._make([ROUTER, *nodes])
         try:
             self._wire()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock
@@ -123,9 +123,26 @@ class Site(ABC):
 
     def reached(self, src: str, dst: str, role: str) -> Endpoint:
         """`dst` as `src` reaches it."""
-        places = {port: self.fabric.endpoint(src, dst, port) for port in self.ground.target.ports}
+        places = {port: self.fabric.endpoint(src, dst, port) for port in self.ports(dst, role)}
+        if not places:
+            raise ClusterError(
+                f"{dst} has no TCP port by which {src} could reach it: declare one, or name the roles that "
+                "clients connect to in client_roles"
+            )
         host = next(iter(places.values()))[0]
         return Endpoint(dst, role, host, {port: number for port, (_, number) in places.items()})
+
+    def ports(self, name: str, role: str) -> Collection[str]:
+        """The names of a node's ports."""
+        return self.ground.target.ports_of(role) or ()
+
+    def ready(self, node: Node) -> bool:
+        """Whether a node serves, where its target asks no question of its own."""
+        self.seat(node).connect(node.port, 1.0).close()
+        return True
+
+    def complete(self, names: Sequence[str]) -> None:  # noqa: B027  (only containers can be jobs)
+        """Run those of the target's jobs, and see each of them end well."""
 
     def data(self, name: str) -> Path:
         """A node's own directory, new for each run."""

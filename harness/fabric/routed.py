@@ -69,6 +69,8 @@ class Routed(Proxied):
     does not do what the router's rules say.
     """
 
+    portless = True
+
     def __init__(
         self,
         server: Server,
