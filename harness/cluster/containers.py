@@ -141,6 +141,8 @@ class Containers:
     ) -> Container:
         """A node's container, in its pod's network, not yet started; a command has a volume at DATA."""
         how = {**wanted.container}
+        if (policy := how.get("restart_policy", {})).get("Name", "no") not in ("", "no"):
+            raise ClusterError(f"container({name}) has restart_policy={policy!r}, which would undo a kill")
         labels = {**how.pop("labels", {}), **self.labels}
         volumes = {self._volume(source): place for source, place in how.pop("volumes", {}).items()}
         mounts = [self._mount(each) for each in how.pop("mounts", ())]

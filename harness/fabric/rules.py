@@ -15,7 +15,8 @@ from harness.fabric.layout import API, CONTROL, PROBE, Layout
 
 RESTORE = ("iptables-restore", "--noflush")
 IN, OUT, CLOSED = "NEMESIS_IN", "NEMESIS_OUT", "NEMESIS_CLOSED"
-APART, HELD = "NEMESIS_APART", "NEMESIS_HELD"
+HELD = "NEMESIS_HELD"
+APART = "NEMESIS_APART"
 SEEN_IN, SEEN_OUT = "NEMESIS_SEEN_IN", "NEMESIS_SEEN_OUT"  # count what is let through, per link
 BYPASS = "nemesis-bypass"
 
