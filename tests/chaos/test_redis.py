@@ -11,6 +11,7 @@ import pytest
 from harness import (
     Chaos,
     Plan,
+    Run,
     Violation,
     assert_no_lost_update,
     assert_no_lost_write,
@@ -41,15 +42,22 @@ def asked_for(request: pytest.FixtureRequest) -> None:
         pytest.skip(str(error))
 
 
+def leader(run: Run, other_than: str | None = None, within: float = 20.0) -> str:
+    """Who takes writes by what the nodes say, awaited."""
+    deadline = time.monotonic() + within
+    while (found := run.cluster.leader()) in (None, other_than):
+        assert time.monotonic() < deadline and run.wait(0.05), f"no leader other than {other_than}"
+    assert found is not None
+    return found
+
+
 @pytest.mark.chaos(target=RedisSentinel(), runtime="docker")
 def test_sentinel_loses_what_a_cut_off_primary_acknowledged(chaos: Chaos) -> None:
     with chaos.running(set_workload(clients=6, total_rate=150)) as run:
         run.wait(0.3)
-        first, deadline = run.cluster.leader(), time.monotonic() + 20
+        first = leader(run)
         with run.fault(partition(isolate("leader"))):
-            while run.cluster.leader() == first and time.monotonic() < deadline:
-                assert run.wait(0.05)
-        assert run.cluster.leader() != first
+            leader(run, other_than=first)
     with pytest.raises(Violation, match="lost"):
         assert_no_lost_write(run.history)
 
