@@ -117,6 +117,11 @@ class ComposeTarget(Target):
         service = self.compose[role]
         return {str(port): port for port in service.ports} if service.ports or service.udp else None
 
+    def listens(self, role: str) -> bool:
+        """Where the service says so itself; what an image exposes is for its own command."""
+        service = self.compose[role]
+        return bool(service.ports) or (service.command is None and service.entrypoint is None)
+
     def stages(self) -> tuple[Stage, ...]:
         """As ``depends_on`` says: whoever must be healthy is, before those that wait for it are started."""
         groups = order(self.compose)

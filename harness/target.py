@@ -256,6 +256,10 @@ class Target:
         own = {key: value for key, value in given.items() if isinstance(value, Mapping)}
         return own.get(role, {}) if own else {k: v for k, v in given.items() if isinstance(v, int)}
 
+    def listens(self, role: str) -> bool:
+        """Whether a role's nodes are ready when their first port accepts a connection, not before."""
+        return True
+
     def stages(self) -> tuple[Stage, ...]:
         """In what order nodes are started: by default all at once."""
         return (Stage(tuple(dict.fromkeys(role for _, role in self.members()))),)

@@ -229,7 +229,9 @@ class DockerSite(ProcessSite):
                 said = (health.get("Log") or [{}])[-1].get("Output", "").strip()
                 raise ClusterError(f"its health check says {health['Status']}{said and f': {said}'}")
             return True
-        return super().ready(node) if node.ports else bool(state["Running"])
+        if node.ports and self.ground.target.listens(node.role):
+            return super().ready(node)
+        return bool(state["Running"])
 
     def seen(self, node: Node) -> Node:
         host, ports = self.doors.of(node.name)

@@ -49,6 +49,8 @@ class Wanted:
         ({'hostname': 'db'}, {'user': 'redis'})
         """
         given = dict(options)
+        if given.get("restart_policy", {}).get("Name", "no") in ("", "no"):
+            given.pop("restart_policy", None)
         for key, why in REFUSED.items():
             if given.get(key):
                 raise ClusterError(f"{where} has {key}={given[key]!r}, which cannot be honoured: {why}")

@@ -26,8 +26,8 @@ sentinel resolve-hostnames yes
 sentinel announce-hostnames yes
 sentinel announce-ip {name}
 sentinel monitor {master} {primary} 6379 2
-sentinel down-after-milliseconds {master} 1000
-sentinel failover-timeout {master} 3000
+sentinel down-after-milliseconds {master} {patience}
+sentinel failover-timeout {master} 2000
 """
 
 
@@ -54,7 +54,7 @@ class Redis(Target):
 class RedisSentinel(Target):
     """A primary (n1 at first) and its replicas, a Sentinel in each container; they find each other by name.
 
-    Two sentinels of three make another node the primary where they miss it for a second.
+    Two sentinels of three make another node the primary where they miss it for one to two seconds.
     """
 
     client: ClassVar[type[Any]] = RedisClient
@@ -64,7 +64,10 @@ class RedisSentinel(Target):
 
     def container(self, node: Node) -> Mapping[str, Any]:
         """The configuration of its Sentinel, which that rewrites."""
-        text = SENTINEL.format(name=node.name, master=MASTER, primary=self.members()[0][0])
+        primary = self.members()[0][0]
+        # one after the other, or they vote for themselves and nobody is elected
+        patience = 1000 + 400 * node.index
+        text = SENTINEL.format(name=node.name, master=MASTER, primary=primary, patience=patience)
         return {"files": {CONFIGURATION: text}}
 
     def command(self, node: Node) -> Sequence[str]:

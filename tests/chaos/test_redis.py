@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import pytest
 
 from harness import (
@@ -17,13 +20,29 @@ from harness import (
     rmw_workload,
     set_workload,
 )
-from targets.redis import Redis, RedisSentinel
+from targets.redis import Redis, RedisCompose, RedisSentinel
+
+COMPOSE = Path(__file__).resolve().parents[2] / "targets/redis/docker-compose.yml"
 
 
 @pytest.mark.chaos(target=RedisSentinel(), runtime="docker")
 def test_sentinel_loses_what_a_cut_off_primary_acknowledged(chaos: Chaos) -> None:
-    plan = Plan(at(0.5, partition(isolate("leader")), lasts=3))
+    with chaos.running(set_workload(clients=6, total_rate=150)) as run:
+        run.wait(0.3)
+        first, deadline = run.cluster.leader(), time.monotonic() + 20
+        with run.fault(partition(isolate("leader"))):
+            while run.cluster.leader() == first and time.monotonic() < deadline:
+                assert run.wait(0.05)
+        assert run.cluster.leader() != first
+    with pytest.raises(Violation, match="lost"):
+        assert_no_lost_write(run.history)
+
+
+@pytest.mark.chaos(target=RedisCompose(COMPOSE), runtime="docker")
+def test_the_same_system_from_a_compose_file_loses_as_much(chaos: Chaos) -> None:
+    plan = Plan(at(0.5, partition(isolate("primary")), lasts=5))
     history = chaos.run(set_workload(clients=6, total_rate=150), plan)
+    assert any("restart: unless-stopped of service primary is neutralised" in note for note in history.notes)
     with pytest.raises(Violation, match="lost"):
         assert_no_lost_write(history)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -173,7 +174,8 @@ def test_services_without_a_common_network_never_reach_each_other(
         cluster.fabric.heal("c")
         assert seen() == apart
         # an internal network leads nowhere else: not even a refusal comes back
-        outside = client.networks.get("bridge").attrs["IPAM"]["Config"][0]["Gateway"]
+        bridge = client.networks.get("bridge").attrs["IPAM"]["Config"][0]["Subnet"]
+        outside = ipaddress.IPv4Network(bridge)[1]  # this machine's own end
         probe = f"timeout 1 bash -c 'exec 3<>/dev/tcp/{outside}/9'"
         code, text = said(cluster, "app", probe)
         assert code == 1 and "Connection refused" in text
