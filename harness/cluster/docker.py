@@ -98,21 +98,21 @@ class DockerSite(ProcessSite):
         self.layout = layout = made.network({name: named_ports(self.ground.target) for name in nodes})
         self.doors = Doors(layout, sockets, router=False)
         log = self._help(DOOR, Path(door.__file__), self.doors.wanted())
-        with ThreadPoolExecutor(len(nodes) + 1) as together:
-            started = together.submit(made.router, layout)
-            pods = [together.submit(made.pod, layout, node) for node in nodes]
-            self.router = started.result()
-            self._watch(ROUTER, self.router)
-            self.proxy = self._start_proxy()
-            for pod in pods:
-                self._watch(POD, pod.result())
-        for place in (ROUTER, *nodes):
-            try:
+        try:
+            with ThreadPoolExecutor(len(nodes) + 1) as together:
+                started = together.submit(made.router, layout)
+                pods = [together.submit(made.pod, layout, node) for node in nodes]
+                self.router = started.result()
+                self._watch(ROUTER, self.router)
+                self.proxy = self._start_proxy()
+                for pod in pods:
+                    self._watch(POD, pod.result())
+            for place in (ROUTER, *nodes):
                 self.inside[place] = Inside(place, sockets)
-            except InsideError as error:
-                self.ground.check()  # it has ended, and said why
-                raise ClusterError(f"{error}; does the Docker engine run on this machine?") from error
-            self._own(self.inside[place].close)
+                self._own(self.inside[place].close)
+        except (ClusterError, InsideError) as error:
+            why = made.ended() or "does the Docker engine run on this machine, and share its files?"
+            raise ClusterError(f"{error}; {why}") from error
         self.doors.opened(self._await(DOOR, log, rb"(\[.*\])\n")[1])
         entrances = published(self.router)
         if missing := {API, *layout.entries.values()} - entrances.keys():
@@ -198,7 +198,7 @@ class DockerSite(ProcessSite):
         with asking(f"{name} cannot be signalled"):
             if number == SIGSTOP:
                 life.container.pause()
-            elif number == SIGKILL:  # of a paused one, too: it is not let go on for a last moment
+            elif number == SIGKILL:  # of a paused one, too: its first process is not let go on for a moment
                 life.container.kill("SIGKILL")
             else:
                 life.container.unpause()
