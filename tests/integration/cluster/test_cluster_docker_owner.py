@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -145,6 +146,19 @@ def test_a_killed_supervisor(tmp_path: Path, client: DockerClient) -> None:
         with pytest.raises(ClusterError, match="the supervisor has ended"):
             cluster.kill("n1")
     assert not of_run(client, tmp_path) and not list((tmp_path / "base" / "runs").iterdir())
+
+
+def test_keep_in_a_process_that_goes_on(tmp_path: Path, client: DockerClient) -> None:
+    with boxes(Boxed(nodes=1), tmp_path) as cluster:
+        words = cluster.stop(keep=True)
+        assert cluster.stop() == "" and ask(cluster.nodes[0])
+        threads = [thread for thread in threading.enumerate() if thread.name == "nemesis-wait"]
+    os.kill(int(words.split()[-1]), signal.SIGTERM)
+    gone(client, tmp_path, "run", GONE_WITHIN)
+    for thread in threads:  # they have seen the end of the containers, and said nothing
+        thread.join(5.0)
+        assert not thread.is_alive()
+    until(lambda: not processes_of(tmp_path), GONE_WITHIN, "the end of the supervisor")
 
 
 MEMBER = "nemesis-tests"  # a user who may ask the engine, and nothing else
