@@ -209,7 +209,7 @@ class DockerSite(ProcessSite):
 
     def keep(self) -> str:
         rest = (self.client.close, *(inside.close for inside in self.inside.values()))
-        self._ends = [self.supervisor.close, *rest]
+        self._ends = [self.supervisor.close, *rest, self.fabric.close]
         return super().keep()  # what the supervisor runs last removes the containers then
 
     def verify(self, members: Mapping[str, Member]) -> None:
