@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
-from harness.cluster.engine import asking, labels
+from harness.cluster.engine import RUN, asking, labels
 from harness.cluster.lock import ClusterError
 from harness.cluster.wanted import Wanted
 from harness.fabric import agent
@@ -133,6 +133,13 @@ class Containers:
                 image or self.image, argv, name=self.name("router.proxy"), labels=self.labels, detach=True,
                 network_mode=f"container:{router.id}", mounts=[] if image else [_programs()],
             )  # fmt: skip
+
+    def ended(self) -> str:
+        """Which containers of the run have ended, and what they wrote last; '' where none has."""
+        chosen = {"label": f"{RUN}={self.labels[RUN]}", "status": "exited"}
+        with asking("the containers that have ended cannot be listed"):
+            found = self.client.containers.list(all=True, filters=chosen, ignore_removed=True)
+        return "\n".join(f"{one.name} has ended:\n{output(one).decode(errors='replace')}" for one in found)
 
     # ------------------------------------------------------------------ nodes
 

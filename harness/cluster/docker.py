@@ -129,21 +129,21 @@ class DockerSite(ProcessSite):
             index[role] += 1
         self.doors = Doors(layout, sockets, router=False)
         log = self._help(DOOR, Path(door.__file__), self.doors.wanted())
-        with ThreadPoolExecutor(len(nodes) + 1) as together:
-            started = together.submit(made.router, layout)
-            pods = [together.submit(made.pod, layout, node, self._wanted[node]) for node in nodes]
-            self.router = started.result()
-            self._watch(ROUTER, self.router)
-            self.proxy = self._start_proxy()
-            for pod in pods:
-                self._watch(POD, pod.result())
-        for place in (ROUTER, *nodes):
-            try:
+        try:
+            with ThreadPoolExecutor(len(nodes) + 1) as together:
+                started = together.submit(made.router, layout)
+                pods = [together.submit(made.pod, layout, node, self._wanted[node]) for node in nodes]
+                self.router = started.result()
+                self._watch(ROUTER, self.router)
+                self.proxy = self._start_proxy()
+                for pod in pods:
+                    self._watch(POD, pod.result())
+            for place in (ROUTER, *nodes):
                 self.inside[place] = Inside(place, sockets)
-            except InsideError as error:
-                self.ground.check()  # it has ended, and said why
-                raise ClusterError(f"{error}; does the Docker engine run on this machine?") from error
-            self._own(self.inside[place].close)
+                self._own(self.inside[place].close)
+        except (ClusterError, InsideError) as error:
+            why = made.ended() or "does the Docker engine run on this machine, and share its files?"
+            raise ClusterError(f"{error}; {why}") from error
         self.doors.opened(self._await(DOOR, log, rb"(\[.*\])\n")[1])
         entrances = published(self.router)
         if missing := {API, *layout.entries.values()} - entrances.keys():
@@ -293,7 +293,7 @@ class DockerSite(ProcessSite):
         with asking(f"{name} cannot be signalled"):
             if number == SIGSTOP:
                 life.container.pause()
-            elif number == SIGKILL:  # of a paused one, too: it is not let go on for a last moment
+            elif number == SIGKILL:  # of a paused one, too: its first process is not let go on for a moment
                 life.container.kill("SIGKILL")
             else:
                 life.container.unpause()
@@ -305,7 +305,7 @@ class DockerSite(ProcessSite):
 
     def keep(self) -> str:
         rest = (self.client.close, *(inside.close for inside in self.inside.values()))
-        self._ends = [self.supervisor.close, *rest]
+        self._ends = [self.supervisor.close, *rest, self.fabric.close]
         return super().keep()  # what the supervisor runs last removes the containers then
 
     def verify(self, members: Mapping[str, Member]) -> None:
