@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
+from harness.cluster.disk import bounded
 from harness.cluster.engine import asking, labels
 from harness.cluster.lock import ClusterError
 from harness.fabric import agent
@@ -25,14 +26,15 @@ SUBNETS = ipaddress.IPv4Network("10.213.0.0/16")
 SOCKETS, PROGRAMS = "/nemesis/sock", "/nemesis/harness"
 AGENT, PROXY = f"{PROGRAMS}/fabric/agent.py", f"{PROGRAMS}/proxy/embedded.py"
 ENGINE = f"{PROGRAMS}/fabric/packet_engine.py"
+FILLER = f"{PROGRAMS}/fabric/filler.py"
 DATA = "/data"  # where a node's own volume is, unless the target says otherwise
 
 
 class Containers:
     """Makes what `run` (the label) needs. Raises ClusterError with the engine's own words."""
 
-    def __init__(self, client: DockerClient, run: str, image: str, sockets: Path) -> None:
-        self.client, self.image, self._sockets = client, image, sockets
+    def __init__(self, client: DockerClient, run: str, image: str, sockets: Path, disk: int = 0) -> None:
+        self.client, self.image, self._sockets, self._disk = client, image, sockets, disk
         self.labels = dict(labels(run))
         self.prefix = f"nemesis-{hashlib.sha256(run.encode()).hexdigest()[:10]}"
         self.pods: dict[str, Container] = {}
@@ -93,7 +95,7 @@ class Containers:
         sysctls = {"net.ipv4.conf.all.accept_redirects": 0, "net.ipv6.conf.all.disable_ipv6": 1}
         pod = self._start(
             f"{node}.pod", layout, layout.ip(node), _boot(guard(layout), lines, node),
-            hostname=node, sysctls=sysctls, aliases=[node],
+            hostname=node, sysctls=sysctls, aliases=[node], volumes=self._bounded(node),
         )  # fmt: skip
         self.pods[node] = pod
         return pod
@@ -129,6 +131,12 @@ class Containers:
                 labels=self.labels, detach=True, network_mode=f"container:{router.id}",
             )  # fmt: skip
 
+    def _bounded(self, node: str) -> Mapping[str, Any]:
+        """The node's data volume, as its pod mounts it; nothing where its size is not bounded."""
+        if not self._disk:
+            return {}
+        return bounded(self.client, self.name(f"{node}.data"), self._disk, self.labels)
+
     # ------------------------------------------------------------------ nodes
 
     def node(
@@ -137,7 +145,13 @@ class Containers:
         """A node's container, in its pod's network, not yet started."""
         how = {**options}
         volumes = dict(how.pop("volumes", {}))
-        if not any(each.get("bind") == DATA for each in volumes.values()):
+        own = any(each.get("bind") == DATA for each in volumes.values())
+        if own and self._disk:
+            raise ClusterError(
+                f"{name}: `disk` bounds the volume at {DATA}, but `container` mounts another one there; "
+                "leave one of them out"
+            )
+        if not own:
             volumes[self.volume(f"{name}.data")] = {"bind": DATA, "mode": "rw"}
         with asking(f"container {self.name(name)} cannot be made"):
             return self.client.containers.create(

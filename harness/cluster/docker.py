@@ -17,17 +17,21 @@ from typing import TYPE_CHECKING, ClassVar
 
 from harness.cluster import engine
 from harness.cluster.base import SiteCluster
-from harness.cluster.containers import DATA, ENGINE, PROXY, Containers, Life, published
+from harness.cluster.containers import DATA, ENGINE, FILLER, PROXY, Containers, Life, published
+from harness.cluster.disk import DiskFull, unbounded
 from harness.cluster.engine import asking
+from harness.cluster.limits import CpuLimit, MemoryLimit, killed_for_memory
 from harness.cluster.lock import ClusterError
 from harness.cluster.member import Member
 from harness.cluster.netns import DOOR
+from harness.cluster.observer import OnEvent
 from harness.cluster.processes import ProcessSite
+from harness.cluster.resources import CPU, DISK, MEMORY, Given, Taken
 from harness.cluster.routes import Doors, named_ports
 from harness.cluster.seat import InsideSeat, Seat
 from harness.cluster.site import Ground, Refused, Site
 from harness.engine import NoEngine, connect
-from harness.fabric import door
+from harness.fabric import FaultUnsupported, door
 from harness.fabric.inside import Inside
 from harness.fabric.layout import API
 from harness.fabric.routed import ROUTER, Routed
@@ -75,6 +79,7 @@ class DockerSite(ProcessSite):
         self._own(self.client.close)
         self.inside: dict[str, Inside] = {}
         self._lives: dict[str, Life] = {}
+        self._taken: dict[tuple[str, str], Taken] = {}
 
     def open(self) -> None:
         run = self.ground.run
@@ -84,7 +89,7 @@ class DockerSite(ProcessSite):
         self.image = ensure(self.client, image_of(self.ground.target)).reference
         self._reap([sys.executable, "-m", engine.__name__, "remove", run.label])
         self._own(self._remove)
-        self.made = made = Containers(self.client, run.label, fabric, sockets)
+        self.made = made = Containers(self.client, run.label, fabric, sockets, self.ground.target.disk)
         nodes = [name for name, _ in self.members()]
         self.layout = layout = made.network({name: named_ports(self.ground.target) for name in nodes})
         self.doors = Doors(layout, sockets, router=False)
@@ -191,6 +196,41 @@ class DockerSite(ProcessSite):
                 life.container.unpause()
         return pids
 
+    def take(self, resource: str, name: str, amount: float) -> str:
+        self.ground.check()
+        if (resource, name) in self._taken:
+            raise ClusterError(f"{name} has a {resource} in force already: heal it first")
+        self._taken[resource, name] = taken = self._resource(resource, name, amount)
+        try:
+            return taken.take()
+        except BaseException:
+            del self._taken[resource, name]
+            raise
+
+    def give_back(self, resource: str, name: str) -> Given:
+        if (resource, name) not in self._taken:
+            raise ClusterError(f"{name} has no {resource} in force")
+        try:
+            return self._taken[resource, name].give_back()
+        finally:
+            del self._taken[resource, name]
+
+    def _resource(self, resource: str, name: str, amount: float) -> Taken:
+        container = self._lives[name].container
+        if resource == CPU:
+            return CpuLimit(self.client, name, container, amount)
+        if resource == MEMORY:
+            return MemoryLimit(self.client, name, container, int(amount))
+        if resource == DISK and self.ground.target.disk:
+            return DiskFull(self.inside[name], name, container, self.made.name(f"{name}.data"), FILLER)
+        raise FaultUnsupported(unbounded(self.ground.target.name).get(resource, f"nobody takes {resource}"))
+
+    def starved(self, name: str) -> bool:
+        limit = self._taken.get((MEMORY, name))
+        if isinstance(limit, MemoryLimit) and limit.killed_lately:
+            return True
+        return killed_for_memory(self.client, self._lives[name].container)
+
     def explain(self, member: Member, error: Refused) -> str:
         return f"is {member.argv[0]} a program of image {self.image}?" if member.argv else ""
 
@@ -248,6 +288,12 @@ class DockerCluster(SiteCluster):
 
     runtime: ClassVar[str] = "docker"
     site: ClassVar[type[Site]] = DockerSite
+
+    def __init__(
+        self, target: Target, *, run_id: str, logs: Path, on_event: OnEvent, base: Path | None = None
+    ) -> None:
+        super().__init__(target, run_id=run_id, logs=logs, on_event=on_event, base=base)
+        self.unsupported = {} if target.disk else unbounded(target.name)
 
     def prepare(self, progress: Progress) -> None:
         """Have the images, which may take minutes the first time. Raises ImageError, ClusterError."""

@@ -19,6 +19,7 @@ from typing import ClassVar
 from harness.cluster.base import SiteCluster
 from harness.cluster.lock import ClusterError
 from harness.cluster.processes import ProcessSite
+from harness.cluster.resources import NO_CONTAINERS
 from harness.cluster.routes import Doors, named_ports
 from harness.cluster.seat import InsideSeat, Seat
 from harness.cluster.site import Ground, Site
@@ -163,6 +164,7 @@ class NetnsCluster(SiteCluster):
     """
 
     runtime: ClassVar[str] = "netns"
+    unsupported = NO_CONTAINERS
     site: ClassVar[type[Site]] = NetnsSite
 
 
