@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from harness.condition import event as event, leader_elected as leader_elected, restarted as restarted
     from harness.faults import (
         bandwidth as bandwidth,
+        cpu_limit as cpu_limit,
+        disk_full as disk_full,
         fault as fault,
         kill as kill,
         latency as latency,
         limit_data as limit_data,
+        memory_limit as memory_limit,
         packet_corrupt as packet_corrupt,
         packet_delay as packet_delay,
         packet_duplicate as packet_duplicate,
@@ -101,8 +104,9 @@ _HOMES = {
     "harness.compose_target": "ComposeTarget",
     "harness.condition": "event leader_elected restarted",
     "harness.faults": (
-        "bandwidth fault kill latency limit_data packet_corrupt packet_delay packet_duplicate packet_loss "
-        "packet_rate packet_reorder partition pause reset_peer restart slicer slow_close timeout"
+        "bandwidth cpu_limit disk_full fault kill latency limit_data memory_limit packet_corrupt "
+        "packet_delay packet_duplicate packet_loss packet_rate packet_reorder partition pause reset_peer "
+        "restart slicer slow_close timeout"
     ),
     "harness.history": "Fault History HistoryError NodeEvent Operation",
     "harness.journal": "load",

@@ -374,6 +374,7 @@ class Run:
             self._bypassed[node, str(detail["peer"])] = str(detail["address"])
         elif kind == "exit" and not detail.get("asked"):
             how = f"code {detail['code']}" if "code" in detail else f"signal {detail.get('signal')}"
+            how += ", killed by the kernel: it was out of memory" if detail.get("oom") else ""
             tail = "\n".join(f"    {line}" for line in detail.get("log", ()))
             self._finding(f"{node} exited by itself ({how}); its log ends:\n{tail}")
         elif kind == "error":

@@ -22,6 +22,8 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from harness.history import OUTCOMES, Outcome
 
+LEAST_DISK = 1 << 20  # bytes of a data volume of bounded size
+
 
 class TargetError(ValueError):
     """A target's description cannot work; the text says which part, and what it should be."""
@@ -173,6 +175,8 @@ class Target:
     image: ClassVar[str | Mapping[str, str]] = ""
     context: ClassVar[Path | Mapping[str, Path] | None] = None
     dockerfile: ClassVar[str] = "Dockerfile"
+    # bytes of a node's data volume on runtime docker, in memory then; 0: the engine's ordinary volume
+    disk: ClassVar[int] = 0
     # regular expressions or literal text; a line of a node's log that matches fails the run
     panics: ClassVar[tuple[str, ...]] = (
         "panic:",
@@ -308,6 +312,11 @@ class Target:
                 f"{self.name}: client_roles has {strange[0]!r}, but the roles are {', '.join(roles)}"
             )
         self._check_roles(tuple(roles))
+        if not isinstance(self.disk, int) or (self.disk and self.disk < LEAST_DISK):
+            raise TargetError(
+                f"{self.name}: disk is {self.disk!r}, but must be a whole number of bytes, at least "
+                f"{LEAST_DISK}, or 0: a volume as large as the engine's disk"
+            )
         for verb in ("open", "invoke", "close"):
             if not callable(getattr(self.client, verb, None)):
                 raise TargetError(

@@ -21,18 +21,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.cluster import engine
 from harness.cluster.base import SiteCluster
-from harness.cluster.containers import DATA, ENGINE, Containers, Life, end_of, output, published
+from harness.cluster.containers import DATA, ENGINE, FILLER, Containers, Life, end_of, output, published
+from harness.cluster.disk import DiskFull, unbounded
 from harness.cluster.engine import asking
+from harness.cluster.limits import CpuLimit, MemoryLimit, killed_for_memory
 from harness.cluster.lock import ClusterError
 from harness.cluster.member import Member, how_ended, last
 from harness.cluster.netns import DOOR
+from harness.cluster.observer import OnEvent
 from harness.cluster.processes import EMBEDDED, PROXY, ProcessSite
+from harness.cluster.resources import CPU, DISK, MEMORY, Given, Taken
 from harness.cluster.routes import Doors, named_ports
 from harness.cluster.seat import InsideSeat, Seat
 from harness.cluster.site import Ground, Refused, Site
 from harness.cluster.wanted import Wanted
 from harness.engine import NoEngine, connect
-from harness.fabric import door
+from harness.fabric import FaultUnsupported, door
 from harness.fabric.inside import Inside, InsideError
 from harness.fabric.layout import API
 from harness.fabric.routed import ROUTER, Routed
@@ -107,6 +111,7 @@ class DockerSite(ProcessSite):
         self._lives: dict[str, Life] = {}
         self._nodes: dict[str, Node] = {}
         self._wanted: dict[str, Wanted] = {}
+        self._taken: dict[tuple[str, str], Taken] = {}
 
     def open(self) -> None:
         run = self.ground.run
@@ -116,7 +121,7 @@ class DockerSite(ProcessSite):
         self.images = images(self.client, self.ground.target)
         self._reap([sys.executable, "-m", engine.__name__, "remove", run.label])
         self._own(self._remove)
-        self.made = made = Containers(self.client, run.label, fabric, sockets)
+        self.made = made = Containers(self.client, run.label, fabric, sockets, self.ground.target.disk)
         places = (*self.members(), *self.ground.target.jobs())
         nodes = [name for name, _ in places]
         if taken := [name for name in nodes if name in (ROUTER, *self.helpers)]:
@@ -299,6 +304,41 @@ class DockerSite(ProcessSite):
                 life.container.unpause()
         return pids
 
+    def take(self, resource: str, name: str, amount: float) -> str:
+        self.ground.check()
+        if (resource, name) in self._taken:
+            raise ClusterError(f"{name} has a {resource} in force already: heal it first")
+        self._taken[resource, name] = taken = self._resource(resource, name, amount)
+        try:
+            return taken.take()
+        except BaseException:
+            del self._taken[resource, name]
+            raise
+
+    def give_back(self, resource: str, name: str) -> Given:
+        if (resource, name) not in self._taken:
+            raise ClusterError(f"{name} has no {resource} in force")
+        try:
+            return self._taken[resource, name].give_back()
+        finally:
+            del self._taken[resource, name]
+
+    def _resource(self, resource: str, name: str, amount: float) -> Taken:
+        container = self._lives[name].container
+        if resource == CPU:
+            return CpuLimit(self.client, name, container, amount)
+        if resource == MEMORY:
+            return MemoryLimit(self.client, name, container, int(amount))
+        if resource == DISK and self.ground.target.disk:
+            return DiskFull(self.inside[name], name, container, self.made.name(f"{name}.data"), FILLER)
+        raise FaultUnsupported(unbounded(self.ground.target.name).get(resource, f"nobody takes {resource}"))
+
+    def starved(self, name: str) -> bool:
+        limit = self._taken.get((MEMORY, name))
+        if isinstance(limit, MemoryLimit) and limit.killed_lately:
+            return True
+        return killed_for_memory(self.client, self._lives[name].container)
+
     def explain(self, member: Member, error: Refused) -> str:
         image = self.images[member.node.role].reference
         return f"is {member.argv[0]} a program of image {image}?" if member.argv else ""
@@ -350,6 +390,12 @@ class DockerCluster(SiteCluster):
 
     runtime: ClassVar[str] = "docker"
     site: ClassVar[type[Site]] = DockerSite
+
+    def __init__(
+        self, target: Target, *, run_id: str, logs: Path, on_event: OnEvent, base: Path | None = None
+    ) -> None:
+        super().__init__(target, run_id=run_id, logs=logs, on_event=on_event, base=base)
+        self.unsupported = {} if target.disk else unbounded(target.name)
 
     def prepare(self, progress: Progress) -> None:
         """Have the images, which may take minutes the first time. Raises ImageError, ClusterError."""

@@ -10,6 +10,7 @@ from harness.cluster.lock import ClusterError
 from harness.cluster.member import Member
 from harness.cluster.ports import Ports
 from harness.cluster.processes import EMBEDDED, ProcessSite
+from harness.cluster.resources import NO_CONTAINERS
 from harness.cluster.seat import HostSeat, Seat
 from harness.cluster.site import Site
 from harness.cluster.sockets import holder, listener
@@ -67,17 +68,20 @@ class LocalCluster(SiteCluster):
     """
 
     runtime: ClassVar[str] = "local"
-    unsupported: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        (
-            "packet_loss",
-            "packet_delay",
-            "packet_reorder",
-            "packet_duplicate",
-            "packet_corrupt",
-            "packet_rate",
+    unsupported: Mapping[str, str] = {
+        **dict.fromkeys(
+            (
+                "packet_loss",
+                "packet_delay",
+                "packet_reorder",
+                "packet_duplicate",
+                "packet_corrupt",
+                "packet_rate",
+            ),
+            "a proxy of byte streams has no packets; use runtime docker or netns",
         ),
-        "a proxy of byte streams has no packets; use runtime docker or netns",
-    )
+        **NO_CONTAINERS,
+    }
     site: ClassVar[type[Site]] = LoopbackSite
 
 

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 from harness.cluster.base import SiteCluster
 from harness.cluster.lock import ClusterError
 from harness.cluster.processes import EMBEDDED, ProcessSite
+from harness.cluster.resources import NO_CONTAINERS
 from harness.cluster.routes import Doors, named_ports
 from harness.cluster.seat import InsideSeat, Seat
 from harness.cluster.site import Ground, Site
@@ -186,6 +187,7 @@ class NetnsCluster(SiteCluster):
     """
 
     runtime: ClassVar[str] = "netns"
+    unsupported = NO_CONTAINERS
     site: ClassVar[type[Site]] = NetnsSite
 
 
