@@ -269,6 +269,7 @@ def test_filters_that_lie_are_found_out(fabric: Routed, monkeypatch: pytest.Monk
     with pytest.raises(FaultError, match="no datagram crosses n3→n4"):
         fabric.cut("more", [("n1", "n2")])
     monkeypatch.undo()
+    fabric._load()
     fabric.cut("stays", [("n1", "n2")])
     lying(lambda pairs: {*pairs, ("n1", "n2")})
     with pytest.raises(FaultError, match="is not gone: no datagram crosses n1→n2"):
