@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+RUNTIME ?= auto
 
 .PHONY: chaos test convict trust bench lint format clean
 
 chaos: $(READY)  ## every plan on the correct store and one planted bug; prints the report's path
-	$(BIN)/pytest -m chaos --nemesis-runtime=local -v $(ARGS)
+	$(BIN)/pytest -m chaos --nemesis-runtime=$(RUNTIME) -n 2 -v $(ARGS)
 
 test: $(READY)  ## all other tests
 	$(BIN)/pytest -m "not chaos" -n 3 --dist loadfile $(ARGS)
@@ -22,6 +23,8 @@ bench: $(READY)  ## measured against peers and limits in the same run
 	$(BIN)/python -m benchmarks.proxy
 	$(BIN)/python -m benchmarks.checkers
 	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.fabric
+	$(BIN)/python -m benchmarks.packets
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .

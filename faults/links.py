@@ -21,3 +21,15 @@ def thin_links() -> Plan:
 def broken_connections() -> Plan:
     """Requests sent again because their answer was lost."""
     return plans.broken_connections()
+
+
+@pytest.fixture
+def lossy_links() -> Plan:
+    """Streams that stall, and timers that fire too early."""
+    return plans.lossy_links()
+
+
+@pytest.fixture
+def jumbled_packets() -> Plan:
+    """What must not depend on the order or the delay of packets."""
+    return plans.jumbled_packets()

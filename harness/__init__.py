@@ -20,13 +20,17 @@ if TYPE_CHECKING:
         check as check,
         judge as judge,
     )
+    from harness.compose_target import ComposeTarget as ComposeTarget
     from harness.condition import event as event, leader_elected as leader_elected, restarted as restarted
     from harness.faults import (
         bandwidth as bandwidth,
+        cpu_limit as cpu_limit,
+        disk_full as disk_full,
         fault as fault,
         kill as kill,
         latency as latency,
         limit_data as limit_data,
+        memory_limit as memory_limit,
         packet_corrupt as packet_corrupt,
         packet_delay as packet_delay,
         packet_duplicate as packet_duplicate,
@@ -57,6 +61,7 @@ if TYPE_CHECKING:
         Client as Client,
         Endpoint as Endpoint,
         Failed as Failed,
+        File as File,
         Node as Node,
         Op as Op,
         Target as Target,
@@ -96,10 +101,12 @@ _HOMES = {
         "assert_available assert_linearizable assert_no_lost_update assert_no_lost_write "
         "assert_recovers check judge"
     ),
+    "harness.compose_target": "ComposeTarget",
     "harness.condition": "event leader_elected restarted",
     "harness.faults": (
-        "bandwidth fault kill latency limit_data packet_corrupt packet_delay packet_duplicate packet_loss "
-        "packet_rate packet_reorder partition pause reset_peer restart slicer slow_close timeout"
+        "bandwidth cpu_limit disk_full fault kill latency limit_data memory_limit packet_corrupt "
+        "packet_delay packet_duplicate packet_loss packet_rate packet_reorder partition pause reset_peer "
+        "restart slicer slow_close timeout"
     ),
     "harness.history": "Fault History HistoryError NodeEvent Operation",
     "harness.journal": "load",
@@ -107,7 +114,7 @@ _HOMES = {
     "harness.plan": "Plan at every until when",
     "harness.run": "Run RunError",
     "harness.selector": "link nodes",
-    "harness.target": "Client Endpoint Failed Node Op Target Unknown",
+    "harness.target": "Client Endpoint Failed File Node Op Target Unknown",
     "harness.topology": "bridge halves isolate majorities_ring majority_minority one_way pairs random_halves",
     "harness.value": "PlanError",
     "harness.verdict": "Undecided Verdict Violation Witness",

@@ -8,7 +8,7 @@ Client processes are integers. Events of other processes are pairs or single ``i
 
 * ``nemesis``: faults, ``start-KIND`` / ``stop-KIND``, each an intent followed by its outcome;
 * ``cluster``: node events (``role``, ``exit``, ``restart``, ``panic``, whatever a target reports);
-* ``run``: the phases of the run and its findings.
+* ``run``: the phases of the run, its notes and its findings.
 """
 
 from __future__ import annotations
@@ -245,7 +245,8 @@ class History:
     `columns` are the same operations as integers, for checkers and the report. `header` is the first
     line of the file: seed, plan, target, runtime, versions, model. `findings` fail a run whatever its
     verdicts: a node that died by itself, a panic in a log, an exception that no client classified, a fault
-    that could not be proved. `verdicts` collects what ``assert_*`` judged of it.
+    that could not be proved. `notes` say how the cluster was made. `verdicts` collects what ``assert_*``
+    judged of it.
 
     >>> history = History.from_events([
     ...     {"index": 0, "time": 0, "type": "invoke", "process": 0, "f": "write", "value": 1},
@@ -263,6 +264,7 @@ class History:
         phases: Sequence[tuple[int, str]] = (),
         path: Path | None = None,
         findings: Sequence[str] = (),
+        notes: Sequence[str] = (),
     ) -> None:
         self.header = header
         self.columns = columns
@@ -271,6 +273,7 @@ class History:
         self.events = tuple(events)
         self.phases = tuple(phases)
         self.findings = tuple(findings)
+        self.notes = tuple(notes)
         self.path = path
         self.verdicts: list[Verdict] = []
 

@@ -36,7 +36,8 @@ def add(parser: pytest.Parser) -> None:
     declare(
         "duration", "length of each run: seconds, or 30s, 2m, 1h; a longer one repeats the plan", metavar="T"
     )
-    declare("runtime", "where nodes run: auto, local", default="auto", metavar="NAME")
+    declare("runtime", "where nodes run: auto, docker, netns, local", default="auto", metavar="NAME")
+    declare("slots", "how many clusters run at once on this machine; one per processor", metavar="N")
     declare("report", "HTML report: always, on-failure or never", default="always", metavar="WHEN")
     declare("output", "directory for histories, logs and reports", default="reports", metavar="DIR")
     declare("keep", "leave the cluster of a failed test running", default="", action="store_true")
@@ -59,6 +60,16 @@ def keep(config: pytest.Config) -> bool:
     if text not in (*_YES, *_NO):
         raise pytest.UsageError(f"nemesis_keep = {text} must be true or false")
     return text in _YES
+
+
+def slots(config: pytest.Config) -> int:
+    """How many clusters may run at once: one per processor, for nodes that wait for one tell nothing of the
+    target. Raises UsageError."""
+    if not (text := option(config, "slots")):
+        return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+    if not text.isdecimal() or int(text) < 1:
+        raise pytest.UsageError(f"--nemesis-slots={text!r} must be a number of 1 or more")
+    return int(text)
 
 
 def recorded(config: pytest.Config) -> dict[str, Any]:
@@ -264,4 +275,5 @@ __all__ = [
     "runtime",
     "seconds",
     "seed",
+    "slots",
 ]

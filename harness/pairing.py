@@ -34,7 +34,14 @@ def pair(events: Iterable[Mapping[str, Any]], header: Mapping[str, Any], path: P
             ) from None
     builder.columns.number_events()
     return History(
-        header, builder.columns, builder.observed(), builder.events, builder.phases, path, builder.findings
+        header,
+        builder.columns,
+        builder.observed(),
+        builder.events,
+        builder.phases,
+        path,
+        builder.findings,
+        builder.notes,
     )
 
 
@@ -48,6 +55,7 @@ class _Builder:
         self.events: list[NodeEvent] = []
         self.phases: list[tuple[int, str]] = []
         self.findings: list[str] = []
+        self.notes: list[str] = []
         self.last = -1
 
     def add(self, event: Mapping[str, Any]) -> None:
@@ -79,6 +87,8 @@ class _Builder:
             self.events.append(NodeEvent(time, str(detail.pop("node", "")), str(f), detail))
         elif process == "run" and f == "finding":
             self.findings.append(str(event.get("value")))
+        elif process == "run" and f == "note":
+            self.notes.append(str(event.get("value")))
         elif process == "run":
             self.phases.append((time, str(event.get("value"))))
         elif not isinstance(process, str):

@@ -77,6 +77,10 @@ class Entry(Value):
         return self.lasts.at_most if isinstance(self.lasts, until) else self.lasts or 0.0
 
 
+class Unsupported(PlanError):
+    """A plan asks for a fault that its runtime does not have; the text says which, and why not."""
+
+
 @dataclass(frozen=True, repr=False)
 class at(Entry):
     """`fault` at `time`, for `lasts` seconds.
@@ -272,10 +276,10 @@ class Plan(Value):
             _try(entry.fault, nodes)
 
     def refuse_unsupported(self, unsupported: Mapping[str, str], runtime: str) -> None:
-        """Raise PlanError if a fault's kind is in `unsupported`, a map from kinds to the reason."""
+        """Raise Unsupported if a fault's kind is in `unsupported`, a map from kinds to the reason."""
         for entry in self.entries:
             if reason := unsupported.get(kind := type(entry.fault).__name__):
-                raise PlanError(f"the runtime {runtime} has no {kind}, which {entry!r} asks for: {reason}")
+                raise Unsupported(f"the runtime {runtime} has no {kind}, which {entry!r} asks for: {reason}")
 
     def run_length(self, duration: float | None = None, after: float = SETTLE) -> float:
         """Seconds that a run lasts: `duration` if it is long enough (PlanError), else the end + `after`."""

@@ -1,7 +1,7 @@
 """The standard plans: what a replicated service meets sooner or later, a few seconds each.
 
-Every plan works on every runtime and with any cluster of three nodes or more in which somebody leads. Times
-are seconds. Use one as it is, or as a starting point for your own::
+Every plan works with any cluster of three nodes or more in which somebody leads; those of packets need a
+runtime that has them, docker or netns. Times are seconds. Use one as it is, or start your own from it::
 
     @pytest.fixture
     def split_brain() -> Plan:
@@ -15,6 +15,11 @@ from harness.faults import (
     kill,
     latency,
     limit_data,
+    packet_corrupt,
+    packet_delay,
+    packet_duplicate,
+    packet_loss,
+    packet_reorder,
     partition,
     pause,
     reset_peer,
@@ -80,6 +85,25 @@ def broken_connections() -> Plan:
         every(0.8, reset_peer("leader"), lasts=0.3, times=2),
         at(2.5, limit_data("one", 2_000), lasts=1.5),
         name="broken_connections",
+    )
+
+
+def lossy_links() -> Plan:
+    """Packets that are lost or come twice, between all nodes: streams that stall, timers that fire early."""
+    return Plan(
+        at(1, packet_loss("all", 0.1), lasts=3),
+        at(1, packet_duplicate("all", 0.05), lasts=3),
+        name="lossy_links",
+    )
+
+
+def jumbled_packets() -> Plan:
+    """Packets late, out of order and damaged around the leader, as on a long way with several paths."""
+    return Plan(
+        at(1, packet_delay("leader", 0.02, jitter=0.01), lasts=3),
+        at(1.5, packet_reorder("leader", 0.2, delay=0.02), lasts=2),
+        at(2, packet_corrupt("leader", 0.02), lasts=1.5),
+        name="jumbled_packets",
     )
 
 

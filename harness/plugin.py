@@ -60,6 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
     shared = getattr(config, "workerinput", {}).get("nemesis") or _shared(config)
     options.report(config)
     options.keep(config)
+    options.slots(config)
     seconds(option(config, "duration"), "--nemesis-duration")
     config.stash[SESSION] = Session(
         shared["seed"],
@@ -212,6 +213,7 @@ def chaos(request: pytest.FixtureRequest) -> Iterator[Chaos]:
             runtime=arguments.get("runtime") or options.asked(config),
             duration=arguments["duration"] or seconds(option(config, "duration"), "--nemesis-duration"),
             keep=options.keep(config),
+            slots=options.slots(config),
         ),
         output=output,
         progress=_progress(config),
@@ -278,8 +280,11 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         result = yield
     except BaseException as error:
         if (chaos := item.stash.get(CHAOS, None)) is not None:
+            from harness.plan import Unsupported
             from harness.verdict import Undecided, Violation
 
+            if isinstance(error, Unsupported) and _of_catalogue(item):
+                pytest.skip(str(error))
             if not isinstance(error, (Violation, Undecided, pytest.skip.Exception)):
                 chaos.error = f"{type(error).__name__}: {error}"
         raise
@@ -301,6 +306,14 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
             chaos.error = why
             pytest.fail(why, pytrace=False)
     return result
+
+
+def _of_catalogue(item: pytest.Item) -> bool:
+    """Whether a test has a plan of the catalogue, which knows nothing of runtimes, and none is required."""
+    if option(item.config, "require"):
+        return False
+    name = getattr(item, "callspec", None) and item.callspec.params.get("plan")  # type: ignore[attr-defined]
+    return name in (item.config.stash[SESSION].plans or tuple(_standard()))
 
 
 @pytest.hookimpl(wrapper=True)

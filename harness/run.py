@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from harness import cluster as runtimes
+from harness.cluster.slots import Slot
 from harness.faults import Fault
 from harness.header import header
 from harness.history import History, NodeEvent
@@ -42,7 +43,8 @@ class Settings:
 
     Times in seconds. `duration` None: the plan's end + 2. `replay` is a recorded schedule that takes the
     plan's place, `injected` what its test injected then. `stop_at_violation` ends the run at the first
-    violation of the workload's own checks. `number` counts the runs of one test.
+    violation of the workload's own checks. `number` counts the runs of one test. `slots` bounds how many
+    clusters run at once on this machine, None: no bound.
     """
 
     seed: int
@@ -54,6 +56,7 @@ class Settings:
     injected: tuple[Resolved, ...] = ()
     stop_at_violation: bool = False
     keep: bool = False
+    slots: int | None = None
     setup_within: float = 60.0
     heal_within: float = 30.0
     final_within: float = 10.0
@@ -116,6 +119,7 @@ class Run:
         self._judge: Judge | None = None
         self.cluster: runtimes.Cluster
         self._nemesis: Nemesis | None = None
+        self._slot: Slot | None = None
 
     # ------------------------------------------------------------------ for the test
 
@@ -168,9 +172,13 @@ class Run:
             ),
         )
         try:
+            if settings.slots is not None:
+                self._slot = Slot.take(settings.slots, progress=self._progress)
             self._phase("set-up")
             within = settings.setup_within + self.target.ready_within
             self._limited("set-up", within, self.cluster.start, "does Target.setup hang?")
+            for text in getattr(self.cluster, "notes", ()):  # a cluster of the target's own may have none
+                self._journal.note("run", "note", text)
             self._workers = self._clients()
             self._journal.start()
             self._phase("workload")
@@ -366,6 +374,7 @@ class Run:
             self._bypassed[node, str(detail["peer"])] = str(detail["address"])
         elif kind == "exit" and not detail.get("asked"):
             how = f"code {detail['code']}" if "code" in detail else f"signal {detail.get('signal')}"
+            how += ", killed by the kernel: it was out of memory" if detail.get("oom") else ""
             tail = "\n".join(f"    {line}" for line in detail.get("log", ()))
             self._finding(f"{node} exited by itself ({how}); its log ends:\n{tail}")
         elif kind == "error":
@@ -444,6 +453,10 @@ class Run:
         """The judge ends, the cluster goes down, the history is complete: each whatever the others do."""
         with contextlib.ExitStack() as ends:
             ends.callback(self._load)
+            if (
+                self._slot is not None and stop
+            ):  # a cluster that is kept keeps its slot until this process ends
+                ends.callback(self._slot.release)
             if stop and hasattr(self, "cluster"):
                 ends.callback(self.cluster.stop)
             if self._judge is not None:

@@ -44,7 +44,7 @@ def choose(
         if not trouble:
             return runtime, "; ".join(reasons) or "the best there is"
         reasons.append(f"no {runtime}: {trouble}")
-        if target.image and type(target).command is Target.command:
+        if target.runs_image:
             raise NoRuntime(f"{target.name} is an image without a command of its own: {trouble}")
     raise NoRuntime("; ".join(reasons))
 
@@ -52,9 +52,11 @@ def choose(
 def _trouble(runtime: str, target: Target | None) -> str:
     """Why `runtime` cannot carry `target`, or ''."""
     if runtime == "docker":
-        if target is not None and not target.image:
+        if target is not None and not all(target.image_of(role) for _, role in target.members()):
             return f"{target.name} names no image (`image`, and `context` where it is to be built)"
         return _no_engine()
+    if target is not None and target.runs_image:
+        return f"{target.name} is an image without a command of its own, which only runtime docker starts"
     return _no_routing() if runtime == "netns" else ""
 
 

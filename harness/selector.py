@@ -44,13 +44,16 @@ class Scene:
                     f"{what} {name!r} has the name of a selector; the names "
                     f"{_list((*WORDS, CLIENT))} are taken: rename it"
                 )
-            if name in self.nodes and name in roles:
+            if name in self.nodes and name in roles and self._of(name) != [name]:
                 raise PlanError(
                     f"{name!r} is both a node and a role, so a selector could mean either; rename one"
                 )
         if self.leader is not None and self.leader not in self.nodes:
             raise PlanError(f"leader {self.leader!r} is none of the nodes {_list(self.nodes)}")
         object.__setattr__(self, "nodes", MappingProxyType(dict(self.nodes)))
+
+    def _of(self, role: str) -> list[str]:
+        return [node for node, its in self.nodes.items() if its == role]
 
     def ordered(self, names: Collection[str]) -> tuple[str, ...]:
         """`names` in the order of the cluster's nodes."""

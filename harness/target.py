@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import inspect
 import socket
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 from harness.history import OUTCOMES, Outcome
+
+LEAST_DISK = 1 << 20  # bytes of a data volume of bounded size
 
 
 class TargetError(ValueError):
@@ -38,8 +40,10 @@ class Endpoint:
 
     @property
     def port(self) -> int:
-        """The first declared port."""
-        return next(iter(self.ports.values()))
+        """The first declared port. Raises TargetError where there is none."""
+        for port in self.ports.values():
+            return port
+        raise TargetError(f"{self.name} has no TCP port: declare one in `ports`, or in the image by EXPOSE")
 
     @property
     def address(self) -> str:
@@ -61,6 +65,24 @@ class Node(Endpoint):
     data: Path = Path()
     peers: tuple[Endpoint, ...] = ()
     container: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that a node's container has from its first start on (`Target.container`)."""
+
+    text: str
+    mode: int = 0o644
+    uid: int = 0
+    gid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Roles whose nodes start at the same time; those of `ready` must serve before the next stage begins."""
+
+    roles: tuple[str, ...]
+    ready: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,15 +164,19 @@ class Target:
     nodes: int | Mapping[str, int] = 3
 
     roles: ClassVar[Mapping[str, int]] = {}
-    # names, or names with the numbers that nodes listen on where each has an address of its own
-    ports: ClassVar[tuple[str, ...] | Mapping[str, int]] = ("main",)
+    # names, or names with the numbers that nodes listen on where each has an address of its own; or such a
+    # mapping for each role. An image without a `command` listens where it says itself (EXPOSE), unless told
+    ports: ClassVar[tuple[str, ...] | Mapping[str, int] | Mapping[str, Mapping[str, int]]] = ("main",)
     # roles whose nodes clients connect to, where not every node serves them; () is all
     client_roles: ClassVar[tuple[str, ...]] = ()
     client: ClassVar[type[Any]] = Client
-    # the image that nodes are started from on runtime docker; built from `context` (a directory) where given
-    image: ClassVar[str] = ""
-    context: ClassVar[Path | None] = None
+    # the image that nodes are started from on runtime docker; built from `context` (a directory) where given;
+    # one for all, or one for each role
+    image: ClassVar[str | Mapping[str, str]] = ""
+    context: ClassVar[Path | Mapping[str, Path] | None] = None
     dockerfile: ClassVar[str] = "Dockerfile"
+    # bytes of a node's data volume on runtime docker, in memory then; 0: the engine's ordinary volume
+    disk: ClassVar[int] = 0
     # regular expressions or literal text; a line of a node's log that matches fails the run
     panics: ClassVar[tuple[str, ...]] = (
         "panic:",
@@ -162,7 +188,10 @@ class Target:
     status_every: ClassVar[float] = 0.2
 
     def command(self, node: Node) -> Sequence[str]:
-        """The command line that starts `node`; it must stay in the foreground."""
+        """The command line that starts `node`; it must stay in the foreground.
+
+        A target with an image need not have one: its containers do what the image says.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no command(node)")
 
     def environment(self, node: Node) -> Mapping[str, str]:
@@ -170,11 +199,18 @@ class Target:
         return {}
 
     def container(self, node: Node) -> Mapping[str, Any]:
-        """More about the node's container, as ``docker.containers.create`` takes it (`user`, `volumes`)."""
+        """More about the node's container, as ``docker.containers.create`` takes it (`user`, `volumes`).
+
+        Named volumes are the run's own: new, and removed with it. Beside that, `files` gives what the
+        container has before its first start, a text or `File` by path, and `aliases` more host names.
+        """
         return {}
 
     def ready(self, node: Endpoint) -> bool:
-        """Whether `node` serves: by default, whether its first port accepts a connection."""
+        """Whether `node` serves: by default, whether its first port accepts a connection.
+
+        In containers with a health check it is, by default, what the engine says of their health.
+        """
         try:
             socket.create_connection((node.host, node.port), timeout=1.0).close()
         except OSError:
@@ -202,7 +238,56 @@ class Target:
         """A runtime of the target's own (see `harness.cluster.Cluster`), or None: the one that was chosen."""
         return None
 
+    # ------------------------------------------------------------------ what a description elsewhere says
+
+    def image_of(self, role: str) -> str:
+        """The image of a role's nodes, or ''."""
+        return self.image.get(role, "") if isinstance(self.image, Mapping) else self.image
+
+    def build_of(self, role: str) -> Mapping[str, Any]:
+        """How that image is built, as `harness.images.Image` takes it; {} where it is published."""
+        context = self.context.get(role) if isinstance(self.context, Mapping) else self.context
+        return {} if context is None else {"context": context, "dockerfile": self.dockerfile}
+
+    def build(self, progress: Callable[[str], None]) -> None:
+        """Build what images others than the harness build; called before they are looked for."""
+
+    def ports_of(self, role: str) -> tuple[str, ...] | Mapping[str, int] | None:
+        """The ports of a role's nodes, as `ports`; None: those that its image exposes."""
+        given = self.ports
+        if not isinstance(given, Mapping):
+            return None if self.runs_image and given == Target.ports else given
+        own = {key: value for key, value in given.items() if isinstance(value, Mapping)}
+        return own.get(role, {}) if own else {k: v for k, v in given.items() if isinstance(v, int)}
+
+    def listens(self, role: str) -> bool:
+        """Whether a role's nodes are ready when their first port accepts a connection, not before."""
+        return True
+
+    def stages(self) -> tuple[Stage, ...]:
+        """In what order nodes are started: by default all at once."""
+        return (Stage(tuple(dict.fromkeys(role for _, role in self.members()))),)
+
+    def jobs(self) -> tuple[tuple[str, str], ...]:
+        """(name, role) of containers that are no nodes: each runs in its role's stage, and must end well."""
+        return ()
+
+    def apart(self) -> frozenset[tuple[str, str]]:
+        """Ordered pairs of nodes that never reach each other; ``("n1", "")``: n1 reaches nothing outside."""
+        return frozenset()
+
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the report: what is not as somebody who knows this target's files would expect."""
+        return ()
+
     # ------------------------------------------------------------------ derived, not meant to be changed
+
+    @property
+    def runs_image(self) -> bool:
+        """Whether nodes do what their image says, since there is no command."""
+        return type(self).command is Target.command and any(
+            self.image_of(role) for role in dict.fromkeys(role for _, role in self.members())
+        )
 
     @property
     def name(self) -> str:
@@ -226,8 +311,12 @@ class Target:
             raise TargetError(
                 f"{self.name}: client_roles has {strange[0]!r}, but the roles are {', '.join(roles)}"
             )
-        if not self.ports or len(set(self.ports)) != len(self.ports):
-            raise TargetError(f"{self.name}: ports {self.ports!r} must be one or more different names")
+        self._check_roles(tuple(roles))
+        if not isinstance(self.disk, int) or (self.disk and self.disk < LEAST_DISK):
+            raise TargetError(
+                f"{self.name}: disk is {self.disk!r}, but must be a whole number of bytes, at least "
+                f"{LEAST_DISK}, or 0: a volume as large as the engine's disk"
+            )
         for verb in ("open", "invoke", "close"):
             if not callable(getattr(self.client, verb, None)):
                 raise TargetError(
@@ -245,6 +334,29 @@ class Target:
                 where = f"{self.client.__name__}.outcomes[{error.__name__}]"
                 raise TargetError(f"{where} is {outcome!r}, none of {', '.join(OUTCOMES)}")
 
+    def _check_roles(self, roles: tuple[str, ...]) -> None:
+        """Raise TargetError where what is said by role does not fit the roles, or ports are none."""
+        by_role: dict[str, object] = {"image": self.image, "context": self.context}
+        if isinstance(self.ports, Mapping) and any(isinstance(v, Mapping) for v in self.ports.values()):
+            by_role["ports"] = self.ports
+        for what, given in by_role.items():
+            if isinstance(given, Mapping) and (strange := [role for role in given if role not in roles]):
+                raise TargetError(
+                    f"{self.name}: {what} has {strange[0]!r}, but the roles are {', '.join(roles)}"
+                )
+        if isinstance(self.image, Mapping) and (bare := [role for role in roles if not self.image.get(role)]):
+            raise TargetError(f"{self.name}: image says nothing for role {bare[0]!r}; give it one, too")
+        for role in roles:
+            ports = self.ports_of(role)
+            if ports is not None and (
+                isinstance(ports, str) or not self.ports or len(set(ports)) != len(ports)
+            ):
+                where = f" of role {role!r}" if "ports" in by_role else ""
+                raise TargetError(f"{self.name}: ports {ports!r}{where} must be one or more different names")
+            for name, number in ports.items() if isinstance(ports, Mapping) else ():
+                if isinstance(number, bool) or not isinstance(number, int) or not 0 < number < 65536:
+                    raise TargetError(f"{self.name}: port {name!r} is {number!r}; expected 1 to 65535")
+
     def has_status(self) -> bool:
         """Whether this target says who leads."""
         return type(self).status is not Target.status or type(self).event is not Target.event
@@ -259,9 +371,11 @@ __all__ = [
     "Client",
     "Endpoint",
     "Failed",
+    "File",
     "Node",
     "Op",
     "Running",
+    "Stage",
     "Target",
     "TargetError",
     "Unknown",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from harness.cluster import ClusterError, OnEvent
+from harness.cluster.resources import RESOURCES
 from harness.fabric import CLIENT, Effect, FaultError, FaultUnsupported, Pair
 from harness.fabric.packet_spec import PacketSpec
 from harness.nemesis.acts import PACKETS
@@ -91,7 +92,10 @@ class MemoryCluster:
     log_directory: Path
     on_event: OnEvent
     runtime: ClassVar[str] = "memory"
-    unsupported: ClassVar[Mapping[str, str]] = dict.fromkeys(PACKETS, "memory has no packets")
+    unsupported: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(PACKETS, "memory has no packets"),
+        **dict.fromkeys(RESOURCES, "memory has no resources of a node's own"),
+    }
     nodes: tuple[Node, ...] = ()
     logs: dict[str, Path] = field(default_factory=dict)
 
@@ -250,6 +254,14 @@ class MemoryCluster:
         """Let it answer again."""
         self._paused.discard(name)
         return "switched back"
+
+    def take(self, resource: str, name: str, amount: float) -> str:
+        """Not in memory."""
+        raise FaultUnsupported(f"{resource}: {self.unsupported[resource]}")
+
+    def give_back(self, resource: str, name: str) -> str:
+        """Not in memory."""
+        raise FaultUnsupported(f"{resource}: {self.unsupported[resource]}")
 
 
 class MemoryFabric:

@@ -16,6 +16,7 @@ from harness.cluster.lock import ClusterError, RunDirectory, base_directory, gat
 from harness.cluster.member import Member, how_ended, last, last_lines
 from harness.cluster.observer import Observer, OnEvent
 from harness.cluster.proof import Held, NotProved, Status, refused
+from harness.cluster.resources import MEMORY
 from harness.cluster.site import Ground, Refused, Site
 from harness.cluster.sweep import end, sweep
 from harness.fabric import Fabric
@@ -30,9 +31,9 @@ class SiteCluster:
     `nodes` are as this process reaches them, past all faults; their peers, and clients by `entry`, reach them
     through `fabric`.
     ``on_event(node, kind, detail)`` is called for ``start``, ``ready``, ``exit`` (`asked`: the plan killed
-    it), ``restart``, ``role``, ``panic``, ``error`` (of the target's own code), ``bypass`` and what the
-    target reports;
-    one call at a time, from threads of the cluster, so it must neither wait nor call the cluster.
+    it, `oom`: it was out of memory), ``restart``, ``role``, ``panic``, ``error`` (of the target's own code),
+    ``bypass`` and what the target reports; one call at a time, from threads of the cluster, so it must
+    neither wait nor call the cluster.
     Process faults return what was measured as proof that they took effect, and raise ClusterError where
     that was not seen.
 
@@ -40,7 +41,7 @@ class SiteCluster:
     """
 
     runtime: ClassVar[str]
-    unsupported: ClassVar[Mapping[str, str]] = {}
+    unsupported: Mapping[str, str] = {}
     site: ClassVar[type[Site]]
 
     def __init__(
@@ -99,9 +100,12 @@ class SiteCluster:
         site.open()
         self._prepare(site)
         self._observer.follow()
-        with ThreadPoolExecutor(site.at_once) as together:
-            for started in [together.submit(self._launch, m, "start") for m in self._members.values()]:
-                started.result()
+        for stage in self.target.stages():
+            with ThreadPoolExecutor(site.at_once) as together:
+                for started in [together.submit(self._launch, m, "start") for m in self._of(stage.roles)]:
+                    started.result()
+            site.complete([name for name, role in self.target.jobs() if role in stage.roles])
+            self._await_ready(self._of(stage.ready))
         self._await_ready(list(self._members.values()))
         self._observer.poll({node.name: node for node in self.nodes})
         if site.shared:
@@ -113,6 +117,9 @@ class SiteCluster:
             raise ClusterError(
                 f"{self.target.name}.setup failed: {type(error).__name__}: {error}\n{logs}"
             ) from error
+
+    def _of(self, roles: Sequence[str]) -> list[Member]:
+        return [member for member in self._members.values() if member.node.role in roles]
 
     def _own(self, attribute: str, thing: object, close: Callable[[], object]) -> None:
         """Keep `thing` for `stop`; where `stop` came meanwhile, from another thread, close it now."""
@@ -137,6 +144,11 @@ class SiteCluster:
             raise ClusterError(f"run {self.run_id!r} is not started: call start() first")
         return self._site.fabric
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the report: of the target, and of what carries it."""
+        return (*self.target.notes(), *(self._site.notes if self._site is not None else ()))
+
     def _prepare(self, site: Site) -> None:
         """Describe every node and ask the target for its command."""
         nodes = [site.true(name, role, index) for index, (name, role) in enumerate(self.target.members())]
@@ -159,6 +171,7 @@ class SiteCluster:
             if taken := self._here().taken(member.node):
                 raise ClusterError(f"{name} cannot be started: {taken}")
             member.state, member.asked, member.launched = "starting", False, time.monotonic()
+            member.starved = False
             member.launches += 1
         try:
             pid = self._here().start(member)
@@ -183,7 +196,7 @@ class SiteCluster:
             name = f"nemesis-ready-{member.node.name}"
             Thread(target=self._try_ready, args=(member, member.launches), name=name, daemon=True).start()
         within = self.target.ready_within
-        deadline = max(member.launched for member in members) + within
+        deadline = max((member.launched for member in members), default=0.0) + within
         with self._state:
             while True:
                 self._check()
@@ -223,11 +236,10 @@ class SiteCluster:
             self._closing.wait(LOOK_EVERY)
 
     def _ready(self, member: Member) -> bool:
-        """Whether a node serves: the target's own question, or a connection within the node's network."""
+        """Whether a node serves: the target's own question, or the site's."""
         if type(self.target).ready is not Target.ready:
             return self.target.ready(self.node(member.node.name))
-        self._here().seat(member.node).connect(member.node.port, 1.0).close()
-        return True
+        return self._here().ready(member.node)
 
     # ------------------------------------------------------------------ what it offers
 
@@ -359,6 +371,37 @@ class SiteCluster:
     def _status_of(self, node: Node) -> Status | None:
         return None if type(self.target).status is Target.status else lambda: self.target.status(node)
 
+    # ------------------------------------------------------------------ faults on resources
+
+    def take(self, resource: str, name: str, amount: float) -> str:
+        """Limit a resource of `name` to `amount`, or fill its disk; proved by what the kernel says of it.
+
+        A node that the kernel kills while its memory is limited has been killed by the plan.
+        """
+        member = self._running(name)
+        with self._state:
+            if resource == MEMORY and member.state == "down":
+                raise ClusterError(f"{name} is {member.words} and has no memory to limit")
+            member.limited = resource == MEMORY or member.limited
+        try:
+            return self._here().take(resource, name, amount)
+        except BaseException:
+            member.limited = resource != MEMORY and member.limited
+            raise
+
+    def give_back(self, resource: str, name: str) -> str:
+        """End what `take` began, and start the node again where it was out of memory; proved likewise."""
+        member = self._running(name)
+        given = self._here().give_back(resource, name)
+        if resource != MEMORY:
+            return given.said
+        with self._state:
+            if given.died and not self._state.wait_for(lambda: member.state == "down", 5.0):
+                raise NotProved(f"{name} has ended, but that was not seen within 5 s: {given.said}")
+            member.limited = False
+            again = member.state == "down" and member.starved
+        return f"{given.said}; started again: {self.restart(name)}" if again else given.said
+
     # ------------------------------------------------------------------ what happens by itself
 
     def _pid(self, name: str) -> int:
@@ -386,6 +429,9 @@ class SiteCluster:
         member = self._members[name]
         self._observer.ended(name)
         asked = member.asked and how.get("signal") == SIGKILL
+        if not asked and self._site is not None and not self._closing.is_set() and self._site.starved(name):
+            detail["oom"] = member.starved = True
+            asked = member.limited
         detail["asked"] = asked
         if not asked:
             detail["log"] = last_lines(member.log)
@@ -393,7 +439,8 @@ class SiteCluster:
             if not self._closing.is_set():
                 self._observer.tell(name, "exit", detail)
             with self._state:
-                member.state, member.ended = "down", "was killed by the plan" if asked else how_ended(how)
+                killed = asked and not member.starved
+                member.state, member.ended = "down", "was killed by the plan" if killed else how_ended(detail)
                 held, member.held = member.held, None
                 self._state.notify_all()
         if held is not None:

@@ -11,8 +11,10 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
+from harness.cluster.disk import bounded
 from harness.cluster.engine import RUN, asking, labels
 from harness.cluster.lock import ClusterError
+from harness.cluster.wanted import Wanted
 from harness.fabric import agent
 from harness.fabric.layout import API, FIRST_ENTRY, Layout
 from harness.fabric.rules import boot, guard
@@ -25,14 +27,15 @@ SUBNETS = ipaddress.IPv4Network("10.213.0.0/16")
 SOCKETS, PROGRAMS = "/nemesis/sock", "/nemesis/harness"
 AGENT, PROXY = f"{PROGRAMS}/fabric/agent.py", f"{PROGRAMS}/proxy/embedded.py"
 ENGINE = f"{PROGRAMS}/fabric/packet_engine.py"
+FILLER = f"{PROGRAMS}/fabric/filler.py"
 DATA = "/data"  # where a node's own volume is, unless the target says otherwise
 
 
 class Containers:
     """Makes what `run` (the label) needs. Raises ClusterError with the engine's own words."""
 
-    def __init__(self, client: DockerClient, run: str, image: str, sockets: Path) -> None:
-        self.client, self.image, self._sockets = client, image, sockets
+    def __init__(self, client: DockerClient, run: str, image: str, sockets: Path, disk: int = 0) -> None:
+        self.client, self.image, self._sockets, self._disk = client, image, sockets, disk
         self.labels = dict(labels(run))
         self.prefix = f"nemesis-{hashlib.sha256(run.encode()).hexdigest()[:10]}"
         self.pods: dict[str, Container] = {}
@@ -83,17 +86,18 @@ class Containers:
             },
         )  # fmt: skip
 
-    def pod(self, layout: Layout, node: str) -> Container:
+    def pod(self, layout: Layout, node: str, wanted: Wanted) -> Container:
         """What owns a node's network, whatever becomes of the node."""
         lines = [
             f"route replace {layout.router} dev eth0",
             f"route replace {layout.subnet} via {layout.router}",
             f"route replace default via {layout.router}",
         ]
-        sysctls = {"net.ipv4.conf.all.accept_redirects": 0, "net.ipv6.conf.all.disable_ipv6": 1}
+        own = {"net.ipv4.conf.all.accept_redirects": 0, "net.ipv6.conf.all.disable_ipv6": 1}
+        how = {"hostname": node, **wanted.pod, "sysctls": {**wanted.pod.get("sysctls", {}), **own}}
         pod = self._start(
             f"{node}.pod", layout, layout.ip(node), _boot(guard(layout), lines, node),
-            hostname=node, sysctls=sysctls, aliases=[node],
+            aliases=[node, *wanted.aliases], volumes=self._bounded(node), **how,
         )  # fmt: skip
         self.pods[node] = pod
         return pod
@@ -128,7 +132,7 @@ class Containers:
             argv = ["python3", "-I", "-S", PROXY, "--host", layout.router, "--port", str(API)]
         with asking("the proxy server cannot be started"):
             return self.client.containers.run(
-                image or self.image, argv, name=self.name("proxy"), labels=self.labels, detach=True,
+                image or self.image, argv, name=self.name("router.proxy"), labels=self.labels, detach=True,
                 network_mode=f"container:{router.id}", mounts=[] if image else [_programs()],
             )  # fmt: skip
 
@@ -139,29 +143,72 @@ class Containers:
             found = self.client.containers.list(all=True, filters=chosen, ignore_removed=True)
         return "\n".join(f"{one.name} has ended:\n{output(one).decode(errors='replace')}" for one in found)
 
+    def _bounded(self, node: str) -> Mapping[str, Any]:
+        """The node's data volume, as its pod mounts it; nothing where its size is not bounded."""
+        if not self._disk:
+            return {}
+        return bounded(self.client, self.name(f"{node}.data"), self._disk, self.labels)
+
     # ------------------------------------------------------------------ nodes
 
     def node(
-        self, name: str, image: str, argv: Sequence[str], env: Mapping[str, str], options: Mapping[str, Any]
+        self, name: str, image: str, argv: Sequence[str], env: Mapping[str, str], wanted: Wanted
     ) -> Container:
-        """A node's container, in its pod's network, not yet started."""
-        how = {**options}
+        """A node's container, in its pod's network, not yet started; a command has a volume at DATA."""
+        how = {**wanted.container}
         if (policy := how.get("restart_policy", {})).get("Name", "no") not in ("", "no"):
             raise ClusterError(f"container({name}) has restart_policy={policy!r}, which would undo a kill")
-        volumes = dict(how.pop("volumes", {}))
-        if not any(each.get("bind") == DATA for each in volumes.values()):
-            volumes[self.volume(f"{name}.data")] = {"bind": DATA, "mode": "rw"}
+        labels = {**how.pop("labels", {}), **self.labels}
+        volumes = {self._volume(source): place for source, place in how.pop("volumes", {}).items()}
+        mounts = [self._mount(each) for each in how.pop("mounts", ())]
+        places = [*(each.get("bind") for each in volumes.values()), *(each["Target"] for each in mounts)]
+        if DATA in places and self._disk:
+            raise ClusterError(
+                f"{name}: `disk` bounds the volume at {DATA}, but `container` mounts another one there; "
+                "leave one of them out"
+            )
+        if (argv or self._disk) and DATA not in places:
+            volumes[self._volume(f"{name}.data")] = {"bind": DATA, "mode": "rw"}
         with asking(f"container {self.name(name)} cannot be made"):
-            return self.client.containers.create(
-                image, list(argv) or None, name=self.name(name), labels=self.labels, environment=dict(env),
-                network_mode=f"container:{self.pods[name].id}", volumes=volumes, **how,
+            command = list(argv) or how.pop("command", None)
+            if command == [] and not how.get("entrypoint"):  # without an entrypoint it would be the image's
+                how["entrypoint"] = self.client.images.get(image).attrs["Config"].get("Entrypoint")
+            container = self.client.containers.create(
+                image, command, name=self.name(name), labels=labels,
+                environment={**how.pop("environment", {}), **env},
+                network_mode=f"container:{self.pods[name].id}", volumes=volumes, mounts=mounts, **how,
             )  # fmt: skip
+        if wanted.files:
+            with asking(f"its files cannot be put into container {self.name(name)}"):
+                container.put_archive("/", wanted.archive())
+        return container
 
-    def volume(self, role: str) -> str:
-        """A volume of this run; its name."""
-        with asking(f"volume {self.name(role)} cannot be made"):
-            self.client.volumes.create(self.name(role), labels=self.labels)
-        return self.name(role)
+    def _mount(self, mount: Mapping[str, Any]) -> dict[str, Any]:
+        """A mount as the engine takes it, of this run's volume where it is one with a name."""
+        from docker.utils import version_lt
+
+        if mount["Type"] != "volume" or not mount.get("Source"):
+            return {**mount}
+        how = mount.get("VolumeOptions", {})
+        if how.get("Subpath") and version_lt(self.client.api._version, "1.45"):
+            raise ClusterError(
+                f"volume {mount['Source']} is mounted by its subpath {how['Subpath']}, which this Docker "
+                "engine does not have (API 1.45, Docker 26); mount the whole volume"
+            )
+        options = how.get("DriverConfig", {}).get("Options")
+        return {**mount, "Source": self._volume(mount["Source"], options, how.get("Labels"))}
+
+    def _volume(
+        self, name: str, options: Mapping[str, str] | None = None, labels: Mapping[str, str] | None = None
+    ) -> str:
+        """A volume of this run, made where it is not there yet: its name. A path stays what it is."""
+        if name.startswith("/"):
+            return name
+        with asking(f"volume {self.name(name)} cannot be made"):
+            self.client.volumes.create(
+                self.name(name), driver_opts=dict(options or {}), labels={**(labels or {}), **self.labels}
+            )
+        return self.name(name)
 
 
 def _programs() -> dict[str, Any]:
@@ -225,11 +272,16 @@ class Life:
         first = int(self.container.attrs["State"]["Pid"])
         return sorted((int(row[place]) for row in table["Processes"]), key=lambda pid: (pid != first, pid))
 
-    def paused(self) -> bool:
-        """Whether the engine's freezer holds it."""
+    def state(self) -> Mapping[str, Any]:
+        """What the engine says of it: `Running`, and `Health` where it has a health check."""
         with asking(f"container {self.container.name} cannot be looked at"):
             self.container.reload()
-        return bool(self.container.attrs["State"]["Paused"])
+        state: Mapping[str, Any] = self.container.attrs["State"]
+        return state
+
+    def paused(self) -> bool:
+        """Whether the engine's freezer holds it."""
+        return bool(self.state()["Paused"])
 
     def _copy(self, stream: Any) -> None:
         """The engine's frames (stream number, three zeros, length) to the log, without a torn last line."""

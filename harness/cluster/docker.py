@@ -9,34 +9,42 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from signal import SIGKILL, SIGSTOP
 from threading import Thread
-from typing import TYPE_CHECKING, ClassVar
+from time import monotonic
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.cluster import engine
 from harness.cluster.base import SiteCluster
-from harness.cluster.containers import DATA, ENGINE, Containers, Life, end_of, output, published
+from harness.cluster.containers import DATA, ENGINE, FILLER, Containers, Life, end_of, output, published
+from harness.cluster.disk import DiskFull, unbounded
 from harness.cluster.engine import asking
+from harness.cluster.limits import CpuLimit, MemoryLimit, killed_for_memory
 from harness.cluster.lock import ClusterError
-from harness.cluster.member import Member
+from harness.cluster.member import Member, how_ended, last
 from harness.cluster.netns import DOOR
-from harness.cluster.processes import PROXY, ProcessSite
+from harness.cluster.observer import OnEvent
+from harness.cluster.processes import EMBEDDED, PROXY, ProcessSite
+from harness.cluster.resources import CPU, DISK, MEMORY, Given, Taken
 from harness.cluster.routes import Doors, named_ports
 from harness.cluster.seat import InsideSeat, Seat
 from harness.cluster.site import Ground, Refused, Site
+from harness.cluster.wanted import Wanted
 from harness.engine import NoEngine, connect
-from harness.fabric import door
+from harness.fabric import FaultUnsupported, door
 from harness.fabric.inside import Inside, InsideError
 from harness.fabric.layout import API
 from harness.fabric.routed import ROUTER, Routed
-from harness.fabric.rules import bypassed
-from harness.images import TOXIPROXY, Image, ImageError, ensure, fabric_image, find
+from harness.fabric.rules import RESTORE, apart, bypassed
+from harness.images import TOXIPROXY, Found, Image, ImageError, ensure, fabric_image, find
+from harness.images.progress import silent
 from harness.proxy.adapter import Server
-from harness.target import Node, Target
+from harness.target import Endpoint, Node, Target
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -54,17 +62,34 @@ def open_engine() -> DockerClient:
         raise ClusterError(str(error)) from error
 
 
-def image_of(target: Target) -> Image:
-    """What a target's nodes are started from. Raises ClusterError where it names none."""
-    if not target.image:
+def image_of(target: Target, role: str) -> Image:
+    """What a role's nodes are started from. Raises ClusterError where the target names none."""
+    if not (name := target.image_of(role)):
         raise ClusterError(
-            f"runtime docker starts {target.name} from an image, but it names none: give it `image` (and "
-            "`context`, a directory with a Dockerfile, where it is built), or use runtime netns or local"
+            f"runtime docker starts {target.name} from an image, but it names none for {role}: give it "
+            "`image` (and `context`, a directory with a Dockerfile, where it is built), or use runtime netns "
+            "or local"
         )
     try:
-        return Image(target.image, context=target.context, dockerfile=target.dockerfile)
+        return Image(name, **target.build_of(role))
     except ValueError as error:
         raise ClusterError(f"{target.name}.image: {error}") from error
+
+
+def images(client: DockerClient, target: Target, progress: Progress = silent) -> Mapping[str, Found]:
+    """What each role is started from. Raises ImageError, ClusterError."""
+    target.build(progress)
+    roles = dict.fromkeys(role for _, role in (*target.members(), *target.jobs()))
+    wanted = {role: image_of(target, role) for role in roles}
+    return {role: ensure(client, image, progress=progress) for role, image in wanted.items()}
+
+
+def exposed(client: DockerClient, found: Found) -> list[int]:
+    """The TCP ports that an image says it listens on."""
+    with asking(f"image {found.reference} cannot be looked at"):
+        config = client.images.get(found.id).attrs["Config"]
+    ports = (port.split("/") for port in config.get("ExposedPorts") or {})
+    return sorted(int(number) for number, *protocol in ports if protocol in ([], ["tcp"]))
 
 
 class DockerSite(ProcessSite):
@@ -84,24 +109,35 @@ class DockerSite(ProcessSite):
         self._own(self.client.close)
         self.inside: dict[str, Inside] = {}
         self._lives: dict[str, Life] = {}
+        self._nodes: dict[str, Node] = {}
+        self._wanted: dict[str, Wanted] = {}
+        self._taken: dict[tuple[str, str], Taken] = {}
 
     def open(self) -> None:
         run = self.ground.run
         sockets = run.path / "net"
         sockets.mkdir()
         fabric = ensure(self.client, fabric_image()).reference
-        self.image = ensure(self.client, image_of(self.ground.target)).reference
+        self.images = images(self.client, self.ground.target)
         self._reap([sys.executable, "-m", engine.__name__, "remove", run.label])
         self._own(self._remove)
-        self.made = made = Containers(self.client, run.label, fabric, sockets)
-        nodes = [name for name, _ in self.members()]
-        self.layout = layout = made.network({name: named_ports(self.ground.target) for name in nodes})
+        self.made = made = Containers(self.client, run.label, fabric, sockets, self.ground.target.disk)
+        places = (*self.members(), *self.ground.target.jobs())
+        nodes = [name for name, _ in places]
+        if taken := [name for name in nodes if name in (ROUTER, *self.helpers)]:
+            raise ClusterError(f"a node cannot be called {taken[0]!r}, which is the fabric's; rename it")
+        self.layout = layout = made.network({name: self._ports(role) for name, role in places})
+        index = {role: 0 for _, role in places}
+        for name, role in places:
+            self._nodes[name] = node = self._node(name, role, index[role])
+            self._wanted[name] = Wanted.of(self.ground.target.container(node), f"container({name})")
+            index[role] += 1
         self.doors = Doors(layout, sockets, router=False)
         log = self._help(DOOR, Path(door.__file__), self.doors.wanted())
         try:
             with ThreadPoolExecutor(len(nodes) + 1) as together:
                 started = together.submit(made.router, layout)
-                pods = [together.submit(made.pod, layout, node) for node in nodes]
+                pods = [together.submit(made.pod, layout, node, self._wanted[node]) for node in nodes]
                 self.router = started.result()
                 self._watch(ROUTER, self.router)
                 self.proxy = self._start_proxy()
@@ -126,15 +162,30 @@ class DockerSite(ProcessSite):
             entrances.__getitem__,
             cables=dict.fromkeys(layout.nodes, "eth0"),
             engine=["python3", "-I", "-S", ENGINE],
+            bypassed=self.bypassed,
         )
         self._own(routed.close)
         self.fabric = routed
+        if lines := apart(layout, self.ground.target.apart()):
+            self.inside[ROUTER].run(RESTORE, lines)
+        self.notes = (
+            f"links are carried by {self.proxy}",
+            str(routed.report),
+            *(f"{role} is started from {one.reference}, {one.id[:19]}" for role, one in self.images.items()),
+        )
+
+    def _ports(self, role: str) -> Mapping[str, int]:
+        """A role's ports by name; where the target leaves it to the image, those that this exposes."""
+        target = self.ground.target
+        if target.ports_of(role) is not None:
+            return named_ports(target, role)
+        return {str(port): port for port in exposed(self.client, self.images[role])}
 
     def _start_proxy(self) -> str:
         """The real server where its image is there, else our own; which, in words."""
         real = find(self.client, TOXIPROXY.published) is not None
         self._watch(PROXY, self.made.proxy(self.router, self.layout, TOXIPROXY.published if real else ""))
-        return f"Toxiproxy, image {TOXIPROXY.published}" if real else "the embedded server"
+        return f"Toxiproxy, image {TOXIPROXY.published}" if real else EMBEDDED
 
     def _watch(self, helper: str, container: Container) -> None:
         """Have the end of a container told without which nothing can go on."""
@@ -161,10 +212,31 @@ class DockerSite(ProcessSite):
 
     # ------------------------------------------------------------------ nodes
 
+    def _node(self, name: str, role: str, index: int) -> Node:
+        layout = self.layout
+        peers = tuple(
+            Endpoint(other, its, layout.ip(other), layout.ports[other])
+            for other, its in self.members()
+            if other != name
+        )
+        return Node(name, role, layout.ip(name), layout.ports[name], index, Path(DATA), peers, container=True)
+
     def true(self, name: str, role: str, index: int) -> Node:
-        peers = tuple(self.reached(name, other, its) for other, its in self.members() if other != name)
-        ports = self.layout.ports[name]
-        return Node(name, role, self.layout.ip(name), ports, index, Path(DATA), peers, container=True)
+        return self._nodes[name]
+
+    def ports(self, name: str, role: str) -> Collection[str]:
+        return self.layout.ports[name]
+
+    def ready(self, node: Node) -> bool:
+        state = self._lives[node.name].state()
+        if health := state.get("Health"):
+            if health["Status"] != "healthy":
+                said = (health.get("Log") or [{}])[-1].get("Output", "").strip()
+                raise ClusterError(f"its health check says {health['Status']}{said and f': {said}'}")
+            return True
+        if node.ports and self.ground.target.listens(node.role):
+            return super().ready(node)
+        return bool(state["Running"])
 
     def seen(self, node: Node) -> Node:
         host, ports = self.doors.of(node.name)
@@ -180,13 +252,41 @@ class DockerSite(ProcessSite):
         self.ground.check()
         name = member.node.name
         if name not in self._lives:
-            options = self.ground.target.container(member.node)
-            container = self.made.node(name, self.image, member.argv, member.env, options)
-            self._lives[name] = Life(container, member.log, lambda how: self.ground.exited(name, how))
+            self._make(member, lambda how: self.ground.exited(name, how))
         try:
             return self._lives[name].start()
         except ClusterError as error:
             raise Refused(str(error), None) from error
+
+    def _make(self, member: Member, ended: Callable[[Mapping[str, Any]], None]) -> None:
+        name, role = member.node.name, member.node.role
+        image = self.images[role].reference
+        container = self.made.node(name, image, member.argv, member.env, self._wanted[name])
+        self._lives[name] = Life(container, member.log, ended)
+
+    def complete(self, names: Sequence[str]) -> None:
+        target, ends = self.ground.target, dict[str, Mapping[str, Any]]()
+        jobs = {name: self.member(self._nodes[name], self.ground.logs / f"{name}.log") for name in names}
+        for name, member in jobs.items():
+            self.ground.check()
+            member.log.write_bytes(b"")
+            self._make(member, partial(ends.__setitem__, name))
+            self._lives[name].start()
+        deadline = monotonic() + target.ready_within
+        for name, member in jobs.items():
+            while name not in ends:
+                self.ground.check()
+                if monotonic() > deadline:
+                    raise ClusterError(
+                        f"{name} did not end within {target.ready_within:g} s ({target.name}.ready_within)\n"
+                        f"{last(member.log)}"
+                    )
+                self.ground.closing.wait(0.01)
+            if ends[name].get("code") != 0:
+                raise ClusterError(
+                    f"{name} {how_ended(ends[name])}, but others wait until it has ended well (code 0)\n"
+                    f"{last(member.log)}"
+                )
 
     def signal(self, name: str, number: int) -> list[int]:
         self.ground.check()
@@ -204,8 +304,44 @@ class DockerSite(ProcessSite):
                 life.container.unpause()
         return pids
 
+    def take(self, resource: str, name: str, amount: float) -> str:
+        self.ground.check()
+        if (resource, name) in self._taken:
+            raise ClusterError(f"{name} has a {resource} in force already: heal it first")
+        self._taken[resource, name] = taken = self._resource(resource, name, amount)
+        try:
+            return taken.take()
+        except BaseException:
+            del self._taken[resource, name]
+            raise
+
+    def give_back(self, resource: str, name: str) -> Given:
+        if (resource, name) not in self._taken:
+            raise ClusterError(f"{name} has no {resource} in force")
+        try:
+            return self._taken[resource, name].give_back()
+        finally:
+            del self._taken[resource, name]
+
+    def _resource(self, resource: str, name: str, amount: float) -> Taken:
+        container = self._lives[name].container
+        if resource == CPU:
+            return CpuLimit(self.client, name, container, amount)
+        if resource == MEMORY:
+            return MemoryLimit(self.client, name, container, int(amount))
+        if resource == DISK and self.ground.target.disk:
+            return DiskFull(self.inside[name], name, container, self.made.name(f"{name}.data"), FILLER)
+        raise FaultUnsupported(unbounded(self.ground.target.name).get(resource, f"nobody takes {resource}"))
+
+    def starved(self, name: str) -> bool:
+        limit = self._taken.get((MEMORY, name))
+        if isinstance(limit, MemoryLimit) and limit.killed_lately:
+            return True
+        return killed_for_memory(self.client, self._lives[name].container)
+
     def explain(self, member: Member, error: Refused) -> str:
-        return f"is {member.argv[0]} a program of image {self.image}?" if member.argv else ""
+        image = self.images[member.node.role].reference
+        return f"is {member.argv[0]} a program of image {image}?" if member.argv else ""
 
     def keep(self) -> str:
         rest = (self.client.close, *(inside.close for inside in self.inside.values()))
@@ -255,12 +391,18 @@ class DockerCluster(SiteCluster):
     runtime: ClassVar[str] = "docker"
     site: ClassVar[type[Site]] = DockerSite
 
+    def __init__(
+        self, target: Target, *, run_id: str, logs: Path, on_event: OnEvent, base: Path | None = None
+    ) -> None:
+        super().__init__(target, run_id=run_id, logs=logs, on_event=on_event, base=base)
+        self.unsupported = {} if target.disk else unbounded(target.name)
+
     def prepare(self, progress: Progress) -> None:
         """Have the images, which may take minutes the first time. Raises ImageError, ClusterError."""
         client = open_engine()
         try:
             ensure(client, fabric_image(), progress=progress)
-            ensure(client, image_of(self.target), progress=progress)
+            images(client, self.target, progress)
             try:
                 ensure(client, TOXIPROXY, progress=progress)
             except ImageError as error:
@@ -277,4 +419,4 @@ class DockerCluster(SiteCluster):
         super().sweep()
 
 
-__all__ = ["DockerCluster", "image_of"]
+__all__ = ["DockerCluster", "exposed", "image_of", "images"]

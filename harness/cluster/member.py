@@ -21,7 +21,7 @@ State = Literal["down", "starting", "up", "paused"]
 class Member:
     """A node's process: `launches` counts its starts, `asked` says that the plan killed it, `served` that it
     was ready once; `ended` is how it ended and `why` what keeps it from being ready, as words; `held` proves
-    its pause."""
+    its pause; `limited` says that the plan limits its memory, `starved` that it ended for lack of that."""
 
     node: Node
     argv: Sequence[str]
@@ -32,6 +32,8 @@ class Member:
     launches: int = 0
     launched: float = 0.0
     asked: bool = False
+    limited: bool = False
+    starved: bool = False
     served: bool = False
     ended: str = "was never started"
     why: str = "nothing answered yet"
@@ -41,8 +43,9 @@ class Member:
     def of(cls, target: Target, node: Node, log: Path, env: Mapping[str, str], **labels: str) -> Member:
         """The process that `target` wants for `node`, in `env`, its own environment and `labels`. Raises
         ClusterError for what is no command."""
-        argv = target.command(node)
-        if isinstance(argv, (str, bytes)) or not argv:
+        own = node.container and target.runs_image  # then the image says what it does
+        argv = () if own else target.command(node)
+        if isinstance(argv, (str, bytes)) or not (argv or own):
             raise ClusterError(
                 f"{target.name}.command({node.name}) returned {argv!r}; it must be a list of words, the "
                 "program first"
@@ -59,7 +62,7 @@ class Member:
     @property
     def command(self) -> str:
         """Its command line and how its log ends, for an error."""
-        return f"  command: {' '.join(self.argv)}\n{last(self.log)}"
+        return f"  command: {' '.join(self.argv) or 'that of its image'}\n{last(self.log)}"
 
     def died(self, hint: str) -> ClusterError:
         """What to say when it ended before it was ready; `hint` is what the site knows of that."""
@@ -72,6 +75,8 @@ class Member:
 
 def how_ended(how: Mapping[str, Any]) -> str:
     """An exit as words."""
+    if how.get("oom"):
+        return "was killed by the kernel, being out of memory"
     return f"was ended by signal {how['signal']}" if "signal" in how else f"exited with code {how['code']}"
 
 

@@ -34,7 +34,8 @@ def refused(node: Endpoint, seat: Seat) -> str:
                     f"({error or 'connected'}): {holder_of(seat.rows(port))} holds it"
                 )
             time.sleep(0.01)
-    return f"{', '.join(f'{node.host}:{port}' for port in node.ports.values())} refused"
+    where = ", ".join(f"{node.host}:{port}" for port in node.ports.values())
+    return f"{where} refused" if where else "it has no port that could be asked"
 
 
 class Held:

@@ -14,9 +14,9 @@ FIRST_PORT = 7000  # where a target does not say: each node has its own address,
 LOOPBACK = "127.0.0.1"
 
 
-def named_ports(target: Target) -> Mapping[str, int]:
-    """The ports of each node by name: those the target says, else numbered from 7000."""
-    given = target.ports
+def named_ports(target: Target, role: str) -> Mapping[str, int]:
+    """The ports of a role's nodes by name: those the target says, else numbered from 7000."""
+    given = target.ports_of(role) or ()
     if isinstance(given, Mapping):
         return dict(given)
     return {name: FIRST_PORT + place for place, name in enumerate(given)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock
@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 
 from harness.cluster.lock import ClusterError, RunDirectory
 from harness.cluster.member import Member
+from harness.cluster.resources import NO_CONTAINERS, Given
 from harness.cluster.seat import Seat
-from harness.fabric import CLIENT, Fabric
+from harness.fabric import CLIENT, Fabric, FaultUnsupported
 from harness.target import Endpoint, Node, Target
 
 Exited = Callable[[str, Mapping[str, Any]], None]
@@ -52,6 +53,7 @@ class Site(ABC):
     shared: ClassVar[bool] = True  # whether nodes share this machine's ports and could speak past the fabric
     at_once: ClassVar[int] = 1  # how many nodes are started at the same time
     fabric: Fabric
+    notes: tuple[str, ...] = ()  # what of its making the report should say
 
     def __init__(self, ground: Ground) -> None:
         self.ground = ground
@@ -122,9 +124,26 @@ class Site(ABC):
 
     def reached(self, src: str, dst: str, role: str) -> Endpoint:
         """`dst` as `src` reaches it."""
-        places = {port: self.fabric.endpoint(src, dst, port) for port in self.ground.target.ports}
+        places = {port: self.fabric.endpoint(src, dst, port) for port in self.ports(dst, role)}
+        if not places:
+            raise ClusterError(
+                f"{dst} has no TCP port by which {src} could reach it: declare one, or name the roles that "
+                "clients connect to in client_roles"
+            )
         host = next(iter(places.values()))[0]
         return Endpoint(dst, role, host, {port: number for port, (_, number) in places.items()})
+
+    def ports(self, name: str, role: str) -> Collection[str]:
+        """The names of a node's ports."""
+        return self.ground.target.ports_of(role) or ()
+
+    def ready(self, node: Node) -> bool:
+        """Whether a node serves, where its target asks no question of its own."""
+        self.seat(node).connect(node.port, 1.0).close()
+        return True
+
+    def complete(self, names: Sequence[str]) -> None:  # noqa: B027  (only containers can be jobs)
+        """Run those of the target's jobs, and see each of them end well."""
 
     def data(self, name: str) -> Path:
         """A node's own directory, new for each run."""
@@ -145,6 +164,18 @@ class Site(ABC):
         Raises ClusterError where nothing would stop them any more.
         """
         return {}
+
+    def take(self, resource: str, name: str, amount: float) -> str:
+        """Limit a resource of a node, or take all of it; what proves it. Raises FaultError, too."""
+        raise FaultUnsupported(f"{resource}: {NO_CONTAINERS.get(resource, 'there is no such resource')}")
+
+    def give_back(self, resource: str, name: str) -> Given:
+        """End what `take` began. Raises FaultError, too."""
+        raise FaultUnsupported(f"{resource}: {NO_CONTAINERS.get(resource, 'there is no such resource')}")
+
+    def starved(self, name: str) -> bool:
+        """Whether a node that has just ended was killed by the kernel for lack of memory, as far as known."""
+        return False
 
     def taken(self, node: Node) -> str:
         """Which of its ports somebody else listens on, and who; '' where none is."""

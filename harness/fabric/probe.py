@@ -267,6 +267,10 @@ class Probes:
         listener = self._listeners[path] = _Listener(self, self._ends.far(path))
         return int(listener.sock.getsockname()[1])
 
+    def end(self, path: Hashable) -> socket.socket:
+        """What listens at the far side of `path`."""
+        return self._listeners[path].sock
+
     def attach(self, path: Hashable, address: tuple[str, int]) -> None:
         """Say where the near side of `path` listens."""
         self._near[path] = address

@@ -13,7 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from harness.fabric import CLIENT, Effect, FaultError, FaultUnsupported, Pair
 from harness.fabric.ledger import PROBE, Ledger
@@ -49,7 +49,7 @@ class Proxied(ABC):
     """
 
     def __init__(self, server: Server, nodes: Mapping[str, Mapping[str, int]], probes: Probes) -> None:
-        if not nodes or CLIENT in nodes or any(not ports for ports in nodes.values()):
+        if not nodes or CLIENT in nodes or not (self.portless or all(nodes.values())):
             probes.close()
             raise ValueError(
                 f"nodes {dict(nodes)!r}: expected one or more, none called {CLIENT!r}, each with its ports"
@@ -68,6 +68,8 @@ class Proxied(ABC):
         except BaseException:
             self._probes.close()
             raise
+
+    portless: ClassVar[bool] = False  # whether nodes may have no port that passes through the proxy server
 
     @abstractmethod
     def _populate(self) -> dict[str, tuple[str, int]]:
@@ -223,8 +225,17 @@ class Proxied(ABC):
         real = [(self._proxy(link, port), s) for link, s in known for port in self._nodes[link[1]]]
         return real + [(self._probe(link), s) for link, s in known]
 
+    def _carried(self, pair: Pair) -> bool:
+        """Whether the proxy server carries anything of the nodes' own on a pair."""
+        return any(self._nodes.get(end) for end in pair)
+
     def _apply(self, name: str, pairs: Iterable[Pair], verb: Verb) -> Effect:
         known = self._known(pairs)
+        if verb.toxics and (bare := [pair for pair in sorted(known) if not self._carried(pair)]):
+            raise FaultUnsupported(
+                f"fault {name!r} acts on TCP streams, but the proxy server carries none on {show(bare)}: "
+                "neither end has a port that its target declares, or its image exposes; declare it"
+            )
         with self._turn:
             self._usable()
             if name in self._faults or name in self._unhealed:

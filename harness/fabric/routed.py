@@ -25,6 +25,8 @@ from harness.fabric.packet_verb import PacketVerb
 from harness.fabric.probe import Probes
 from harness.fabric.proxied import InForce, Proxied
 from harness.fabric.rules import RESTORE, Counted, counted, cuts
+from harness.fabric.selftest import Report, self_test
+from harness.fabric.volley import Volley
 from harness.fabric.watch import CONTROL, show
 from harness.proxy.adapter import Server
 
@@ -60,8 +62,14 @@ class Routed(Proxied):
     `inside` has the router (by the name ``router``) and every node; `server` is the proxy server that runs in
     the router. `entrance` says where clients reach a port of the router's. `cables` are the router's
     interfaces towards the nodes, whose own are called eth0; `engine` is the command that starts the packet
-    engine in the router. The router must have been booted (`harness.fabric.rules.boot`).
+    engine in the router. `bypassed` counts packets that reached each node past the router, where one could.
+    The router must have been booted (`harness.fabric.rules.boot`).
+
+    `report` says what the self-test of all links has seen. Raises SelfTestError, a FaultError, where one
+    does not do what the router's rules say.
     """
+
+    portless = True
 
     def __init__(
         self,
@@ -72,6 +80,7 @@ class Routed(Proxied):
         *,
         cables: Mapping[str, str],
         engine: Sequence[str],
+        bypassed: Callable[[], Mapping[str, int]] | None = None,
     ) -> None:
         self.layout, self._inside, self._entrance = layout, inside, entrance
         self._router = inside[ROUTER]
@@ -87,10 +96,20 @@ class Routed(Proxied):
         self._datagrams = Datagrams(layout, inside)
         try:
             super().__init__(server, layout.ports, Probes(InsideEnds(layout, inside)))
-            self._datagrams.matrix(())
+            self.report = self._self_test(bypassed)
         except BaseException:
             self._datagrams.close()
             raise
+
+    def _self_test(self, bypassed: Callable[[], Mapping[str, int]] | None) -> Report:
+        volley = Volley(self.layout, self._inside, ROUTER, {p: self._probes.end(p) for p in self._links})
+        try:
+            return self_test(self.layout, volley, self._load, bypassed)
+        except BaseException:
+            self._probes.close()
+            raise
+        finally:
+            volley.close()
 
     def _populate(self) -> dict[str, tuple[str, int]]:
         layout = self.layout
@@ -183,11 +202,11 @@ class Routed(Proxied):
     def _mechanism(self, fault: InForce) -> str:
         return self._served.get(fault.name) or super()._mechanism(fault)
 
-    def _load(self) -> float:
-        """Have exactly the cuts in force in the router's filter; the seconds it took."""
+    def _load(self, pairs: Collection[Pair] | None = None) -> float:
+        """Have exactly the cuts in force (or `pairs`) in the router's filter; the seconds it took."""
         began = time.monotonic()
         with self._filter:
-            self._router.run(RESTORE, cuts(self.layout, self._cut_now()))
+            self._router.run(RESTORE, cuts(self.layout, self._cut_now() if pairs is None else pairs))
         return time.monotonic() - began
 
     def _change(self, pairs: Collection[Pair]) -> str:

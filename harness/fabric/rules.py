@@ -11,11 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from harness.fabric import CLIENT, Pair
-from harness.fabric.layout import API, PROBE, Layout
+from harness.fabric.layout import API, CONTROL, PROBE, Layout
 
 RESTORE = ("iptables-restore", "--noflush")
 IN, OUT, CLOSED = "NEMESIS_IN", "NEMESIS_OUT", "NEMESIS_CLOSED"
 HELD = "NEMESIS_HELD"
+APART = "NEMESIS_APART"
 SEEN_IN, SEEN_OUT = "NEMESIS_SEEN_IN", "NEMESIS_SEEN_OUT"  # count what is let through, per link
 BYPASS = "nemesis-bypass"
 
@@ -90,6 +91,24 @@ def cuts(layout: Layout, pairs: Iterable[Pair]) -> str:
     )
 
 
+def apart(layout: Layout, pairs: Iterable[Pair]) -> str:
+    """What keeps `pairs` of nodes from ever reaching each other, whatever faults come and go; '' for none.
+
+    ``(a, "")`` keeps a from everything outside. The fabric's own probes pass, so that faults can be proved.
+    """
+    rules = [
+        f"-A {APART} -s {layout.ip(a)} {f'-d {layout.ip(b)}' if b else f'! -d {layout.subnet}'} -j DROP"
+        for a, b in sorted(pairs)
+    ]
+    probes = [
+        f"-A {APART} -p {protocol} --{end} {CONTROL}:65535 -d {layout.subnet} -j RETURN"
+        for protocol in ("tcp", "udp")
+        for end in ("dport", "sport")
+    ]
+    jump = f"-I PREROUTING ! -i lo -j {APART}"
+    return _table("raw", f":{APART} - [0:0]", *probes, *rules, jump) if rules else ""
+
+
 def every_pair(layout: Layout) -> list[Pair]:
     """All ordered pairs that carry bytes, those of clients both ways."""
     return [*layout.links, *((node, CLIENT) for node in layout.nodes)]
@@ -116,8 +135,8 @@ def _of(layout: Layout, pair: Pair, inward: str, outward: str, action: str) -> I
 def _entries(layout: Layout, node: str) -> str:
     """The router's ports by which clients reach `node`: numbered in a row, and that of its probe."""
     ports = [layout.entries[node, name] for name in layout.ports[node]]
-    row = f"{ports[0]}:{ports[-1]}" if len(ports) > 1 else str(ports[0])
-    return f"{row},{layout.probe((CLIENT, node))[0]}"
+    row = f"{ports[0]}:{ports[-1]}" if len(ports) > 1 else "".join(map(str, ports))
+    return ",".join(filter(None, (row, str(layout.probe((CLIENT, node))[0]))))
 
 
 _COUNTED = re.compile(r'^\[(\d+):(\d+)\] -A (\S+) .*--comment "?([^\s">]+)>([^\s">]+)"?')
@@ -177,4 +196,4 @@ def bypassed(saved: str) -> int | None:
     return int(lines[0].lstrip("[").split(":")[0]) if lines else None
 
 
-__all__ = ["RESTORE", "Counted", "boot", "bypassed", "counted", "cuts", "every_pair", "guard"]
+__all__ = ["RESTORE", "Counted", "apart", "boot", "bypassed", "counted", "cuts", "every_pair", "guard"]

@@ -118,7 +118,9 @@ class Shape:
             if fair:
                 good = [
                     w for w in missing
-                    if w not in short and w.flow.took <= 1.5 * asked[w.flow] + w.expected.high + SLACK
+                    if w not in short
+                    # a piece of a sliced stream waits by a timer of its own, each a little late
+                    and (w.expected.sliced or w.flow.took <= 1.5 * asked[w.flow] + w.expected.high + SLACK)
                 ]  # fmt: skip
                 least = min([least, *(w.flow.took * unit / size for w in good)])
                 missing = [w for w in missing if w not in good]

@@ -7,10 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from harness.cluster import Cluster
-from harness.fabric import Effect, FaultError
+from harness.cluster import Cluster, ClusterError
+from harness.cluster.resources import RESOURCES
+from harness.fabric import Effect, FaultError, FaultUnsupported
 from harness.fabric.packet_spec import PacketSpec
 from harness.faults import fault
 from harness.resolved import Resolved
@@ -23,7 +25,6 @@ PACKETS: Mapping[str, Callable[[Mapping[str, float]], PacketSpec]] = {
     "packet_corrupt": lambda n: PacketSpec(corrupt=n["probability"]),
     "packet_rate": lambda n: PacketSpec(rate=n["rate"]),
 }
-NODE_FAULTS = ("kill", "pause", "restart")
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,8 @@ class Act:
                 return self._each(self.cluster.pause, "SIGSTOP")
             case "restart":
                 return self._each(self._restart, "SIGKILL and start")
+            case kind if kind in RESOURCES:
+                return self._take(kind, numbers.get("cpus", numbers.get("bytes", 0.0)))
             case "fault":
                 return self._own_inject()
         raise FaultError(f"nobody carries out a fault of kind {fault.kind!r}")
@@ -95,12 +98,34 @@ class Act:
                 return self._each(self.cluster.restart, "start")
             case "pause":
                 return self._each(self.cluster.resume, "SIGCONT")
+            case kind if kind in RESOURCES:
+                return self._each(partial(self.cluster.give_back, kind), RESOURCES[kind])
             case "fault":
                 return self._own_heal()
         return self.cluster.fabric.heal(self.name)
 
     def _restart(self, node: str) -> str:
         return f"{self.cluster.kill(node)}; {self.cluster.restart(node)}"
+
+    def _take(self, resource: str, amount: float) -> Effect:
+        if reason := self.cluster.unsupported.get(resource):
+            raise FaultUnsupported(f"the runtime {self.cluster.runtime} has no {resource}: {reason}")
+        held: list[str] = []
+
+        def take(node: str) -> str:
+            proof = self.cluster.take(resource, node, amount)
+            held.append(node)
+            return proof
+
+        try:
+            return self._each(take, RESOURCES[resource])
+        except BaseException as error:  # what does not hold on all is left on none
+            for node in held:
+                try:
+                    self.cluster.give_back(resource, node)
+                except (FaultError, ClusterError) as also:
+                    error.add_note(f"and its end on {node}: {also}")
+            raise
 
     def _each(self, verb: Callable[[str], str], mechanism: str) -> Effect:
         began = time.monotonic()
@@ -171,4 +196,4 @@ def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-__all__ = ["NODE_FAULTS", "Act", "Context", "together"]
+__all__ = ["Act", "Context", "together"]

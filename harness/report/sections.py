@@ -242,7 +242,7 @@ def unfolded(code: str) -> str:
 
 
 def environment(history: History, variables: Mapping[str, str], redact: Redact) -> Markup:
-    """What ran where: the header's facts, then `variables`, already redacted."""
+    """What ran where: the header's facts, the notes, then `variables`, already redacted."""
     header = history.header
     items: list[tuple[str, str]] = []
     for name in ("target", "runtime", "why", "nodes", "model", "checks", "began"):
@@ -252,6 +252,9 @@ def environment(history: History, variables: Mapping[str, str], redact: Redact) 
     if isinstance(versions, Mapping):
         items += [(name_text(k, 80), redact(name_text(v, 200))) for k, v in list(versions.items())[:100]]
     parts: list[Child] = [pairs(items) if items else el("p", "Nothing was recorded of it.")]
+    if history.notes:
+        texts = [el("li", redact(shorten(text, 600))) for text in history.notes[:100]]
+        parts.append(el("ul", *texts, class_="notes"))
     if variables:
         shown = pairs((name_text(k, 80), name_text(v, 600)) for k, v in sorted(variables.items())[:400])
         title = f"{counted(len(variables), 'environment variable')} of the test process, secrets blanked"

@@ -33,10 +33,17 @@ from harness.nemesis import Context
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [
     ROOT / "README.md",
-    *(ROOT / "docs" / f"{name}.md" for name in ("targets", "plans", "verdicts", "options", "images")),
+    *(
+        ROOT / "docs" / f"{name}.md"
+        for name in ("targets", "plans", "verdicts", "options", "images", "own-cluster")
+    ),
 ]
 BLOCK = re.compile(r"(?:<!-- (?P<how>.*?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
-SHOWN = {"", "yaml"}  # output and configuration of others: read, not run
+SHOWN = {
+    "",
+    "yaml",
+    "dockerfile",
+}  # unless it names its file: output and configuration of others: read, not run
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,7 @@ class Block:
 
     @property
     def left_out(self) -> bool:
-        return self.how.startswith("not run") or self.language in SHOWN
+        return self.how.startswith("not run") or (self.language in SHOWN and not self.file)
 
     @property
     def needs_engine(self) -> bool:
@@ -101,11 +108,12 @@ def test_every_block_runs(document: Path, tmp_path: Path) -> None:
         if block.language == "sh":
             run(["sh", "-e", "-c", block.text], tmp_path)
         else:
-            assert block.language in ("python", "ini"), f"{document.name}: who runs {block.language!r}?"
+            known = {"python", "ini", *(SHOWN if block.file else ())}
+            assert block.language in known, f"{document.name}: who runs {block.language!r}?"
             file.parent.mkdir(exist_ok=True)
             file.write_text(block.text)
             if file.name.startswith("test_"):
-                options = shlex.split(block.how.removeprefix("pytest"))
+                options = shlex.split(block.how.removeprefix("pytest")) if not block.needs_engine else []
                 said = run(
                     [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", file.name, *options], tmp_path
                 )

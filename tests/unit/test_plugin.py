@@ -374,6 +374,7 @@ def test_a_wrong_marker_is_refused_at_collection(
         ("--nemesis-seed=x", "must be an integer"),
         ("--nemesis-duration=-3", "must be a time above 0: seconds, or 30s, 2m, 1h"),
         ("--nemesis-report=maybe", "none of always, on-failure, never"),
+        ("--nemesis-slots=0", "--nemesis-slots='0' must be a number of 1 or more"),
         ("--nemesis-runtime=moon", "none of auto, docker, netns, local"),
         (
             "--nemesis-runtime=local --nemesis-require=docker",

@@ -243,7 +243,7 @@ def save(cluster: SiteCluster) -> str:
 def test_nothing_is_left(tmp_path: Path, client: DockerClient) -> None:
     """With an image that has an entrypoint and a volume of its own, an odd run id, and a paused node."""
     run_id, tag = "odd:'$x`\"&;=,é", "nemesis/boxed-with-entrypoint:test"
-    plain = ensure(client, runtime.image_of(Boxed())).reference
+    plain = ensure(client, runtime.image_of(Boxed(), "node")).reference
     lines = f'FROM {plain}\nENTRYPOINT ["python3", "-S", "/program.py"]\nVOLUME /junk\n'
     context = tmp_path / "context"
     context.mkdir()

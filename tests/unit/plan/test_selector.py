@@ -70,7 +70,7 @@ def test_an_unknown_selector_lists_nodes_roles_and_words() -> None:
         ({"n1": "leader"}, "role 'leader' has the name of a selector"),
         ({"all": "node"}, "node 'all' has the name of a selector"),
         ({"client": "node"}, "node 'client' has the name of a selector"),
-        ({"db": "db"}, "'db' is both a node and a role"),
+        ({"db": "db", "n1": "db"}, "'db' is both a node and a role"),
     ],
 )
 def test_names_that_could_mean_two_things_are_refused(members: dict[str, str], says: str) -> None:

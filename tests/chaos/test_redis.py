@@ -1,0 +1,60 @@
+"""Redis, unmodified, in containers: what it loses, and what it keeps."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from harness import (
+    Chaos,
+    Plan,
+    Violation,
+    assert_no_lost_update,
+    assert_no_lost_write,
+    at,
+    isolate,
+    kill,
+    partition,
+    rmw_workload,
+    set_workload,
+)
+from targets.redis import Redis, RedisCompose, RedisSentinel
+
+COMPOSE = Path(__file__).resolve().parents[2] / "targets/redis/docker-compose.yml"
+
+
+@pytest.mark.chaos(target=RedisSentinel(), runtime="docker")
+def test_sentinel_loses_what_a_cut_off_primary_acknowledged(chaos: Chaos) -> None:
+    with chaos.running(set_workload(clients=6, total_rate=150)) as run:
+        run.wait(0.3)
+        first, deadline = run.cluster.leader(), time.monotonic() + 20
+        with run.fault(partition(isolate("leader"))):
+            while run.cluster.leader() == first and time.monotonic() < deadline:
+                assert run.wait(0.05)
+        assert run.cluster.leader() != first
+    with pytest.raises(Violation, match="lost"):
+        assert_no_lost_write(run.history)
+
+
+@pytest.mark.chaos(target=RedisCompose(COMPOSE), runtime="docker")
+def test_the_same_system_from_a_compose_file_loses_as_much(chaos: Chaos) -> None:
+    plan = Plan(at(0.5, partition(isolate("primary")), lasts=5))
+    history = chaos.run(set_workload(clients=6, total_rate=150), plan)
+    assert any("restart: unless-stopped of service primary is neutralised" in note for note in history.notes)
+    with pytest.raises(Violation, match="lost"):
+        assert_no_lost_write(history)
+
+
+@pytest.mark.chaos(target=Redis(), runtime="docker")
+def test_updates_by_get_and_set_are_lost_without_any_fault(chaos: Chaos) -> None:
+    history = chaos.run(rmw_workload(keys=1, clients=6, total_rate=None), duration=0.5)
+    with pytest.raises(Violation, match="lost"):
+        assert_no_lost_update(history)
+
+
+@pytest.mark.chaos(target=Redis(), runtime="docker")
+def test_a_synced_log_keeps_every_write_over_kills(chaos: Chaos) -> None:
+    plan = Plan(at(0.5, kill("n1"), lasts=0.3), at(1.5, kill("n1"), lasts=0.3))
+    assert_no_lost_write(chaos.run(set_workload(clients=4, total_rate=200), plan, duration=2.5))
