@@ -149,10 +149,13 @@ def test_a_killed_supervisor(tmp_path: Path, client: DockerClient) -> None:
 
 
 def test_keep_in_a_process_that_goes_on(tmp_path: Path, client: DockerClient) -> None:
+    before = {*threading.enumerate()}
     with boxes(Boxed(nodes=1), tmp_path) as cluster:
         words = cluster.stop(keep=True)
         assert cluster.stop() == "" and ask(cluster.nodes[0])
-        threads = [thread for thread in threading.enumerate() if thread.name == "nemesis-wait"]
+        waiting = [thread for thread in threading.enumerate() if thread.name == "nemesis-wait"]
+        threads = {*waiting} - before
+        assert len(threads) == 1 + 1 + 2
     os.kill(int(words.split()[-1]), signal.SIGTERM)
     gone(client, tmp_path, "run", GONE_WITHIN)
     for thread in threads:  # they have seen the end of the containers, and said nothing
