@@ -7,6 +7,7 @@ have the capability NET_ADMIN. The host's network has a bridge more while the cl
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -89,7 +90,8 @@ class DockerSite(ProcessSite):
         self.layout = layout = made.network({name: named_ports(self.ground.target) for name in nodes})
         self.doors = Doors(layout, sockets, router=False)
         log = self._help(DOOR, Path(door.__file__), self.doors.wanted())
-        with ThreadPoolExecutor(len(nodes) + 1) as together:
+        # more at once than there are processors delay the router, for which the proxy server waits
+        with ThreadPoolExecutor(min(len(nodes), os.cpu_count() or 1) + 1) as together:
             started = together.submit(made.router, layout)
             pods = [together.submit(made.pod, layout, node) for node in nodes]
             self.router = started.result()
