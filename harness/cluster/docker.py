@@ -8,6 +8,7 @@ have the capability NET_ADMIN. The host's network has a bridge more while the cl
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -134,8 +135,10 @@ class DockerSite(ProcessSite):
             index[role] += 1
         self.doors = Doors(layout, sockets, router=False)
         log = self._help(DOOR, Path(door.__file__), self.doors.wanted())
+        # more at once than there are processors delay the router, for which the proxy server waits
+        at_once = min(len(nodes), os.cpu_count() or 1) + 1
         try:
-            with ThreadPoolExecutor(len(nodes) + 1) as together:
+            with ThreadPoolExecutor(at_once) as together:
                 started = together.submit(made.router, layout)
                 pods = [together.submit(made.pod, layout, node, self._wanted[node]) for node in nodes]
                 self.router = started.result()
