@@ -11,9 +11,12 @@ from harness.condition import Condition, event, leader_elected, restarted, until
 from harness.faults import (
     Fault,
     bandwidth,
+    cpu_limit,
+    disk_full,
     kill,
     latency,
     limit_data,
+    memory_limit,
     packet_corrupt,
     packet_delay,
     packet_duplicate,
@@ -119,6 +122,9 @@ FAULTS: st.SearchStrategy[Fault] = st.one_of(
     st.builds(kill, SELECTORS),
     st.builds(pause, SELECTORS),
     st.builds(restart, SELECTORS),
+    st.builds(cpu_limit, SELECTORS, _floats(1, 64) | st.floats(0.01, 1)),
+    st.builds(memory_limit, SELECTORS, st.integers(6 << 20, 1 << 40)),
+    st.builds(disk_full, SELECTORS),
 )
 MATCHED = st.sampled_from(("all", "node", *NODES)) | st.just(nodes("n1", "n3"))
 DETAILS = st.dictionaries(

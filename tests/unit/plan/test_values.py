@@ -16,10 +16,13 @@ from harness.faults import (
     FAULTS,
     Resolved,
     bandwidth,
+    cpu_limit,
+    disk_full,
     fault,
     kill,
     latency,
     limit_data,
+    memory_limit,
     packet_corrupt,
     packet_delay,
     packet_duplicate,
@@ -182,6 +185,9 @@ def test_other_streams_draw_other_nodes() -> None:
         (timeout("n1", 2), "links of n1 swallow every byte and close after 2 s without any"),
         (kill(nodes("n4", "n1")), "n1, n4 killed"),
         (pause("leader"), "n2 paused"),
+        (cpu_limit(nodes("n3", "n1"), 0.25), "n1, n3 limited to 0.25 CPUs"),
+        (memory_limit("leader", 64 << 20), "n2 limited to 67108864 bytes of memory"),
+        (disk_full("n4"), "n4 without a free byte on the data volume"),
         (fault(wound), "wound"),
     ],
 )
@@ -204,6 +210,7 @@ def test_a_selector_means_all_links_of_the_node_and_a_link_one_direction() -> No
 def test_parameters_are_the_plain_numbers_of_the_fault() -> None:
     resolved = slicer("n1", 64, 16, 0.01).resolve(SCENE, random.Random(0))
     assert resolved.parameters == {"average_size": 64, "size_variation": 16, "delay": 0.01}
+    assert memory_limit("n1", 8e6).resolve(SCENE, random.Random(0)).parameters == {"bytes": 8_000_000}  # type: ignore[arg-type]
     assert timeout("n1", 2).resolve(SCENE, random.Random(0)).parameters == {"timeout": 2.0}
 
 
@@ -239,6 +246,11 @@ def _bad(make: str) -> str:
         ("latency(link('n1', 'n2'), 0.1, clients=True)", 'link("client", "n1")'),
         ("kill(link('n1', 'n2'))", "kill: selector is link('n1', 'n2')"),
         ("link('client', 'client')", "where the source is 'client'"),
+        ("cpu_limit('n1', 0)", "cpu_limit: cpus is 0, but must be CPUs, at least 0.01"),
+        ("cpu_limit(link('n1', 'n2'), 1)", "cpu_limit: selector is link('n1', 'n2')"),
+        ("memory_limit('n1', 1000)", "bytes is 1000, but must be a whole number of bytes, at least 6291456"),
+        ("memory_limit('n1', 1e7 + 0.5)", "bytes is 10000000.5"),
+        ("disk_full(3)", "disk_full: selector is 3"),
         ("bandwidth('n1', 999)", "rate is 999, but must be a whole number of bytes a second, at least 1000"),
         ("bandwidth('n1', 1000.5)", "rate is 1000.5"),
         ("packet_loss('n1', 0)", "probability is 0, but must be a probability, more than 0 and at most 1"),
