@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from harness.cluster import ClusterError, FaultError, NetnsCluster, SiteCluster
-from harness.cluster.netns import PROGRAMS, NetnsSite
+from harness.cluster.netns import NetnsSite
 from harness.cluster.sockets import in_table
 from harness.fabric import Pair
 from harness.fabric.binomial import interval
@@ -24,24 +24,16 @@ from harness.fabric.packet_spec import PacketSpec
 from harness.fabric.routed import ROUTER, Routed
 from harness.fabric.rules import RESTORE, cuts
 from targets.raft_kv import RaftKV
-from tests.integration.cluster.support import Asked, Events, Tiny, ask, of_run, running, until
+from tests.integration.cluster.support import Asked, Events, Tiny, ask, no_namespaces, of_run, running, until
 
 FIVE = ("n1", "n2", "n3", "n4", "n5")
 MAJORITY = [(a, b) for a in FIVE[:3] for b in FIVE[3:]] + [(b, a) for a in FIVE[:3] for b in FIVE[3:]]
 
 
-def missing() -> str:
-    """What this machine lacks for the runtime, or ''."""
-    if gone := [name for name in PROGRAMS if shutil.which(name) is None]:
-        return f"no {', '.join(gone)}: apt-get install iproute2 iptables"
-    unshare = ["unshare", "-n"] if os.getuid() == 0 else ["unshare", "-Urn"]
-    return "" if subprocess.run([*unshare, "true"], check=False).returncode == 0 else "no namespaces"
-
-
 @pytest.fixture(autouse=True, scope="module")
 def needed() -> None:
-    if why := missing():
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"runtime netns: {why}")
+    if why := no_namespaces():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(why)
 
 
 @pytest.fixture(scope="module")
