@@ -27,6 +27,11 @@ if TYPE_CHECKING:
         kill as kill,
         latency as latency,
         limit_data as limit_data,
+        message_corrupt as message_corrupt,
+        message_delay as message_delay,
+        message_drop as message_drop,
+        message_duplicate as message_duplicate,
+        message_reorder as message_reorder,
         packet_loss as packet_loss,
         partition as partition,
         pause as pause,
@@ -35,6 +40,12 @@ if TYPE_CHECKING:
         slicer as slicer,
         slow_close as slow_close,
         timeout as timeout,
+    )
+    from harness.framing import (
+        Framings as Framings,
+        Http1 as Http1,
+        LengthPrefixed as LengthPrefixed,
+        Lines as Lines,
     )
     from harness.history import (
         Fault as Fault,
@@ -93,9 +104,11 @@ _HOMES = {
     ),
     "harness.condition": "event leader_elected restarted",
     "harness.faults": (
-        "bandwidth fault kill latency limit_data packet_loss partition pause reset_peer restart "
-        "slicer slow_close timeout"
+        "bandwidth fault kill latency limit_data message_corrupt message_delay message_drop "
+        "message_duplicate message_reorder packet_loss partition pause reset_peer restart slicer slow_close "
+        "timeout"
     ),
+    "harness.framing": "Framings Http1 LengthPrefixed Lines",
     "harness.history": "Fault History HistoryError NodeEvent Operation",
     "harness.journal": "load",
     "harness.nemesis": "Context",

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
+from harness.framing import Framing, Framings, framings
 from harness.history import OUTCOMES, Outcome
 
 
@@ -144,6 +145,8 @@ class Target:
     roles: ClassVar[Mapping[str, int]] = {}
     # names, or names with the numbers that nodes listen on where each has an address of its own
     ports: ClassVar[tuple[str, ...] | Mapping[str, int]] = ("main",)
+    # how messages are told apart on ports, for faults on whole messages; see `harness.framing`
+    framing: ClassVar[Mapping[str, Framing | Framings]] = {}
     # roles whose nodes clients connect to, where not every node serves them; () is all
     client_roles: ClassVar[tuple[str, ...]] = ()
     client: ClassVar[type[Any]] = Client
@@ -228,6 +231,15 @@ class Target:
             )
         if not self.ports or len(set(self.ports)) != len(self.ports):
             raise TargetError(f"{self.name}: ports {self.ports!r} must be one or more different names")
+        if strange := [port for port in self.framing if port not in self.ports]:
+            raise TargetError(
+                f"{self.name}: framing has {strange[0]!r}, but the ports are {', '.join(self.ports)}"
+            )
+        for port, declared in self.framing.items():
+            try:
+                framings(declared)
+            except ValueError as error:
+                raise TargetError(f"{self.name}.framing[{port!r}]: {error}") from None
         for verb in ("open", "invoke", "close"):
             if not callable(getattr(self.client, verb, None)):
                 raise TargetError(
@@ -240,9 +252,9 @@ class Target:
                 f"{self.name}: {self.client.__name__}.{verb} is a coroutine but invoke is none; "
                 "make invoke an async def, too"
             )
-        for error, outcome in getattr(self.client, "outcomes", {}).items():
+        for kind, outcome in getattr(self.client, "outcomes", {}).items():
             if outcome not in OUTCOMES:
-                where = f"{self.client.__name__}.outcomes[{error.__name__}]"
+                where = f"{self.client.__name__}.outcomes[{kind.__name__}]"
                 raise TargetError(f"{where} is {outcome!r}, none of {', '.join(OUTCOMES)}")
 
     def has_status(self) -> bool:

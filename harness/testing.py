@@ -15,6 +15,8 @@ from typing import Any, ClassVar
 
 from harness.cluster import ClusterError, OnEvent
 from harness.fabric import CLIENT, Effect, FaultError, FaultUnsupported, Pair
+from harness.fabric.message_spec import MessageSpec
+from harness.faults import MESSAGE_FAULTS
 from harness.target import Client, Endpoint, Failed, Node, Op, Target, TargetError, Unknown
 
 BUGS = {
@@ -89,7 +91,10 @@ class MemoryCluster:
     log_directory: Path
     on_event: OnEvent
     runtime: ClassVar[str] = "memory"
-    unsupported: ClassVar[Mapping[str, str]] = {"packet_loss": "memory has no packets"}
+    unsupported: Mapping[str, str] = {
+        "packet_loss": "memory has no packets",
+        **dict.fromkeys(MESSAGE_FAULTS, "memory carries no messages"),
+    }
     nodes: tuple[Node, ...] = ()
     logs: dict[str, Path] = field(default_factory=dict)
 
@@ -299,6 +304,10 @@ class MemoryFabric:
     def stream(self, name: str, pairs: Iterable[Pair], type: str, **attributes: int) -> Effect:
         """Not in memory."""
         raise FaultUnsupported(f"{type}: memory has no TCP streams")
+
+    def messages(self, name: str, pairs: Iterable[Pair], spec: MessageSpec, *, seed: int = 0) -> Effect:
+        """Not in memory."""
+        raise FaultUnsupported(f"message {spec.words()}: memory carries no messages")
 
     def heal(self, name: str) -> Effect:
         """Switch back."""

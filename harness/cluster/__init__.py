@@ -22,7 +22,7 @@ class Cluster(Protocol):
     """A running target, whatever its runtime (`SiteCluster` says what each verb does)."""
 
     runtime: ClassVar[str]
-    unsupported: ClassVar[Mapping[str, str]]
+    unsupported: Mapping[str, str]
     target: Target
     nodes: tuple[Node, ...]
     logs: Mapping[str, Path]

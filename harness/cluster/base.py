@@ -19,6 +19,7 @@ from harness.cluster.proof import Held, NotProved, Status, refused
 from harness.cluster.site import Ground, Refused, Site
 from harness.cluster.sweep import end, sweep
 from harness.fabric import Fabric
+from harness.faults import MESSAGE_FAULTS
 from harness.target import Endpoint, Node, Target
 
 LOOK_EVERY = 0.02  # seconds between questions whether a node is ready
@@ -39,7 +40,7 @@ class SiteCluster:
     """
 
     runtime: ClassVar[str]
-    unsupported: ClassVar[Mapping[str, str]] = {}
+    unsupported: Mapping[str, str] = {}
     site: ClassVar[type[Site]]
 
     def __init__(
@@ -47,6 +48,9 @@ class SiteCluster:
     ) -> None:
         target.check()
         self.target = target
+        if not target.framing:
+            why = f"{target.name} does not say how the messages of its ports are framed (`Target.framing`)"
+            self.unsupported = {**self.unsupported, **dict.fromkeys(MESSAGE_FAULTS, why)}
         self.run_id = run_id
         self.nodes: tuple[Node, ...] = ()
         self.logs: Mapping[str, Path] = {name: logs / f"{name}.log" for name, _ in target.members()}

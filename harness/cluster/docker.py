@@ -105,13 +105,16 @@ class DockerSite(ProcessSite):
             raise ClusterError(f"the router's ports {sorted(missing)} are not published; is it running?")
         server = Server(*entrances[API])
         server.await_ready()
-        routed = Routed(server, layout, self.inside, entrances.__getitem__)
+        routed = Routed(server, layout, self.inside, entrances.__getitem__, self.ground.target.framing)
         self._own(routed.close)
         self.fabric = routed
 
     def _start_proxy(self) -> str:
-        """The real server where its image is there, else our own; which, in words."""
-        if find(self.client, TOXIPROXY.published):
+        """The real server where its image is there, else our own; which, in words.
+
+        Our own, too, for a target that declares how its messages are framed: the real one knows no messages.
+        """
+        if not self.ground.target.framing and find(self.client, TOXIPROXY.published):
             self.made.proxy(self.router, TOXIPROXY.published, self.layout)
             return f"Toxiproxy, image {TOXIPROXY.published}"
         place = Inside(ROUTER, self.ground.run.path / "net")

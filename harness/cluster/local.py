@@ -29,7 +29,7 @@ class LoopbackSite(ProcessSite):
         self._own(ports.release)
         numbers = iter(ports.numbers)
         self.true_ports = {name: {port: next(numbers) for port in given} for name in names}
-        fabric = Loopback(Server(*self._proxy(HOST, 0)), self.true_ports)
+        fabric = Loopback(Server(*self._proxy(HOST, 0)), self.true_ports, framing=self.ground.target.framing)
         self._own(fabric.close)
         self.fabric = fabric
 
@@ -66,7 +66,7 @@ class LocalCluster(SiteCluster):
     """
 
     runtime: ClassVar[str] = "local"
-    unsupported: ClassVar[Mapping[str, str]] = {
+    unsupported: Mapping[str, str] = {
         "packet_loss": "a proxy of byte streams cannot lose packets; use runtime docker or netns"
     }
     site: ClassVar[type[Site]] = LoopbackSite

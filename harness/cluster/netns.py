@@ -67,7 +67,7 @@ class NetnsSite(ProcessSite):
         self._proxy(self.layout.router, API, enter=self.enters(ROUTER))
         self.doors.opened(self._await(DOOR, log, rb"(\[.*\])\n")[1])
         server = Server(*self.doors.entrance(API))
-        fabric = Routed(server, self.layout, self.inside, self.doors.entrance)
+        fabric = Routed(server, self.layout, self.inside, self.doors.entrance, self.ground.target.framing)
         self._own(fabric.close)
         self.fabric = fabric
 

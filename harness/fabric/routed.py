@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 
 from harness.fabric import CLIENT, Effect, FaultError, FaultUnsupported, Pair
 from harness.fabric.datagrams import Datagrams
@@ -22,6 +23,7 @@ from harness.fabric.probe import Probes
 from harness.fabric.proxied import InForce, Proxied
 from harness.fabric.rules import RESTORE, Counted, counted, cuts
 from harness.fabric.watch import CONTROL, show
+from harness.framing import Framing, Framings
 from harness.proxy.adapter import Server
 
 ROUTER = "router"
@@ -64,6 +66,7 @@ class Routed(Proxied):
         layout: Layout,
         inside: Mapping[str, Inside],
         entrance: Callable[[int], tuple[str, int]],
+        framing: Mapping[str, Framing | Framings] = MappingProxyType({}),
     ) -> None:
         self.layout, self._inside, self._entrance = layout, inside, entrance
         self._router = inside[ROUTER]
@@ -72,7 +75,7 @@ class Routed(Proxied):
         self._load(())
         self._datagrams = Datagrams(layout, inside)
         try:
-            super().__init__(server, layout.ports, Probes(InsideEnds(layout, inside)))
+            super().__init__(server, layout.ports, Probes(InsideEnds(layout, inside)), framing)
             self._datagrams.matrix(())
         except BaseException:
             self._datagrams.close()

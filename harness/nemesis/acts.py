@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from harness.cluster import Cluster
 from harness.fabric import Effect, FaultError
+from harness.fabric.message_spec import MessageSpec
 from harness.faults import fault
 from harness.resolved import Resolved
 
@@ -53,6 +54,11 @@ class Act:
                 return fabric.shape(self.name, links, rate=numbers["rate"])
             case "packet_loss":
                 return fabric.loss(self.name, links, numbers["probability"])
+            case (
+                "message_drop" | "message_duplicate" | "message_corrupt" | "message_reorder" | "message_delay"
+            ):
+                spec = _message_spec(fault.kind, numbers)
+                return fabric.messages(self.name, links, spec, seed=int(numbers["seed"]))
             case "reset_peer" | "timeout":
                 return fabric.stream(self.name, links, fault.kind, timeout=_ms(numbers["timeout"]))
             case "slow_close":
@@ -155,6 +161,13 @@ def together(verb: Callable[[str], str], nodes: Iterable[str]) -> list[str]:
 
 def _measured(said: Any) -> str:
     return "nothing was measured: the fault has no verify function" if said is None else str(said)
+
+
+def _message_spec(kind: str, numbers: Mapping[str, float]) -> MessageSpec:
+    if kind == "message_delay":
+        return MessageSpec(delay=numbers["delay"], jitter=numbers["jitter"])
+    share = {kind.removeprefix("message_"): numbers["probability"]}
+    return MessageSpec(**share, hold=numbers.get("hold", 0.0))
 
 
 def _ms(seconds: float) -> int:

@@ -71,6 +71,8 @@ FAMILIES = {
     "pause": "pause", "kill": "kill", "restart": "kill",
     "clock": "clock", "clock_skew": "clock", "clock_drift": "clock", "clock_jump": "clock",
     **dict.fromkeys(("latency", "bandwidth", "packet_loss", "reset_peer"), "link"),
+    **dict.fromkeys(("message_drop", "message_duplicate", "message_corrupt"), "link"),
+    **dict.fromkeys(("message_reorder", "message_delay"), "link"),
     **dict.fromkeys(("slicer", "limit_data", "slow_close", "timeout"), "link"),
 }  # fmt: skip
 

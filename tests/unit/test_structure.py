@@ -35,7 +35,7 @@ ORDER = (
     ("plans",),
     ("plan", "schedule", "condition", "faults", "resolved", "topology", "selector", "value", "seed"),
     ("runtime",),
-    ("history", "pairing", "target", "verdict", "engine", "kernel", "compose", "lock"),
+    ("history", "pairing", "target", "framing", "verdict", "engine", "kernel", "compose", "lock"),
 )
 LAYER = {name: layer for layer, names in enumerate(ORDER) for name in names}
 
