@@ -14,8 +14,7 @@ class Tally:
     """What arrived of the frames that were sent at one instant on the connection `number`.
 
     `first` are the places at which numbers came first, `times` how often each came, `changed` those whose
-    first copy was not as it was sent, `slowest` and `quickest` the one-way times in seconds; `strange` says
-    what cannot be explained by any message fault.
+    first copy was not as it was sent, `quickest` the smallest one-way time in seconds; `strange` says what cannot be explained by any message fault.
     """
 
     number: int
@@ -26,7 +25,6 @@ class Tally:
     changed: set[int] = field(default_factory=set)
     arrived: int = 0
     quickest: float = float("inf")
-    slowest: float = 0.0
     strange: str = ""
     _rest: bytearray = field(default_factory=bytearray)
 
@@ -57,7 +55,7 @@ class Tally:
                 if frame != self._frame(count):
                     self.changed.add(count)
             self.times[count] = self.times.get(count, 0) + 1
-            self.quickest, self.slowest = min(self.quickest, took), max(self.slowest, took)
+            self.quickest = min(self.quickest, took)
         del self._rest[:place]
 
     @property
