@@ -91,10 +91,13 @@ class MemoryCluster:
     log_directory: Path
     on_event: OnEvent
     runtime: ClassVar[str] = "memory"
-    unsupported: Mapping[str, str] = {
-        "packet_loss": "memory has no packets",
-        **dict.fromkeys(MESSAGE_FAULTS, "memory carries no messages"),
-    }
+    unsupported: Mapping[str, str] = field(
+        init=False,
+        default_factory=lambda: {
+            "packet_loss": "memory has no packets",
+            **dict.fromkeys(MESSAGE_FAULTS, "memory carries no messages"),
+        },
+    )
     nodes: tuple[Node, ...] = ()
     logs: dict[str, Path] = field(default_factory=dict)
 

@@ -14,7 +14,8 @@ class Tally:
     """What arrived of the frames that were sent at one instant on the connection `number`.
 
     `first` are the places at which numbers came first, `times` how often each came, `changed` those whose
-    first copy was not as it was sent, `quickest` the smallest one-way time in seconds; `strange` says what cannot be explained by any message fault.
+    first copy was not as it was sent, `quickest` the smallest one-way time in seconds; `strange` says what
+    cannot be explained by any message fault.
     """
 
     number: int
