@@ -383,7 +383,8 @@ class message_delay(_MessageFault):
         self._number("jitter", "seconds (no more than the delay)", most=self.delay)
 
     def _phrase(self) -> str:
-        return f"deliver messages {self.delay:g} s late" + (f" ± {self.jitter:g} s" if self.jitter else "")
+        spread = f" ± {self.jitter:g} s" if self.jitter else ""
+        return f"deliver messages {self.delay:g} s{spread} late"
 
 
 class _NodeFault(Fault):

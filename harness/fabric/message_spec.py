@@ -100,6 +100,9 @@ class Shares:
     overtaken: float = 0.0
     corrupted: float = 0.0
 
+    def each(self) -> tuple[float, ...]:
+        return self.missing, self.repeated, self.overtaken, self.corrupted
+
 
 def shares(specs: Sequence[MessageSpec]) -> Shares:
     """What faults in a row do to one message; what each does to a copy is independent of all else.

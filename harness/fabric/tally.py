@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
+from harness.fabric.message_spec import Shares
 from harness.fabric.probe import FRAME, HEADER
 
 SIZE = FRAME + 40  # bytes of a frame
@@ -14,8 +15,8 @@ class Tally:
     """What arrived of the frames that were sent at one instant on the connection `number`.
 
     `first` are the places at which numbers came first, `times` how often each came, `changed` those whose
-    first copy was not as it was sent, `quickest` the smallest one-way time in seconds; `strange` says what
-    cannot be explained by any message fault.
+    first copy was not as it was sent, `quickest` and `slowest` the one-way times in seconds; `strange` says
+    what cannot be explained by any message fault.
     """
 
     number: int
@@ -26,6 +27,7 @@ class Tally:
     changed: set[int] = field(default_factory=set)
     arrived: int = 0
     quickest: float = float("inf")
+    slowest: float = 0.0
     strange: str = ""
     _rest: bytearray = field(default_factory=bytearray)
 
@@ -56,7 +58,7 @@ class Tally:
                 if frame != self._frame(count):
                     self.changed.add(count)
             self.times[count] = self.times.get(count, 0) + 1
-            self.quickest = min(self.quickest, took)
+            self.quickest, self.slowest = min(self.quickest, took), max(self.slowest, took)
         del self._rest[:place]
 
     @property
@@ -75,4 +77,44 @@ class Tally:
         return count
 
 
-__all__ = ["SIZE", "Tally"]
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Of `sent` messages, how many did not come, came more than once, were overtaken, and came changed."""
+
+    sent: int = 0
+    dropped: int = 0
+    duplicated: int = 0
+    overtaken: int = 0
+    corrupted: int = 0
+
+    @classmethod
+    def of(cls, tally: Tally, number: int) -> Counts:
+        """Those of the first `number` frames."""
+        came = [n for n in range(1, number + 1) if n in tally.first]
+        return cls(
+            number,
+            number - len(came),
+            sum(tally.times[n] > 1 for n in came),
+            tally.overtaken(number),
+            sum(n in tally.changed for n in came),
+        )
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def __str__(self) -> str:
+        names = [f.name for f in fields(self) if f.name != "sent" and getattr(self, f.name)]
+        seen = ", ".join(f"{getattr(self, name)} {name}" for name in names)
+        return f"{self.sent} messages {seen or 'all came once, whole, in order'}"
+
+    def judged(self, asked: Shares) -> tuple[tuple[str, int, int, float], ...]:
+        """Each effect: its name, how many it had, of how many, and the share that was asked for."""
+        return (
+            ("dropped", self.dropped, self.sent, asked.missing),
+            ("duplicated", self.duplicated, self.sent, asked.repeated),
+            ("overtaken", self.overtaken, self.sent, asked.overtaken),
+            ("corrupted", self.corrupted, self.sent - self.dropped, asked.corrupted),
+        )
+
+
+__all__ = ["SIZE", "Counts", "Tally"]

@@ -284,14 +284,15 @@ class Http1(Framer):
                 self._finish(place, found)
         elif not self.head.strip(b"\r\n"):
             self.head.clear()  # empty lines before a message
+        elif not (_RESPONSE if self.answers else _REQUEST).match(self.head.lstrip(b"\r\n")):
+            self._strange(bytes(self.head), place, found)
         elif self.head.endswith((b"\n\r\n", b"\n\n")):
             self._begin(bytes(self.head), place, found)
 
     def _begin(self, head: bytes, place: int, found: Ends) -> None:
         """A head is whole: what follows it."""
-        match = (_RESPONSE if self.answers else _REQUEST).match(head)
-        if match is None:
-            return self._strange(head, place, found)
+        match = (_RESPONSE if self.answers else _REQUEST).match(head.lstrip(b"\r\n"))
+        assert match is not None
         fields = self._fields(head)
         if self.answers:
             status = int(match[1])

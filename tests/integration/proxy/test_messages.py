@@ -1,4 +1,4 @@
-"""The embedded server's own toxic: what becomes of whole messages, on which connections, and what is said of it."""
+"""The embedded server's own toxic: what becomes of whole messages, and on which connections."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from harness.framing import Framing, Http1, LengthPrefixed, Lines
-from harness.proxy import ProxyError, Server, Stream, toxic
+from harness.proxy import ProxyError, Server, Stream, Toxic, toxic, validate
 from harness.proxy.embedded import MILLION
 from harness.proxy.real import NoRealServer, real_server
 from tests.integration.proxy.support import (
@@ -179,9 +179,8 @@ def test_neighbours_come_and_go_and_what_is_held_stays(bench: Bench) -> None:
     name = act(bench, delay=60_000)
     line = bench.open()
     line.client.sendall(b"held\n")
-    for other in ("latency", "slicer"):
-        size = {"average_size": 2} if other == "slicer" else {"latency": 1}
-        bench.server.add(bench.name, toxic(other, stream="upstream", **size))
+    bench.server.add(bench.name, toxic("latency", stream="upstream", latency=1))
+    bench.server.add(bench.name, toxic("slicer", stream="upstream", average_size=2))
     bench.server.remove(bench.name, "latency_upstream")
     assert silent(line.peer, 0.1)
     bench.server.remove(bench.name, name)
@@ -318,7 +317,7 @@ def test_without_a_framing_the_toxic_is_refused(bench: Bench) -> None:
 )
 def test_attributes_that_cannot_be_never_reach_a_server(attributes: dict[str, int], says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        toxic("message", **attributes)
+        validate(Toxic("message", "upstream", attributes, "m"))
 
 
 def test_the_real_server_knows_no_messages() -> None:
