@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 
 from harness.fabric import FaultError, FaultUnsupported, Pair
@@ -19,7 +20,6 @@ class FramedStreams:
         self._server, self._told = server, frozenset(told)
         rows = [(proxy, stream, framing.wire()) for (proxy, stream), framing in told.items()]
         self._knows = server.frame(rows)
-        self._before: dict[str, Mapping[str, int]] = {}  # counts when a fault had been proved
 
     def verb(
         self,
@@ -48,41 +48,34 @@ class FramedStreams:
     def _left(self, own: Mapping[Pair, Collection[Channel]]) -> frozenset[Pair]:
         return frozenset(pair for pair, streams in own.items() if not self._told.issuperset(streams))
 
-    def read(self, verb: Messages) -> Mapping[str, int]:
-        """What became of all messages until now on the streams of a fault, those of probes left out.
+    def read(self, verb: Messages, placed: Collection[tuple[str, str]]) -> str:
+        """What became of the cluster's own messages under a fault, as the server counts them.
 
-        FaultError where connections do not keep to the framing, so that the fault does not touch them.
+        `placed` are its toxics (proxy, name). FaultError where connections do not keep to the framing, so
+        that the fault does not touch them.
         """
         mine = [one for channel, one in self._server.framed().items() if channel in verb.own]
+        total: Counter[str] = Counter()
         for one in mine:
             if wrong := _untouched(one):
                 raise FaultError(wrong)
-        return {name: sum(one.counts[name] for one in mine) for one in mine for name in one.counts}
-
-    def holds(self, name: str, verb: Messages) -> None:
-        """A fault has been proved, and holds from now on."""
-        self._before[name] = self.read(verb)
-
-    def has_held(self, name: str, verb: Messages) -> str:
-        """What became of the cluster's own messages while a fault held, as the server counted them."""
-        before, now = self._before.pop(name, {}), self.read(verb)
-        since = {key: count - before.get(key, 0) for key, count in now.items()}
-        touched = [f"{count} {key}" for key, count in since.items() if count and key != "messages"]
-        return (
-            f"of {since['messages']} of the cluster's own messages {', '.join(touched) or 'none was touched'}"
-        )
+            for toxic, counts in one.toxics.items():
+                if (one.proxy, toxic) in placed:
+                    total.update(counts)
+        touched = [f"{count} {name}" for name, count in total.items() if count and name != "messages"]
+        return f"of {total['messages']} of the cluster's own messages {', '.join(touched) or 'none touched'}"
 
 
 def _untouched(one: Framed) -> str:
     """Why connections of a stream pass untouched, if any do."""
     if one.error:
         return (
-            f"{one.counts['unparsable']} connections of proxy {one.proxy} ({one.stream}) did not keep to the"
+            f"{one.unparsable} connections of proxy {one.proxy} ({one.stream}) did not keep to the"
             f" framing {dict(one.framing)}, and pass untouched: {one.error}. Does the target speak it there?"
         )
-    if one.counts["untracked"]:
+    if one.untracked:
         return (
-            f"{one.counts['untracked']} connections of proxy {one.proxy} ({one.stream}) were open before its"
+            f"{one.untracked} connections of proxy {one.proxy} ({one.stream}) were open before its"
             " framing was told, and pass untouched"
         )
     return ""

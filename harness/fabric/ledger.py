@@ -60,6 +60,10 @@ class Ledger:
         self._placed += placed
         return [(one.proxy, one.toxic) for one in placed]
 
+    def toxics(self, name: str) -> set[tuple[str, str]]:
+        """The toxics that fault `name` needs: proxy and name of each."""
+        return {(one.proxy, one.toxic.name) for one in self._placed if name in one.owners}
+
     def lift(self, names: Collection[str]) -> None:
         """Remove the toxics that only the faults `names` need, the last one of each chain first.
 

@@ -87,8 +87,9 @@ class Messages:
         for watch in self.kept:
             watch.wire.close()
         self.kept.clear()
-        slack = min(SLACK, self.spec.delay / 2) if self.spec.delay else SLACK
-        return "; ".join(filter(None, (seen, prover.verify(pairs, slack=slack))))
+        if self.spec.delay:
+            _prompt(prover, prover.channels(free), (self.spec.delay + self.spec.jitter) / 2)
+        return "; ".join(filter(None, (seen, prover.verify(pairs))))
 
 
 def measurable(prover: Prover, pair: Pair) -> bool:
@@ -167,6 +168,26 @@ def _timed(prover: Prover, channels: Sequence[Path], spec: MessageSpec) -> str:
                 )
         missing = again + rest
     return f"they took {times[0] * 1e3:.1f} to {times[1] * 1e3:.1f} ms one way" if channels else ""
+
+
+def _prompt(prover: Prover, channels: Sequence[Path], slack: float) -> None:
+    """See that the slowest of a few messages is no later than others make it, and `slack` seconds."""
+    missing, tries = list(channels), Tries()
+    while missing:
+        some, rest = missing[:8], missing[8:]
+        watches = prover.watches(some, "new")
+        tallies = _sent(prover, watches, (FEW, 0))
+        fair, late = prover.prompt(slack), []
+        for channel, watch, tally in zip(some, watches, tallies, strict=True):
+            high = watch.expected.high + sum(spec.hold for _, spec in watch.expected.messages) + slack
+            if tally.slowest > high:
+                late.append(channel)
+                if not tries.again(fair):
+                    raise FaultError(
+                        f"messages still took up to {tally.slowest * 1e3:.1f} ms on {watch} at best of"
+                        f" {tries.count} tries, expected at most {high * 1e3:g} ms ({prover.control_text()})"
+                    )
+        missing = late + rest
 
 
 def _number(expected: Expected, watches: int) -> tuple[int, int]:

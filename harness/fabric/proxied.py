@@ -274,7 +274,7 @@ class Proxied(ABC):
                 else []
             )
             if isinstance(verb, Messages):
-                self._framed.read(verb)
+                self._framed.read(verb, ())
                 fault.hidden = {p for p in known if not measurable(prover, p)}
             elif not isinstance(verb, AnyCut):  # what a cut does is seen whatever else holds the link
                 fault.hidden = {p for p in known if self._expect(p).held or prover.lossy(p)}
@@ -286,8 +286,6 @@ class Proxied(ABC):
                 if verb.expect(name, Expected()).lossy:
                     prover.forget(known)
                 proof = verb.prove(prover, known, opened)
-                if isinstance(verb, Messages):
-                    self._framed.holds(name, verb)
             except BaseException as error:
                 self._withdraw(fault)
                 if isinstance(error, FaultUnsupported) or not isinstance(error, FaultError | ProxyError):
@@ -320,7 +318,7 @@ class Proxied(ABC):
                 try:
                     crossed.append(self._has_held(fault))
                     if isinstance(fault.verb, Messages):
-                        crossed.append(self._framed.has_held(fault.name, fault.verb))
+                        crossed.append(self._framed.read(fault.verb, self._ledger.toxics(fault.name)))
                 except FaultError as error:
                     leaks.append(f"{fault}: {error}")
             begin = time.monotonic()

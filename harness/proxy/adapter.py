@@ -15,7 +15,7 @@ import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from http.client import HTTPException, HTTPResponse
 from typing import Any, NamedTuple, cast
 
@@ -56,23 +56,26 @@ class Proxy:
 
 @dataclass(frozen=True)
 class Framed:
-    """A stream whose messages the embedded server tells apart: what became of them, what it could not read.
+    """A stream whose messages the embedded server tells apart, and what became of them.
 
-    `counts` are those of `harness.proxy.embedded.COUNTS`, since the proxy was made.
+    `toxics` are the toxics on it that act on messages, each with the counts that
+    `harness.proxy.embedded.COUNTS` names. Connections pass untouched that were open before the framing was
+    told (`untracked`), and those that did not keep to it (`unparsable`; `error` says how the first did not).
     """
 
     proxy: str
     stream: Stream
     framing: Mapping[str, Any]
-    counts: Mapping[str, int]
-    error: str = ""
+    untracked: int
+    unparsable: int
+    error: str
+    toxics: Mapping[str, Mapping[str, int]]
 
 
 def _read_framed(row: Mapping[str, Any]) -> Framed:
-    others = {
-        name: value for name, value in row.items() if name not in ("proxy", "stream", "counts", "error")
-    }
-    return Framed(row["proxy"], row["stream"], others, dict(row["counts"]), row["error"])
+    others = [field.name for field in fields(Framed) if field.name != "framing"]
+    framing = {name: value for name, value in row.items() if name not in others}
+    return Framed(framing=framing, **{name: row[name] for name in others})
 
 
 def _read_toxic(row: Mapping[str, Any]) -> Toxic:

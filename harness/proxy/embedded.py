@@ -379,6 +379,7 @@ class Toxic:
     ) -> None:
         self.name, self.kind, self.stream, self.toxicity = name, kind, stream, toxicity
         self.attributes = attributes
+        self.counts: Counter[str] = Counter()  # what it did to messages
         self.direction = stream.lower()  # the wire takes any case, and shows what it was given
 
     def render(self) -> str:
@@ -691,7 +692,7 @@ class Message(Stage):
         super().__init__(toxic, pipe)
         self.framer = pipe.framer.copy() if pipe.framer else None
         self.late = self.framer is not None and self.framer.inside  # the rest of this piece is not ours
-        self.counts = pipe.proxy.messages[pipe.direction]
+        self.counts = toxic.counts
         self.partial = bytearray()  # the message that is not whole yet
         self.waiting: list[tuple[float, int, bytes]] = []  # when they are due, their number: a heap
         self.count = 0
@@ -704,7 +705,7 @@ class Message(Stage):
     def start(self) -> None:
         rolled = self.pipe.proxy.dice.random() < self.toxic.toxicity
         if self.framer is None:
-            self.counts["untracked"] += 1
+            self.pipe.proxy.untracked[self.pipe.direction] += 1
         elif not rolled:
             self.framer = None
         self.active = True
@@ -816,9 +817,8 @@ class Message(Stage):
         if self.partial:
             waiting.append(bytes(self.partial))
             self.partial.clear()
-        for message in waiting:
-            if not self.closed:
-                self.outlet.feed(message, stamp)
+        if waiting and not self.closed:
+            self.outlet.feed(b"".join(waiting), stamp)
 
     def on_timer(self) -> None:
         self._release()
@@ -843,8 +843,6 @@ COUNTS = (
     "messages", "dropped", "corrupted", "duplicated", "reordered", "delayed",
     "spared",  # passed as they came, as their kind cannot be held back
     "empty",  # to be corrupted, and without a payload
-    "untracked",  # connections that were open before the framing was told
-    "unparsable",  # directions of connections that did not keep to the framing; they pass untouched
 )  # fmt: skip
 OURS: dict[str, type[Stage]] = {"message": Message}
 """What the real server does not have."""
@@ -1003,7 +1001,7 @@ class Pipe:
         """Know where messages end, for a toxic that comes later."""
         framer.ends(data)
         if framer.error:
-            self.proxy.messages[self.direction]["unparsable"] += 1
+            self.proxy.unparsable[self.direction] += 1
             self.proxy.trouble.setdefault(self.direction, framer.error)
             self.framer = None
 
@@ -1216,7 +1214,8 @@ class Proxy:
         self.dials: set[asyncio.Task[None]] = set()
         self.accepted: int = 0
         self.framings: dict[str, Framing] = {}
-        self.messages: dict[str, Counter[str]] = {direction: Counter() for direction in DIRECTIONS}
+        # connections that pass untouched: open before the framing was told, or not keeping to it
+        self.untracked, self.unparsable = Counter[str](), Counter[str]()
         self.trouble: dict[str, str] = {}  # why a stream could not be parsed, the first time
 
     @property
@@ -1241,8 +1240,13 @@ class Proxy:
 
     def render_framing(self, direction: str) -> str:
         row = {"proxy": self.name, "stream": direction, **self.framings[direction]._asdict()}
-        counts = {name: self.messages[direction][name] for name in COUNTS}
-        return render(row | {"counts": counts, "error": self.trouble.get(direction, "")})
+        untouched = {"untracked": self.untracked[direction], "unparsable": self.unparsable[direction]}
+        toxics = {
+            toxic.name: {name: toxic.counts[name] for name in COUNTS}
+            for toxic in self.chain(direction)
+            if toxic.kind in OURS
+        }
+        return render(row | untouched | {"error": self.trouble.get(direction, ""), "toxics": toxics})
 
     # -- toxics
 
