@@ -166,6 +166,7 @@ class DockerSite(ProcessSite):
             cables=dict.fromkeys(layout.nodes, "eth0"),
             engine=["python3", "-I", "-S", ENGINE],
             bypassed=self.bypassed,
+            framing=self.ground.target.framing,
         )
         self._own(routed.close)
         self.fabric = routed
@@ -185,8 +186,11 @@ class DockerSite(ProcessSite):
         return {str(port): port for port in exposed(self.client, self.images[role])}
 
     def _start_proxy(self) -> str:
-        """The real server where its image is there, else our own; which, in words."""
-        real = find(self.client, TOXIPROXY.published) is not None
+        """The real server where its image is there, else our own; which, in words.
+
+        Our own, too, where faults on messages are wanted: the real one knows no messages.
+        """
+        real = not self.ground.messages and find(self.client, TOXIPROXY.published) is not None
         self._watch(PROXY, self.made.proxy(self.router, self.layout, TOXIPROXY.published if real else ""))
         return f"Toxiproxy, image {TOXIPROXY.published}" if real else EMBEDDED
 

@@ -32,7 +32,7 @@ class LoopbackSite(ProcessSite):
         self.true_ports = {name: {port: next(numbers) for port in its} for name, its in given.items()}
         server = Server(*self._proxy(HOST, 0))
         server.await_ready()
-        fabric = Loopback(server, self.true_ports)
+        fabric = Loopback(server, self.true_ports, framing=self.ground.target.framing)
         self._own(fabric.close)
         self.fabric = fabric
         self.notes = (f"links are carried by {self.proxy}",)

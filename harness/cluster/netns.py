@@ -79,6 +79,7 @@ class NetnsSite(ProcessSite):
             self.doors.entrance,
             cables={node: f"v{self.layout.number(node)}" for node in self.layout.nodes},
             engine=[sys.executable, "-I", "-S", packet_engine.__file__],
+            framing=self.ground.target.framing,
         )
         self._own(fabric.close)
         self.fabric = fabric

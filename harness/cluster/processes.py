@@ -119,9 +119,10 @@ class ProcessSite(Site):
     def _proxy(self, host: str, port: int, enter: Sequence[str] = ()) -> tuple[str, int]:
         """Start the proxy server at `host` and `port` (0: a free one); where it listens, or is about to.
 
-        It is the real one where that is on PATH, else the embedded one; `proxy` says which, for the report.
+        It is the real one where that is on PATH and no faults on messages are wanted, else the embedded one;
+        `proxy` says which, for the report.
         """
-        if real := shutil.which(REAL):
+        if (real := shutil.which(REAL)) and not self.ground.messages:
             if not port:
                 ports = Ports(1, start=f"{self.ground.run.path.name} proxy")
                 self._own(ports.release)

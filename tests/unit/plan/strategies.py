@@ -17,6 +17,11 @@ from harness.faults import (
     latency,
     limit_data,
     memory_limit,
+    message_corrupt,
+    message_delay,
+    message_drop,
+    message_duplicate,
+    message_reorder,
     packet_corrupt,
     packet_delay,
     packet_duplicate,
@@ -98,6 +103,12 @@ def _latencies(draw: st.DrawFn) -> latency:
 
 
 @st.composite
+def _late_messages(draw: st.DrawFn) -> message_delay:
+    delay = draw(st.floats(0.001, 3600))
+    return message_delay(draw(SELECTORS), delay, draw(st.floats(0, delay)), draw(st.booleans()))
+
+
+@st.composite
 def _slicers(draw: st.DrawFn) -> slicer:
     size = draw(st.integers(1, 10**6))
     return slicer(draw(LINKS), size, draw(st.integers(0, size - 1)), draw(_floats(0, 10)))
@@ -115,6 +126,12 @@ FAULTS: st.SearchStrategy[Fault] = st.one_of(
     st.builds(packet_duplicate, SELECTORS, st.floats(0, 1, exclude_min=True)),
     st.builds(packet_corrupt, SELECTORS, st.floats(0, 1, exclude_min=True)),
     st.builds(packet_rate, SELECTORS, st.integers(1000, 10**9)),
+    *(
+        st.builds(kind, SELECTORS, st.floats(0.002, 1), st.booleans())
+        for kind in (message_drop, message_duplicate, message_corrupt)
+    ),
+    st.builds(message_reorder, LINKS, st.floats(0.002, 0.9), _floats(0.001, 3600).map(lambda s: s or 1)),
+    _late_messages(),
     st.builds(reset_peer, LINKS, _floats(0, 100)),
     st.builds(limit_data, LINKS, st.integers(0, 10**9)),
     st.builds(slow_close, LINKS, SECONDS),
