@@ -23,6 +23,8 @@ bench: $(READY)  ## measured against peers and limits in the same run
 	$(BIN)/python -m benchmarks.proxy
 	$(BIN)/python -m benchmarks.checkers
 	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.fabric
+	$(BIN)/python -m benchmarks.packets
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .

@@ -16,9 +16,11 @@ from harness.cluster.lock import ClusterError, RunDirectory, base_directory, gat
 from harness.cluster.member import Member, how_ended, last, last_lines
 from harness.cluster.observer import Observer, OnEvent
 from harness.cluster.proof import Held, NotProved, Status, refused
+from harness.cluster.resources import MEMORY
 from harness.cluster.site import Ground, Refused, Site
 from harness.cluster.sweep import end, sweep
 from harness.fabric import Fabric
+from harness.faults import MESSAGE_FAULTS
 from harness.target import Endpoint, Node, Target
 
 LOOK_EVERY = 0.02  # seconds between questions whether a node is ready
@@ -30,9 +32,9 @@ class SiteCluster:
     `nodes` are as this process reaches them, past all faults; their peers, and clients by `entry`, reach them
     through `fabric`.
     ``on_event(node, kind, detail)`` is called for ``start``, ``ready``, ``exit`` (`asked`: the plan killed
-    it), ``restart``, ``role``, ``panic``, ``error`` (of the target's own code), ``bypass`` and what the
-    target reports;
-    one call at a time, from threads of the cluster, so it must neither wait nor call the cluster.
+    it, `oom`: it was out of memory), ``restart``, ``role``, ``panic``, ``error`` (of the target's own code),
+    ``bypass`` and what the target reports; one call at a time, from threads of the cluster, so it must
+    neither wait nor call the cluster.
     Process faults return what was measured as proof that they took effect, and raise ClusterError where
     that was not seen.
 
@@ -40,7 +42,7 @@ class SiteCluster:
     """
 
     runtime: ClassVar[str]
-    unsupported: ClassVar[Mapping[str, str]] = {}
+    unsupported: Mapping[str, str] = {}
     site: ClassVar[type[Site]]
 
     def __init__(
@@ -48,7 +50,11 @@ class SiteCluster:
     ) -> None:
         target.check()
         self.target = target
+        if not target.framing:
+            why = f"{target.name} does not say how the messages of its ports are framed (`Target.framing`)"
+            self.unsupported = {**self.unsupported, **dict.fromkeys(MESSAGE_FAULTS, why)}
         self.run_id = run_id
+        self.messages = False  # whether faults on whole messages are wanted: set it before `start`
         self.nodes: tuple[Node, ...] = ()
         self.logs: Mapping[str, Path] = {name: logs / f"{name}.log" for name, _ in target.members()}
         self._base = base_directory() if base is None else base
@@ -92,7 +98,14 @@ class SiteCluster:
         for log in (*self.logs.values(), *(self._directory / f"{name}.log" for name in self.site.helpers)):
             log.write_bytes(b"")
         ground = Ground(
-            self.target, run, self._directory, self._exited, self._lost, self._closing, self._check
+            self.target,
+            run,
+            self._directory,
+            self._exited,
+            self._lost,
+            self._closing,
+            self._check,
+            self.messages,
         )
         site = self.site(ground)
         self._own("_site", site, site.end)
@@ -170,6 +183,7 @@ class SiteCluster:
             if taken := self._here().taken(member.node):
                 raise ClusterError(f"{name} cannot be started: {taken}")
             member.state, member.asked, member.launched = "starting", False, time.monotonic()
+            member.starved = False
             member.launches += 1
         try:
             pid = self._here().start(member)
@@ -369,6 +383,37 @@ class SiteCluster:
     def _status_of(self, node: Node) -> Status | None:
         return None if type(self.target).status is Target.status else lambda: self.target.status(node)
 
+    # ------------------------------------------------------------------ faults on resources
+
+    def take(self, resource: str, name: str, amount: float) -> str:
+        """Limit a resource of `name` to `amount`, or fill its disk; proved by what the kernel says of it.
+
+        A node that the kernel kills while its memory is limited has been killed by the plan.
+        """
+        member = self._running(name)
+        with self._state:
+            if resource == MEMORY and member.state == "down":
+                raise ClusterError(f"{name} is {member.words} and has no memory to limit")
+            member.limited = resource == MEMORY or member.limited
+        try:
+            return self._here().take(resource, name, amount)
+        except BaseException:
+            member.limited = resource != MEMORY and member.limited
+            raise
+
+    def give_back(self, resource: str, name: str) -> str:
+        """End what `take` began, and start the node again where it was out of memory; proved likewise."""
+        member = self._running(name)
+        given = self._here().give_back(resource, name)
+        if resource != MEMORY:
+            return given.said
+        with self._state:
+            if given.died and not self._state.wait_for(lambda: member.state == "down", 5.0):
+                raise NotProved(f"{name} has ended, but that was not seen within 5 s: {given.said}")
+            member.limited = False
+            again = member.state == "down" and member.starved
+        return f"{given.said}; started again: {self.restart(name)}" if again else given.said
+
     # ------------------------------------------------------------------ what happens by itself
 
     def _pid(self, name: str) -> int:
@@ -396,6 +441,9 @@ class SiteCluster:
         member = self._members[name]
         self._observer.ended(name)
         asked = member.asked and how.get("signal") == SIGKILL
+        if not asked and self._site is not None and not self._closing.is_set() and self._site.starved(name):
+            detail["oom"] = member.starved = True
+            asked = member.limited
         detail["asked"] = asked
         if not asked:
             detail["log"] = last_lines(member.log)
@@ -403,7 +451,8 @@ class SiteCluster:
             if not self._closing.is_set():
                 self._observer.tell(name, "exit", detail)
             with self._state:
-                member.state, member.ended = "down", "was killed by the plan" if asked else how_ended(how)
+                killed = asked and not member.starved
+                member.state, member.ended = "down", "was killed by the plan" if killed else how_ended(detail)
                 held, member.held = member.held, None
                 self._state.notify_all()
         if held is not None:

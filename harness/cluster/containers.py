@@ -11,7 +11,8 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
-from harness.cluster.engine import asking, labels
+from harness.cluster.disk import bounded
+from harness.cluster.engine import RUN, asking, labels
 from harness.cluster.lock import ClusterError
 from harness.cluster.wanted import Wanted
 from harness.fabric import agent
@@ -26,14 +27,15 @@ SUBNETS = ipaddress.IPv4Network("10.213.0.0/16")
 SOCKETS, PROGRAMS = "/nemesis/sock", "/nemesis/harness"
 AGENT, PROXY = f"{PROGRAMS}/fabric/agent.py", f"{PROGRAMS}/proxy/embedded.py"
 ENGINE = f"{PROGRAMS}/fabric/packet_engine.py"
+FILLER = f"{PROGRAMS}/fabric/filler.py"
 DATA = "/data"  # where a node's own volume is, unless the target says otherwise
 
 
 class Containers:
     """Makes what `run` (the label) needs. Raises ClusterError with the engine's own words."""
 
-    def __init__(self, client: DockerClient, run: str, image: str, sockets: Path) -> None:
-        self.client, self.image, self._sockets = client, image, sockets
+    def __init__(self, client: DockerClient, run: str, image: str, sockets: Path, disk: int = 0) -> None:
+        self.client, self.image, self._sockets, self._disk = client, image, sockets, disk
         self.labels = dict(labels(run))
         self.prefix = f"nemesis-{hashlib.sha256(run.encode()).hexdigest()[:10]}"
         self.pods: dict[str, Container] = {}
@@ -95,7 +97,7 @@ class Containers:
         how = {"hostname": node, **wanted.pod, "sysctls": {**wanted.pod.get("sysctls", {}), **own}}
         pod = self._start(
             f"{node}.pod", layout, layout.ip(node), _boot(guard(layout), lines, node),
-            aliases=[node, *wanted.aliases], **how,
+            aliases=[node, *wanted.aliases], volumes=self._bounded(node), **how,
         )  # fmt: skip
         self.pods[node] = pod
         return pod
@@ -134,6 +136,19 @@ class Containers:
                 network_mode=f"container:{router.id}", mounts=[] if image else [_programs()],
             )  # fmt: skip
 
+    def ended(self) -> str:
+        """Which containers of the run have ended, and what they wrote last; '' where none has."""
+        chosen = {"label": f"{RUN}={self.labels[RUN]}", "status": "exited"}
+        with asking("the containers that have ended cannot be listed"):
+            found = self.client.containers.list(all=True, filters=chosen, ignore_removed=True)
+        return "\n".join(f"{one.name} has ended:\n{output(one).decode(errors='replace')}" for one in found)
+
+    def _bounded(self, node: str) -> Mapping[str, Any]:
+        """The node's data volume, as its pod mounts it; nothing where its size is not bounded."""
+        if not self._disk:
+            return {}
+        return bounded(self.client, self.name(f"{node}.data"), self._disk, self.labels)
+
     # ------------------------------------------------------------------ nodes
 
     def node(
@@ -147,7 +162,12 @@ class Containers:
         volumes = {self._volume(source): place for source, place in how.pop("volumes", {}).items()}
         mounts = [self._mount(each) for each in how.pop("mounts", ())]
         places = [*(each.get("bind") for each in volumes.values()), *(each["Target"] for each in mounts)]
-        if argv and DATA not in places:
+        if DATA in places and self._disk:
+            raise ClusterError(
+                f"{name}: `disk` bounds the volume at {DATA}, but `container` mounts another one there; "
+                "leave one of them out"
+            )
+        if (argv or self._disk) and DATA not in places:
             volumes[self._volume(f"{name}.data")] = {"bind": DATA, "mode": "rw"}
         with asking(f"container {self.name(name)} cannot be made"):
             command = list(argv) or how.pop("command", None)

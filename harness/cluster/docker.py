@@ -8,6 +8,7 @@ have the capability NET_ADMIN. The host's network has a bridge more while the cl
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,18 +22,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.cluster import engine
 from harness.cluster.base import SiteCluster
-from harness.cluster.containers import DATA, ENGINE, Containers, Life, end_of, output, published
+from harness.cluster.containers import DATA, ENGINE, FILLER, Containers, Life, end_of, output, published
+from harness.cluster.disk import DiskFull, unbounded
 from harness.cluster.engine import asking
+from harness.cluster.limits import CpuLimit, MemoryLimit, killed_for_memory
 from harness.cluster.lock import ClusterError
 from harness.cluster.member import Member, how_ended, last
 from harness.cluster.netns import DOOR
+from harness.cluster.observer import OnEvent
 from harness.cluster.processes import EMBEDDED, PROXY, ProcessSite
+from harness.cluster.resources import CPU, DISK, MEMORY, Given, Taken
 from harness.cluster.routes import Doors, named_ports
 from harness.cluster.seat import InsideSeat, Seat
 from harness.cluster.site import Ground, Refused, Site
 from harness.cluster.wanted import Wanted
 from harness.engine import NoEngine, connect
-from harness.fabric import door
+from harness.fabric import FaultUnsupported, door
 from harness.fabric.inside import Inside, InsideError
 from harness.fabric.layout import API
 from harness.fabric.routed import ROUTER, Routed
@@ -107,6 +112,7 @@ class DockerSite(ProcessSite):
         self._lives: dict[str, Life] = {}
         self._nodes: dict[str, Node] = {}
         self._wanted: dict[str, Wanted] = {}
+        self._taken: dict[tuple[str, str], Taken] = {}
 
     def open(self) -> None:
         run = self.ground.run
@@ -116,7 +122,7 @@ class DockerSite(ProcessSite):
         self.images = images(self.client, self.ground.target)
         self._reap([sys.executable, "-m", engine.__name__, "remove", run.label])
         self._own(self._remove)
-        self.made = made = Containers(self.client, run.label, fabric, sockets)
+        self.made = made = Containers(self.client, run.label, fabric, sockets, self.ground.target.disk)
         places = (*self.members(), *self.ground.target.jobs())
         nodes = [name for name, _ in places]
         if taken := [name for name in nodes if name in (ROUTER, *self.helpers)]:
@@ -129,21 +135,23 @@ class DockerSite(ProcessSite):
             index[role] += 1
         self.doors = Doors(layout, sockets, router=False)
         log = self._help(DOOR, Path(door.__file__), self.doors.wanted())
-        with ThreadPoolExecutor(len(nodes) + 1) as together:
-            started = together.submit(made.router, layout)
-            pods = [together.submit(made.pod, layout, node, self._wanted[node]) for node in nodes]
-            self.router = started.result()
-            self._watch(ROUTER, self.router)
-            self.proxy = self._start_proxy()
-            for pod in pods:
-                self._watch(POD, pod.result())
-        for place in (ROUTER, *nodes):
-            try:
+        # more at once than there are processors delay the router, for which the proxy server waits
+        at_once = min(len(nodes), os.cpu_count() or 1) + 1
+        try:
+            with ThreadPoolExecutor(at_once) as together:
+                started = together.submit(made.router, layout)
+                pods = [together.submit(made.pod, layout, node, self._wanted[node]) for node in nodes]
+                self.router = started.result()
+                self._watch(ROUTER, self.router)
+                self.proxy = self._start_proxy()
+                for pod in pods:
+                    self._watch(POD, pod.result())
+            for place in (ROUTER, *nodes):
                 self.inside[place] = Inside(place, sockets)
-            except InsideError as error:
-                self.ground.check()  # it has ended, and said why
-                raise ClusterError(f"{error}; does the Docker engine run on this machine?") from error
-            self._own(self.inside[place].close)
+                self._own(self.inside[place].close)
+        except (ClusterError, InsideError) as error:
+            why = made.ended() or "does the Docker engine run on this machine, and share its files?"
+            raise ClusterError(f"{error}; {why}") from error
         self.doors.opened(self._await(DOOR, log, rb"(\[.*\])\n")[1])
         entrances = published(self.router)
         if missing := {API, *layout.entries.values()} - entrances.keys():
@@ -158,6 +166,7 @@ class DockerSite(ProcessSite):
             cables=dict.fromkeys(layout.nodes, "eth0"),
             engine=["python3", "-I", "-S", ENGINE],
             bypassed=self.bypassed,
+            framing=self.ground.target.framing,
         )
         self._own(routed.close)
         self.fabric = routed
@@ -177,8 +186,11 @@ class DockerSite(ProcessSite):
         return {str(port): port for port in exposed(self.client, self.images[role])}
 
     def _start_proxy(self) -> str:
-        """The real server where its image is there, else our own; which, in words."""
-        real = find(self.client, TOXIPROXY.published) is not None
+        """The real server where its image is there, else our own; which, in words.
+
+        Our own, too, where faults on messages are wanted: the real one knows no messages.
+        """
+        real = not self.ground.messages and find(self.client, TOXIPROXY.published) is not None
         self._watch(PROXY, self.made.proxy(self.router, self.layout, TOXIPROXY.published if real else ""))
         return f"Toxiproxy, image {TOXIPROXY.published}" if real else EMBEDDED
 
@@ -293,11 +305,46 @@ class DockerSite(ProcessSite):
         with asking(f"{name} cannot be signalled"):
             if number == SIGSTOP:
                 life.container.pause()
-            elif number == SIGKILL:  # of a paused one, too: it is not let go on for a last moment
+            elif number == SIGKILL:  # of a paused one, too: its first process is not let go on for a moment
                 life.container.kill("SIGKILL")
             else:
                 life.container.unpause()
         return pids
+
+    def take(self, resource: str, name: str, amount: float) -> str:
+        self.ground.check()
+        if (resource, name) in self._taken:
+            raise ClusterError(f"{name} has a {resource} in force already: heal it first")
+        self._taken[resource, name] = taken = self._resource(resource, name, amount)
+        try:
+            return taken.take()
+        except BaseException:
+            del self._taken[resource, name]
+            raise
+
+    def give_back(self, resource: str, name: str) -> Given:
+        if (resource, name) not in self._taken:
+            raise ClusterError(f"{name} has no {resource} in force")
+        try:
+            return self._taken[resource, name].give_back()
+        finally:
+            del self._taken[resource, name]
+
+    def _resource(self, resource: str, name: str, amount: float) -> Taken:
+        container = self._lives[name].container
+        if resource == CPU:
+            return CpuLimit(self.client, name, container, amount)
+        if resource == MEMORY:
+            return MemoryLimit(self.client, name, container, int(amount))
+        if resource == DISK and self.ground.target.disk:
+            return DiskFull(self.inside[name], name, container, self.made.name(f"{name}.data"), FILLER)
+        raise FaultUnsupported(unbounded(self.ground.target.name).get(resource, f"nobody takes {resource}"))
+
+    def starved(self, name: str) -> bool:
+        limit = self._taken.get((MEMORY, name))
+        if isinstance(limit, MemoryLimit) and limit.killed_lately:
+            return True
+        return killed_for_memory(self.client, self._lives[name].container)
 
     def explain(self, member: Member, error: Refused) -> str:
         image = self.images[member.node.role].reference
@@ -305,7 +352,7 @@ class DockerSite(ProcessSite):
 
     def keep(self) -> str:
         rest = (self.client.close, *(inside.close for inside in self.inside.values()))
-        self._ends = [self.supervisor.close, *rest]
+        self._ends = [self.supervisor.close, *rest, self.fabric.close]
         return super().keep()  # what the supervisor runs last removes the containers then
 
     def verify(self, members: Mapping[str, Member]) -> None:
@@ -350,6 +397,12 @@ class DockerCluster(SiteCluster):
 
     runtime: ClassVar[str] = "docker"
     site: ClassVar[type[Site]] = DockerSite
+
+    def __init__(
+        self, target: Target, *, run_id: str, logs: Path, on_event: OnEvent, base: Path | None = None
+    ) -> None:
+        super().__init__(target, run_id=run_id, logs=logs, on_event=on_event, base=base)
+        self.unsupported = {} if target.disk else unbounded(target.name)
 
     def prepare(self, progress: Progress) -> None:
         """Have the images, which may take minutes the first time. Raises ImageError, ClusterError."""

@@ -169,4 +169,4 @@ if __name__ == "__main__":
     main()
 
 
-__all__ = ["asking", "labels", "left", "remove", "runs", "sweep"]
+__all__ = ["RUN", "asking", "labels", "left", "remove", "runs", "sweep"]

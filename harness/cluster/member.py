@@ -21,7 +21,7 @@ State = Literal["down", "starting", "up", "paused"]
 class Member:
     """A node's process: `launches` counts its starts, `asked` says that the plan killed it, `served` that it
     was ready once; `ended` is how it ended and `why` what keeps it from being ready, as words; `held` proves
-    its pause."""
+    its pause; `limited` says that the plan limits its memory, `starved` that it ended for lack of that."""
 
     node: Node
     argv: Sequence[str]
@@ -32,6 +32,8 @@ class Member:
     launches: int = 0
     launched: float = 0.0
     asked: bool = False
+    limited: bool = False
+    starved: bool = False
     served: bool = False
     ended: str = "was never started"
     why: str = "nothing answered yet"
@@ -73,6 +75,8 @@ class Member:
 
 def how_ended(how: Mapping[str, Any]) -> str:
     """An exit as words."""
+    if how.get("oom"):
+        return "was killed by the kernel, being out of memory"
     return f"was ended by signal {how['signal']}" if "signal" in how else f"exited with code {how['code']}"
 
 

@@ -10,15 +10,16 @@ import ipaddress
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from harness.cluster.base import SiteCluster
 from harness.cluster.lock import ClusterError
-from harness.cluster.processes import EMBEDDED, ProcessSite
+from harness.cluster.processes import ProcessSite
+from harness.cluster.resources import NO_CONTAINERS
 from harness.cluster.routes import Doors, named_ports
 from harness.cluster.seat import InsideSeat, Seat
 from harness.cluster.site import Ground, Site
@@ -60,16 +61,17 @@ class NetnsSite(ProcessSite):
         self.layout = Layout(
             SUBNET, {name: named_ports(self.ground.target, role) for name, role in self.members()}
         )
-        self._make([ROUTER, *nodes])
+        self.doors = Doors(self.layout, self._sockets())
+        network = self._begin([ROUTER, *nodes])
+        log = self._help(DOOR, Path(door.__file__), self.doors.wanted())
+        self._made(network, [ROUTER, *nodes])
         try:
-            self._wire()
+            self._wire(lambda: self._proxy(self.layout.router, API, enter=self.enters(ROUTER)))
         except InsideError as error:
             raise ClusterError(f"the network could not be set up: {error}") from error
-        self.doors = Doors(self.layout, self._sockets())
-        log = self._help(DOOR, Path(door.__file__), self.doors.wanted())
-        self._proxy(self.layout.router, API, enter=self.enters(ROUTER))
         self.doors.opened(self._await(DOOR, log, rb"(\[.*\])\n")[1])
         server = Server(*self.doors.entrance(API))
+        server.await_ready()
         fabric = Routed(
             server,
             self.layout,
@@ -77,19 +79,22 @@ class NetnsSite(ProcessSite):
             self.doors.entrance,
             cables={node: f"v{self.layout.number(node)}" for node in self.layout.nodes},
             engine=[sys.executable, "-I", "-S", packet_engine.__file__],
+            framing=self.ground.target.framing,
         )
         self._own(fabric.close)
         self.fabric = fabric
-        self.notes = (f"links are carried by {EMBEDDED}", str(fabric.report))
+        self.notes = (f"links are carried by {self.proxy}", str(fabric.report))
 
     def _sockets(self) -> Path:
         return self.ground.run.path / "net"
 
-    def _make(self, places: Sequence[str]) -> None:
-        """A namespace for each place, with an agent in it."""
-        directory = self._sockets()
-        directory.mkdir()
-        log = self._help(NETWORK, Path(agent.__file__), "make", str(directory), *places)
+    def _begin(self, places: Sequence[str]) -> Path:
+        """Have a namespace made for each place, with an agent in it; the log that will say so."""
+        self._sockets().mkdir()
+        return self._help(NETWORK, Path(agent.__file__), "make", str(self._sockets()), *places)
+
+    def _made(self, log: Path, places: Sequence[str]) -> None:
+        """Await the namespaces, and speak to the agents."""
         said = self._await(NETWORK, log, rb"(ready|failed .*)\n")[1].decode()
         if said != "ready":
             raise ClusterError(
@@ -98,7 +103,7 @@ class NetnsSite(ProcessSite):
                 "kernel.apparmor_restrict_unprivileged_userns=0), or use runtime local"
             )
         for place in places:
-            self.inside[place] = Inside(place, directory)
+            self.inside[place] = Inside(place, self._sockets())
             self._own(self.inside[place].close)
         self._namespaces = {place: self.inside[place].namespace() for place in places}
 
@@ -106,32 +111,46 @@ class NetnsSite(ProcessSite):
         user, net = self._namespaces[name]
         return [net] if os.getuid() == 0 else [user, net]
 
-    def _wire(self) -> None:
-        """A cable from each node to the router, routes, the router's rules; all places side by side."""
+    def _wire(self, serve: Callable[[], object]) -> None:
+        """A cable from each node to the router, routes, the router's rules; all places side by side.
+
+        `serve` starts what listens in the router, as soon as the router has its address.
+        """
         layout, router = self.layout, self.inside[ROUTER]
-        cables = [
-            f"link add v{layout.number(node)} type veth peer name eth0 netns {self._namespaces[node][1]}"
-            for node in layout.nodes
-        ]
-        lines = [*cables, "link set lo up", f"addr add {layout.router}/32 dev lo",
-                 "route add local 198.18.0.0/16 dev lo", "route add 198.19.0.0/16 dev lo"]  # fmt: skip
-        for node in layout.nodes:
-            cable = f"v{layout.number(node)}"
-            lines += [f"link set {cable} up", f"route add {layout.ip(node)} dev {cable}"]
-        router.run(["ip", "-batch", "-"], "\n".join(lines) + "\n")
-        with ThreadPoolExecutor(8) as together:
-            jobs = [together.submit(router.run, ["sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"])]
-            jobs.append(together.submit(router.run, RESTORE, boot(layout)))
+        router.run(
+            ["ip", "-batch", "-"],
+            _lines("link set lo up", f"addr add {layout.router}/32 dev lo",
+                   "route add local 198.18.0.0/16 dev lo", "route add 198.19.0.0/16 dev lo"),
+        )  # fmt: skip
+        with ThreadPoolExecutor(len(layout.nodes) + 2) as together:
+            jobs: list[Future[Any]] = [together.submit(serve), together.submit(self._filter)]
+            cables = []
             for node in layout.nodes:
-                there = [
+                cable = f"v{layout.number(node)}"
+                cables += [
+                    f"link add {cable} type veth peer name eth0 netns {self._namespaces[node][1]}",
+                    f"link set {cable} up",
+                    f"route add {layout.ip(node)} dev {cable}",
+                ]
+            router.run(["ip", "-batch", "-"], _lines(*cables))
+            for node in layout.nodes:
+                there = _lines(
                     "link set lo up", "link set eth0 up", f"addr add {layout.ip(node)}/32 dev eth0",
                     f"route add {layout.router} dev eth0 scope link",
                     f"route add default via {layout.router} dev eth0 onlink",
-                ]  # fmt: skip
-                batch = "\n".join(there) + "\n"
-                jobs.append(together.submit(self.inside[node].run, ["ip", "-batch", "-"], batch))
+                )  # fmt: skip
+                jobs.append(together.submit(self.inside[node].run, ["ip", "-batch", "-"], there))
         for job in jobs:
             job.result()
+
+    def _filter(self) -> None:
+        """The router's rules, by a conversation of their own: its agent is busy with the cables."""
+        router = Inside(ROUTER, self._sockets())
+        try:
+            router.run(RESTORE, boot(self.layout))
+            router.run(["sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"])
+        finally:
+            router.close()
 
     def true(self, name: str, role: str, index: int) -> Node:
         peers = tuple(self.reached(name, other, its) for other, its in self.members() if other != name)
@@ -158,6 +177,10 @@ class NetnsSite(ProcessSite):
         return super().keep()
 
 
+def _lines(*lines: str) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
 class NetnsCluster(SiteCluster):
     """A running target, made of processes of this machine in network namespaces of their own.
 
@@ -166,6 +189,7 @@ class NetnsCluster(SiteCluster):
     """
 
     runtime: ClassVar[str] = "netns"
+    unsupported = NO_CONTAINERS
     site: ClassVar[type[Site]] = NetnsSite
 
 

@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 
 from harness.cluster.lock import ClusterError, RunDirectory
 from harness.cluster.member import Member
+from harness.cluster.resources import NO_CONTAINERS, Given
 from harness.cluster.seat import Seat
-from harness.fabric import CLIENT, Fabric
+from harness.fabric import CLIENT, Fabric, FaultUnsupported
 from harness.target import Endpoint, Node, Target
 
 Exited = Callable[[str, Mapping[str, Any]], None]
@@ -30,6 +31,7 @@ class Refused(ClusterError):
 class Ground:
     """What a site builds on. `exited(name, how)` is told of each end of what it started, `lost` that all is
     gone; `closing` is set when the cluster is being stopped, from whatever thread; `check` raises then.
+    `messages` says that faults on whole messages are wanted.
     """
 
     target: Target
@@ -39,6 +41,7 @@ class Ground:
     lost: Callable[[], None]
     closing: Event
     check: Callable[[], None]
+    messages: bool = False
 
 
 class Site(ABC):
@@ -163,6 +166,18 @@ class Site(ABC):
         Raises ClusterError where nothing would stop them any more.
         """
         return {}
+
+    def take(self, resource: str, name: str, amount: float) -> str:
+        """Limit a resource of a node, or take all of it; what proves it. Raises FaultError, too."""
+        raise FaultUnsupported(f"{resource}: {NO_CONTAINERS.get(resource, 'there is no such resource')}")
+
+    def give_back(self, resource: str, name: str) -> Given:
+        """End what `take` began. Raises FaultError, too."""
+        raise FaultUnsupported(f"{resource}: {NO_CONTAINERS.get(resource, 'there is no such resource')}")
+
+    def starved(self, name: str) -> bool:
+        """Whether a node that has just ended was killed by the kernel for lack of memory, as far as known."""
+        return False
 
     def taken(self, node: Node) -> str:
         """Which of its ports somebody else listens on, and who; '' where none is."""

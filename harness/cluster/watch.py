@@ -61,8 +61,11 @@ class _Tail:
         self.lock = Lock()
         self.file: io.FileIO | None = None
         self.torn = b""
+        self.closed = False
 
     def read(self, ended: bool) -> Iterable[str]:
+        if self.closed:  # a node of a cluster that was kept may end long after
+            return
         if self.file is None:
             try:
                 self.file = io.FileIO(self.path)
@@ -80,6 +83,7 @@ class _Tail:
 
     def close(self) -> None:
         with self.lock:
+            self.closed = True
             if self.file is not None:
                 self.file.close()
 

@@ -37,7 +37,13 @@ class _Breaking:
         self, prover: Prover, pairs: Collection[Pair], size: int, within: float, still: float
     ) -> list[Watch]:
         """Send `size` bytes on every channel of `pairs`; wait until all ended, or for `still` seconds."""
-        free = [p for p in pairs if not (set(prover.expect(p).held) - set(prover.expect(p).lossy))]
+        # where another fault breaks connections, too, which of them did cannot be told
+        free = [
+            p
+            for p in pairs
+            if not (set(prover.expect(p).held) - set(prover.expect(p).lossy))
+            and len(set(prover.lossy(p))) == 1
+        ]
         channels = prover.channels(free)
         every = prover.living(channels) + prover.watches(channels, "new")
         group = max(1, LIMIT // max(size, 1))

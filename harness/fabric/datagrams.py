@@ -11,6 +11,7 @@ import socket
 import statistics
 import struct
 import time
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -23,15 +24,17 @@ _BODY = struct.Struct("!IHHIQ")  # round, source, destination, number, time sent
 BUFFER = 1 << 20  # bytes asked for as receive buffer; the kernel gives what it allows
 AGAIN = 0.05  # seconds after which what must arrive, but has not, is sent once more
 QUIET = 0.1  # seconds without any after which no more will come
+APART = 0.004  # seconds between datagrams that are timed
+IN_FLIGHT = 160  # datagrams on their way to one node: fewer than the smallest receive buffer holds
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What came of `sent` datagrams: how many `copies` of each, and the seconds that each copy took."""
+    """What came of `sent` datagrams: how many `copies` of each, and their numbers in `order` of arrival."""
 
     sent: int
     copies: tuple[int, ...]
-    delays: tuple[float, ...]
+    order: tuple[int, ...]
 
     @property
     def missing(self) -> int:
@@ -44,13 +47,13 @@ class Sample:
         return sum(count > 1 for count in self.copies)
 
     @property
-    def typical(self) -> float:
-        """The median of the seconds that they took; 0 where none came."""
-        return statistics.median(self.delays) if self.delays else 0.0
-
-    def early(self, than: float) -> int:
-        """Those that took less than so many seconds."""
-        return sum(delay < than for delay in self.delays)
+    def overtook(self) -> int:
+        """Those that came before one that was sent earlier."""
+        count, least = 0, self.sent
+        for number in reversed(self.order):
+            count += number > least
+            least = min(least, number)
+        return count
 
 
 class Datagrams:
@@ -108,24 +111,37 @@ class Datagrams:
             said.append(f"{len(expected)} ordered pairs delivered theirs")
         return ", ".join(said)
 
-    def sample(
-        self, pairs: Collection[Pair], number: int, within: float
-    ) -> tuple[dict[Pair, Sample], Sample]:
+    def sample(self, pairs: Collection[Pair], number: int, within: float) -> dict[Pair, Sample]:
         """Send `number` datagrams on each pair, which may take `within` seconds; what came of them.
 
-        The other one: of as many within one node, over no link, sent in between: what the machine does.
+        As many are on their way at once as the receivers have room for.
+        """
+        self._begin(pairs)
+        batch = max(1, IN_FLIGHT // max(Counter(dst for _, dst in pairs).values(), default=1))
+        for first in range(0, number, batch):
+            upto = min(first + batch, number)
+            for _ in range(first, upto):
+                self._send(pairs)
+                self._receive(0)
+            self._drain(upto, within + QUIET)
+        return {pair: Sample(number, tuple(self._copies[pair]), tuple(self._order[pair])) for pair in pairs}
+
+    def timed(self, pairs: Collection[Pair], number: int, within: float) -> tuple[dict[Pair, float], float]:
+        """The median of the seconds that datagrams take on each pair, of those that come within `within`.
+
+        They are sent a few milliseconds apart, so that none waits for another. The second number is of as
+        many within one node, over no link, sent in between: what the machine does.
         """
         every = [*pairs, None]
         self._begin(every)
         for _ in range(number):
             self._send(every)
-            self._receive(0)  # or they would find a receive buffer full
+            until = time.monotonic() + APART
+            while (left := until - time.monotonic()) > 0:
+                self._receive(left)
         self._drain(number, within + QUIET)
-        found = {
-            pair: Sample(number, tuple(copies), tuple(self._delays[pair]))
-            for pair, copies in self._copies.items()
-        }
-        return {pair: found[pair] for pair in pairs}, found[None]
+        medians = {pair: statistics.median(took) if (took := self._delays[pair]) else 0.0 for pair in every}
+        return {pair: medians[pair] for pair in pairs}, medians[None]
 
     def throughput(self, pairs: Collection[Pair], rate: float, seconds: float) -> Mapping[Pair, float]:
         """Bytes a second that cross each pair while half as much again is sent as `rate` lets pass.
@@ -162,6 +178,7 @@ class Datagrams:
         self._round += 1
         self._sent: dict[Pair | None, int] = dict.fromkeys(pairs, 0)
         self._copies: dict[Pair | None, list[int]] = {pair: [] for pair in pairs}
+        self._order: dict[Pair | None, list[int]] = {pair: [] for pair in pairs}
         self._delays: dict[Pair | None, list[float]] = {pair: [] for pair in pairs}
 
     def _send(self, pairs: Collection[Pair | None], size: int = 0) -> None:
@@ -207,6 +224,7 @@ class Datagrams:
                 pair = None if a == b else known
                 if turn == self._round and pair in self._copies and count < len(self._copies[pair]):
                     self._copies[pair][count] += 1
+                    self._order[pair].append(count)
                     self._delays[pair].append((time.monotonic_ns() - stamp) / 1e9)
                     read += 1
         return read

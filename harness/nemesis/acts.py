@@ -7,10 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from harness.cluster import Cluster
-from harness.fabric import Effect, FaultError
+from harness.cluster import Cluster, ClusterError
+from harness.cluster.resources import RESOURCES
+from harness.fabric import Effect, FaultError, FaultUnsupported
+from harness.fabric.message_spec import MessageSpec
 from harness.fabric.packet_spec import PacketSpec
 from harness.faults import fault
 from harness.resolved import Resolved
@@ -23,7 +26,6 @@ PACKETS: Mapping[str, Callable[[Mapping[str, float]], PacketSpec]] = {
     "packet_corrupt": lambda n: PacketSpec(corrupt=n["probability"]),
     "packet_rate": lambda n: PacketSpec(rate=n["rate"]),
 }
-NODE_FAULTS = ("kill", "pause", "restart")
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,11 @@ class Act:
             case kind if kind in PACKETS:
                 spec, seed = PACKETS[kind](numbers), self.rng.getrandbits(32)
                 return fabric.packets(self.name, links, spec, seed=seed)
+            case (
+                "message_drop" | "message_duplicate" | "message_corrupt" | "message_reorder" | "message_delay"
+            ):
+                of_messages = _message_spec(fault.kind, numbers)
+                return fabric.messages(self.name, links, of_messages, seed=int(numbers["seed"]))
             case "reset_peer" | "timeout":
                 return fabric.stream(self.name, links, fault.kind, timeout=_ms(numbers["timeout"]))
             case "slow_close":
@@ -84,6 +91,8 @@ class Act:
                 return self._each(self.cluster.pause, "SIGSTOP")
             case "restart":
                 return self._each(self._restart, "SIGKILL and start")
+            case kind if kind in RESOURCES:
+                return self._take(kind, numbers.get("cpus", numbers.get("bytes", 0.0)))
             case "fault":
                 return self._own_inject()
         raise FaultError(f"nobody carries out a fault of kind {fault.kind!r}")
@@ -95,12 +104,34 @@ class Act:
                 return self._each(self.cluster.restart, "start")
             case "pause":
                 return self._each(self.cluster.resume, "SIGCONT")
+            case kind if kind in RESOURCES:
+                return self._each(partial(self.cluster.give_back, kind), RESOURCES[kind])
             case "fault":
                 return self._own_heal()
         return self.cluster.fabric.heal(self.name)
 
     def _restart(self, node: str) -> str:
         return f"{self.cluster.kill(node)}; {self.cluster.restart(node)}"
+
+    def _take(self, resource: str, amount: float) -> Effect:
+        if reason := self.cluster.unsupported.get(resource):
+            raise FaultUnsupported(f"the runtime {self.cluster.runtime} has no {resource}: {reason}")
+        held: list[str] = []
+
+        def take(node: str) -> str:
+            proof = self.cluster.take(resource, node, amount)
+            held.append(node)
+            return proof
+
+        try:
+            return self._each(take, RESOURCES[resource])
+        except BaseException as error:  # what does not hold on all is left on none
+            for node in held:
+                try:
+                    self.cluster.give_back(resource, node)
+                except (FaultError, ClusterError) as also:
+                    error.add_note(f"and its end on {node}: {also}")
+            raise
 
     def _each(self, verb: Callable[[str], str], mechanism: str) -> Effect:
         began = time.monotonic()
@@ -167,8 +198,15 @@ def _measured(said: Any) -> str:
     return "nothing was measured: the fault has no verify function" if said is None else str(said)
 
 
+def _message_spec(kind: str, numbers: Mapping[str, float]) -> MessageSpec:
+    if kind == "message_delay":
+        return MessageSpec(delay=numbers["delay"], jitter=numbers["jitter"])
+    share = {kind.removeprefix("message_"): numbers["probability"]}
+    return MessageSpec(**share, hold=numbers.get("hold", 0.0))
+
+
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-__all__ = ["NODE_FAULTS", "Act", "Context", "together"]
+__all__ = ["Act", "Context", "together"]

@@ -17,7 +17,8 @@ from harness.fabric import Effect, FaultError, Pair
 from harness.faults import Fault, fault
 from harness.history import NANOSECONDS, NodeEvent
 from harness.journal import Journal
-from harness.nemesis.acts import NODE_FAULTS, Act
+from harness.nemesis.acts import Act
+from harness.nemesis.claims import Claims
 from harness.plan import Plan, Schedule, Step, every
 from harness.resolved import Resolved
 from harness.seed import stream
@@ -65,7 +66,7 @@ class Nemesis:
         self._abandoned = False
         self._lock = threading.Lock()
         self._listeners: list[queue.SimpleQueue[NodeEvent]] = []
-        self._busy: set[str] = set()  # nodes that a fault has killed or paused
+        self._claims = Claims()
         self._active: dict[int, str] = {}
         self._doing: dict[int, str] = {}  # what is being injected or healed just now
         self._happened: set[tuple[int, int]] = set()  # entry and repetition of each fault that has begun
@@ -330,26 +331,23 @@ class Nemesis:
         roles = {node.name: node.role for node in self._cluster.nodes}
         leader = self._cluster.leader()
         resolved = step.resolve(Scene(roles, leader), self._seed, self._test, firing)
-        if resolved.kind not in NODE_FAULTS:
-            return resolved
         with self._lock:
-            if taken := self._busy.intersection(resolved.nodes):
+            if hindered := self._claims.hindered(resolved):
                 # "one" means one that can still be killed; a node that was named cannot be had twice
-                left = {name: role for name, role in roles.items() if name not in self._busy}
+                left = {name: roles[name] for name in self._claims.free(resolved.kind, roles)}
                 if isinstance(step.fault, Resolved) or not left:
-                    raise NoSuchNode(f"{', '.join(sorted(taken))} is down already")
+                    raise NoSuchNode(hindered)
                 try:
                     scene = Scene(left, leader if leader in left else None)
                     resolved = step.resolve(scene, self._seed, self._test, firing)
                 except PlanError:
-                    raise NoSuchNode(f"{', '.join(sorted(taken))} is down already") from None
-            self._busy.update(resolved.nodes)
+                    raise NoSuchNode(hindered) from None
+            self._claims.take(resolved)
         return resolved
 
     def _release(self, resolved: Resolved) -> None:
-        if resolved.kind in NODE_FAULTS:
-            with self._lock:
-                self._busy.difference_update(resolved.nodes)
+        with self._lock:
+            self._claims.release(resolved)
 
     def _own(self, step: Step, resolved: Resolved) -> fault | None:
         if resolved.kind != "fault":

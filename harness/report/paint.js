@@ -1,7 +1,7 @@
 // Painting: colours of the theme, textures so that nothing rests on colour, one canvas per chart.
-const FAMILIES = ['partition', 'link', 'pause', 'clock', 'kill', 'own'];
+const FAMILIES = ['partition', 'link', 'pause', 'clock', 'kill', 'resource', 'own'];
 const TEXTURES = {
-  partition: 'M0 8L8 0M-2 2L2 -2M6 10L10 6', link: 'M2 2h1M6 6h1', pause: 'M2 0V8M6 0V8', clock: 'M0 2H8M0 6H8', kill: 'M0 0L8 8M0 8L8 0', own: 'M1 5h4',
+  partition: 'M0 8L8 0M-2 2L2 -2M6 10L10 6', link: 'M2 2h1M6 6h1', pause: 'M2 0V8M6 0V8', clock: 'M0 2H8M0 6H8', kill: 'M0 0L8 8M0 8L8 0', resource: 'M4 0V8M1 4h6', own: 'M1 5h4',
   info: 'M0 0L8 8M-2 6L2 10M6 -2L10 2',
 };
 const FONT = '11.5px ui-monospace, SFMono-Regular, Menlo, Consolas, "Liberation Mono", monospace', CHARACTER = 7;

@@ -33,9 +33,23 @@ ORDER = (
     ("proxy",),
     ("journal", "report", "checkers"),
     ("plans",),
-    ("plan", "schedule", "condition", "faults", "resolved", "topology", "selector", "value", "seed"),
+    ("plan", "schedule", "condition", "faults"),
+    ("link_faults", "packet_faults", "message_faults", "node_faults", "own_fault"),
+    ("fault_base",),
+    ("resolved", "topology", "selector", "value", "seed"),
     ("runtime",),
-    ("history", "pairing", "target", "verdict", "engine", "kernel", "compose", "compose_target", "lock"),
+    (
+        "history",
+        "pairing",
+        "target",
+        "framing",
+        "verdict",
+        "engine",
+        "kernel",
+        "compose",
+        "compose_target",
+        "lock",
+    ),
 )
 LAYER = {name: layer for layer, names in enumerate(ORDER) for name in names}
 

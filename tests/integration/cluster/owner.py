@@ -18,7 +18,7 @@ from tests.integration.cluster.support import Boxed, Tiny
 def main() -> None:
     base, run_id, tag, *how = sys.argv[1:]
     kind, cluster_of = (Boxed, DockerCluster) if "docker" in how else (Tiny, LocalCluster)
-    target = kind(nodes=3, only={"n2": ("--family",)}, tag=tag)
+    target = kind(nodes=2 if "docker" in how else 3, only={"n2": ("--family",)}, tag=tag)
     cluster = cluster_of(
         target, run_id=run_id, logs=Path(base).parent / run_id, on_event=lambda *_: None, base=Path(base)
     )

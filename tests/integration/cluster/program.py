@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 
 
@@ -25,6 +26,12 @@ def family(tag: str) -> None:
             os.execve(idle[0], idle, {})
         os._exit(0)
     os.waitpid(middle, 0)
+
+
+def tick() -> None:
+    while True:
+        print(f"tick {time.monotonic()}", flush=True)
+        time.sleep(0.001)
 
 
 def main() -> None:
@@ -49,10 +56,8 @@ def main() -> None:
         os._exit(0)
     if options.family:
         family(options.tag)
-    if options.ticks and os.fork() == 0:
-        while True:
-            print(f"tick {time.monotonic()}", flush=True)
-            time.sleep(0.001)
+    if options.ticks:
+        threading.Thread(target=tick, daemon=True).start()
     if options.mute:
         signal.pause()
     listening = socket.socket()

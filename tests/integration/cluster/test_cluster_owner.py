@@ -26,7 +26,9 @@ GONE_WITHIN = 2.0
 def owner(base: Path, run_id: str, *how: str) -> Iterator[subprocess.Popen[str]]:
     """A process that owns a cluster whose nodes carry the run's id in their command line."""
     command = [sys.executable, "-m", "tests.integration.cluster.owner", str(base), run_id, run_id, *how]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY
+    ) as process:
         try:
             yield process
         finally:

@@ -170,9 +170,18 @@ def test_a_way_out_of_the_proxy_that_is_missing(routed: Routed) -> None:
 def test_a_sender_that_is_not_restored(routed: Routed) -> None:
     for a, b in routed.layout.pairs:
         with missing(routed, f"--ctorigdst {routed.layout.upstream(a, b)} "):
-            found = findings(routed)
-            print(found)
-            assert any(f"expected {routed.layout.ip(a)}" in f.what for f in found if f.link == (a, b))
+            assert ("proxy leg connect", (a, b)) in {(f.protocol, f.link) for f in findings(routed)}
+
+
+def test_a_sender_that_is_another_s(routed: Routed) -> None:
+    layout, router = routed.layout, routed._inside[ROUTER]
+    for a, b in layout.pairs[::4]:
+        match = f"--ctorigdst {layout.upstream(a, b)} "
+        with missing(routed, match):
+            rule = f"-A POSTROUTING -m conntrack {match} -j SNAT --to-source {layout.router}"
+            router.run(["iptables", "-t", "nat", *rule.split()])
+            text = f"was seen to come from {layout.router}, expected {layout.ip(a)}"
+            assert {f.link for f in findings(routed) if f.what == text} == {(a, b)}
 
 
 def test_packets_past_the_router(routed: Routed) -> None:
