@@ -28,6 +28,7 @@ class Tally:
     arrived: int = 0
     quickest: float = float("inf")
     slowest: float = 0.0
+    waited: float = 0.0  # seconds from the instant until all was sent
     strange: str = ""
     _rest: bytearray = field(default_factory=bytearray)
 
