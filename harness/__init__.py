@@ -31,6 +31,11 @@ if TYPE_CHECKING:
         latency as latency,
         limit_data as limit_data,
         memory_limit as memory_limit,
+        message_corrupt as message_corrupt,
+        message_delay as message_delay,
+        message_drop as message_drop,
+        message_duplicate as message_duplicate,
+        message_reorder as message_reorder,
         packet_corrupt as packet_corrupt,
         packet_delay as packet_delay,
         packet_duplicate as packet_duplicate,
@@ -44,6 +49,12 @@ if TYPE_CHECKING:
         slicer as slicer,
         slow_close as slow_close,
         timeout as timeout,
+    )
+    from harness.framing import (
+        Framings as Framings,
+        Http1 as Http1,
+        LengthPrefixed as LengthPrefixed,
+        Lines as Lines,
     )
     from harness.history import (
         Fault as Fault,
@@ -104,10 +115,12 @@ _HOMES = {
     "harness.compose_target": "ComposeTarget",
     "harness.condition": "event leader_elected restarted",
     "harness.faults": (
-        "bandwidth cpu_limit disk_full fault kill latency limit_data memory_limit packet_corrupt "
-        "packet_delay packet_duplicate packet_loss packet_rate packet_reorder partition pause reset_peer "
-        "restart slicer slow_close timeout"
+        "bandwidth cpu_limit disk_full fault kill latency limit_data memory_limit message_corrupt "
+        "message_delay message_drop message_duplicate message_reorder packet_corrupt packet_delay "
+        "packet_duplicate packet_loss packet_rate packet_reorder partition pause reset_peer restart slicer "
+        "slow_close timeout"
     ),
+    "harness.framing": "Framings Http1 LengthPrefixed Lines",
     "harness.history": "Fault History HistoryError NodeEvent Operation",
     "harness.journal": "load",
     "harness.nemesis": "Context",

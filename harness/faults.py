@@ -23,6 +23,14 @@ from harness.link_faults import (
     slow_close,
     timeout,
 )
+from harness.message_faults import (
+    MessageFault,
+    message_corrupt,
+    message_delay,
+    message_drop,
+    message_duplicate,
+    message_reorder,
+)
 from harness.node_faults import cpu_limit, disk_full, kill, memory_limit, pause, restart
 from harness.own_fault import fault
 from harness.packet_faults import (
@@ -39,8 +47,12 @@ from harness.value import read
 FAULTS: tuple[type[Fault], ...] = (
     partition, latency, bandwidth, reset_peer, slicer, limit_data, slow_close, timeout,
     packet_loss, packet_delay, packet_reorder, packet_duplicate, packet_corrupt, packet_rate,
+    message_drop, message_duplicate, message_corrupt, message_reorder, message_delay,
     kill, pause, restart, cpu_limit, memory_limit, disk_full, fault,
 )  # fmt: skip
+
+MESSAGE_FAULTS = frozenset(kind.__name__ for kind in FAULTS if issubclass(kind, MessageFault))
+"""Names of the faults on whole messages."""
 
 
 def read_fault(data: Any) -> Fault:
@@ -49,8 +61,9 @@ def read_fault(data: Any) -> Fault:
 
 
 __all__ = [
-    "FAULTS", "Fault", "Links", "Resolved", "bandwidth", "cpu_limit", "disk_full", "fault", "kill", "latency",
-    "limit_data", "memory_limit", "packet_corrupt", "packet_delay", "packet_duplicate", "packet_loss",
-    "packet_rate", "packet_reorder", "partition", "pause", "read_fault", "reset_peer", "restart", "slicer",
-    "slow_close", "timeout",
+    "FAULTS", "MESSAGE_FAULTS", "Fault", "Links", "Resolved", "bandwidth", "cpu_limit", "disk_full",
+    "fault", "kill", "latency", "limit_data", "memory_limit", "message_corrupt", "message_delay",
+    "message_drop", "message_duplicate", "message_reorder", "packet_corrupt", "packet_delay",
+    "packet_duplicate", "packet_loss", "packet_rate", "packet_reorder", "partition", "pause", "read_fault",
+    "reset_peer", "restart", "slicer", "slow_close", "timeout",
 ]  # fmt: skip

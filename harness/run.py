@@ -18,7 +18,7 @@ from typing import Any
 
 from harness import cluster as runtimes
 from harness.cluster.slots import Slot
-from harness.faults import Fault
+from harness.faults import MESSAGE_FAULTS, Fault
 from harness.header import header
 from harness.history import History, NodeEvent
 from harness.journal import Journal, load
@@ -274,6 +274,7 @@ class Run:
         except NoRuntime as error:
             raise RunError(str(error)) from None
         cluster = runtimes.runtime_class(runtime)(self.target, **how)
+        cluster.messages = not MESSAGE_FAULTS.isdisjoint(self._kinds())
         try:
             cluster.prepare(self._progress or (lambda text: None))
         except runtimes.ClusterError as error:
@@ -281,6 +282,12 @@ class Run:
                 raise
             return self._make_cluster({**without, runtime: str(error)})
         return cluster, runtime, why
+
+    def _kinds(self) -> set[str]:
+        """The kinds of faults that the plan, or the schedule that is replayed, has."""
+        planned = {type(entry.fault).__name__ for entry in self.plan.entries}
+        steps = self.settings.replay.steps if self.settings.replay else ()
+        return planned | {step.fault.kind for step in steps if isinstance(step.fault, Resolved)}
 
     def _settle(self) -> None:
         took: list[float] = []

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
+from harness.framing import Framing, Framings, framings
 from harness.history import OUTCOMES, Outcome
 
 LEAST_DISK = 1 << 20  # bytes of a data volume of bounded size
@@ -167,6 +168,8 @@ class Target:
     # names, or names with the numbers that nodes listen on where each has an address of its own; or such a
     # mapping for each role. An image without a `command` listens where it says itself (EXPOSE), unless told
     ports: ClassVar[tuple[str, ...] | Mapping[str, int] | Mapping[str, Mapping[str, int]]] = ("main",)
+    # how messages are told apart on ports, for faults on whole messages; see `harness.framing`
+    framing: ClassVar[Mapping[str, Framing | Framings]] = {}
     # roles whose nodes clients connect to, where not every node serves them; () is all
     client_roles: ClassVar[tuple[str, ...]] = ()
     client: ClassVar[type[Any]] = Client
@@ -317,6 +320,15 @@ class Target:
                 f"{self.name}: disk is {self.disk!r}, but must be a whole number of bytes, at least "
                 f"{LEAST_DISK}, or 0: a volume as large as the engine's disk"
             )
+        if strange := [port for port in self.framing if port not in self.ports]:
+            raise TargetError(
+                f"{self.name}: framing has {strange[0]!r}, but the ports are {', '.join(self.ports)}"
+            )
+        for port, declared in self.framing.items():
+            try:
+                framings(declared)
+            except ValueError as error:
+                raise TargetError(f"{self.name}.framing[{port!r}]: {error}") from None
         for verb in ("open", "invoke", "close"):
             if not callable(getattr(self.client, verb, None)):
                 raise TargetError(
@@ -329,9 +341,9 @@ class Target:
                 f"{self.name}: {self.client.__name__}.{verb} is a coroutine but invoke is none; "
                 "make invoke an async def, too"
             )
-        for error, outcome in getattr(self.client, "outcomes", {}).items():
+        for kind, outcome in getattr(self.client, "outcomes", {}).items():
             if outcome not in OUTCOMES:
-                where = f"{self.client.__name__}.outcomes[{error.__name__}]"
+                where = f"{self.client.__name__}.outcomes[{kind.__name__}]"
                 raise TargetError(f"{where} is {outcome!r}, none of {', '.join(OUTCOMES)}")
 
     def _check_roles(self, roles: tuple[str, ...]) -> None:

@@ -16,7 +16,9 @@ from typing import Any, ClassVar
 from harness.cluster import ClusterError, OnEvent
 from harness.cluster.resources import RESOURCES
 from harness.fabric import CLIENT, Effect, FaultError, FaultUnsupported, Pair
+from harness.fabric.message_spec import MessageSpec
 from harness.fabric.packet_spec import PacketSpec
+from harness.faults import MESSAGE_FAULTS
 from harness.nemesis.acts import PACKETS
 from harness.target import Client, Endpoint, Failed, Node, Op, Target, TargetError, Unknown
 
@@ -94,6 +96,7 @@ class MemoryCluster:
     runtime: ClassVar[str] = "memory"
     unsupported: ClassVar[Mapping[str, str]] = {
         **dict.fromkeys(PACKETS, "memory has no packets"),
+        **dict.fromkeys(MESSAGE_FAULTS, "memory carries no messages"),
         **dict.fromkeys(RESOURCES, "memory has no resources of a node's own"),
     }
     nodes: tuple[Node, ...] = ()
@@ -313,6 +316,10 @@ class MemoryFabric:
     def stream(self, name: str, pairs: Iterable[Pair], type: str, **attributes: int) -> Effect:
         """Not in memory."""
         raise FaultUnsupported(f"{type}: memory has no TCP streams")
+
+    def messages(self, name: str, pairs: Iterable[Pair], spec: MessageSpec, *, seed: int = 0) -> Effect:
+        """Not in memory."""
+        raise FaultUnsupported(f"message {spec.words()}: memory carries no messages")
 
     def heal(self, name: str) -> Effect:
         """Switch back."""

@@ -20,6 +20,7 @@ from harness.cluster.resources import MEMORY
 from harness.cluster.site import Ground, Refused, Site
 from harness.cluster.sweep import end, sweep
 from harness.fabric import Fabric
+from harness.faults import MESSAGE_FAULTS
 from harness.target import Endpoint, Node, Target
 
 LOOK_EVERY = 0.02  # seconds between questions whether a node is ready
@@ -49,7 +50,11 @@ class SiteCluster:
     ) -> None:
         target.check()
         self.target = target
+        if not target.framing:
+            why = f"{target.name} does not say how the messages of its ports are framed (`Target.framing`)"
+            self.unsupported = {**self.unsupported, **dict.fromkeys(MESSAGE_FAULTS, why)}
         self.run_id = run_id
+        self.messages = False  # whether faults on whole messages are wanted: set it before `start`
         self.nodes: tuple[Node, ...] = ()
         self.logs: Mapping[str, Path] = {name: logs / f"{name}.log" for name, _ in target.members()}
         self._base = base_directory() if base is None else base
@@ -93,7 +98,14 @@ class SiteCluster:
         for log in (*self.logs.values(), *(self._directory / f"{name}.log" for name in self.site.helpers)):
             log.write_bytes(b"")
         ground = Ground(
-            self.target, run, self._directory, self._exited, self._lost, self._closing, self._check
+            self.target,
+            run,
+            self._directory,
+            self._exited,
+            self._lost,
+            self._closing,
+            self._check,
+            self.messages,
         )
         site = self.site(ground)
         self._own("_site", site, site.end)

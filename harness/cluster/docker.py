@@ -8,6 +8,7 @@ have the capability NET_ADMIN. The host's network has a bridge more while the cl
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -134,8 +135,10 @@ class DockerSite(ProcessSite):
             index[role] += 1
         self.doors = Doors(layout, sockets, router=False)
         log = self._help(DOOR, Path(door.__file__), self.doors.wanted())
+        # more at once than there are processors delay the router, for which the proxy server waits
+        at_once = min(len(nodes), os.cpu_count() or 1) + 1
         try:
-            with ThreadPoolExecutor(len(nodes) + 1) as together:
+            with ThreadPoolExecutor(at_once) as together:
                 started = together.submit(made.router, layout)
                 pods = [together.submit(made.pod, layout, node, self._wanted[node]) for node in nodes]
                 self.router = started.result()
@@ -163,6 +166,7 @@ class DockerSite(ProcessSite):
             cables=dict.fromkeys(layout.nodes, "eth0"),
             engine=["python3", "-I", "-S", ENGINE],
             bypassed=self.bypassed,
+            framing=self.ground.target.framing,
         )
         self._own(routed.close)
         self.fabric = routed
@@ -182,8 +186,11 @@ class DockerSite(ProcessSite):
         return {str(port): port for port in exposed(self.client, self.images[role])}
 
     def _start_proxy(self) -> str:
-        """The real server where its image is there, else our own; which, in words."""
-        real = find(self.client, TOXIPROXY.published) is not None
+        """The real server where its image is there, else our own; which, in words.
+
+        Our own, too, where faults on messages are wanted: the real one knows no messages.
+        """
+        real = not self.ground.messages and find(self.client, TOXIPROXY.published) is not None
         self._watch(PROXY, self.made.proxy(self.router, self.layout, TOXIPROXY.published if real else ""))
         return f"Toxiproxy, image {TOXIPROXY.published}" if real else EMBEDDED
 

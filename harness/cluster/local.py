@@ -9,7 +9,7 @@ from harness.cluster.base import SiteCluster
 from harness.cluster.lock import ClusterError
 from harness.cluster.member import Member
 from harness.cluster.ports import Ports
-from harness.cluster.processes import EMBEDDED, ProcessSite
+from harness.cluster.processes import ProcessSite
 from harness.cluster.resources import NO_CONTAINERS
 from harness.cluster.seat import HostSeat, Seat
 from harness.cluster.site import Site
@@ -30,10 +30,12 @@ class LoopbackSite(ProcessSite):
         self._own(ports.release)
         numbers = iter(ports.numbers)
         self.true_ports = {name: {port: next(numbers) for port in its} for name, its in given.items()}
-        fabric = Loopback(Server(*self._proxy(HOST, 0)), self.true_ports)
+        server = Server(*self._proxy(HOST, 0))
+        server.await_ready()
+        fabric = Loopback(server, self.true_ports, framing=self.ground.target.framing)
         self._own(fabric.close)
         self.fabric = fabric
-        self.notes = (f"links are carried by {EMBEDDED}",)
+        self.notes = (f"links are carried by {self.proxy}",)
 
     def true(self, name: str, role: str, index: int) -> Node:
         peers = tuple(self.reached(name, other, its) for other, its in self.members() if other != name)

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 from harness.cluster.base import SiteCluster
 from harness.cluster.lock import ClusterError
-from harness.cluster.processes import EMBEDDED, ProcessSite
+from harness.cluster.processes import ProcessSite
 from harness.cluster.resources import NO_CONTAINERS
 from harness.cluster.routes import Doors, named_ports
 from harness.cluster.seat import InsideSeat, Seat
@@ -71,6 +71,7 @@ class NetnsSite(ProcessSite):
             raise ClusterError(f"the network could not be set up: {error}") from error
         self.doors.opened(self._await(DOOR, log, rb"(\[.*\])\n")[1])
         server = Server(*self.doors.entrance(API))
+        server.await_ready()
         fabric = Routed(
             server,
             self.layout,
@@ -78,10 +79,11 @@ class NetnsSite(ProcessSite):
             self.doors.entrance,
             cables={node: f"v{self.layout.number(node)}" for node in self.layout.nodes},
             engine=[sys.executable, "-I", "-S", packet_engine.__file__],
+            framing=self.ground.target.framing,
         )
         self._own(fabric.close)
         self.fabric = fabric
-        self.notes = (f"links are carried by {EMBEDDED}", str(fabric.report))
+        self.notes = (f"links are carried by {self.proxy}", str(fabric.report))
 
     def _sockets(self) -> Path:
         return self.ground.run.path / "net"

@@ -17,6 +17,7 @@ from typing import ClassVar
 from harness.cluster.control import Supervisor
 from harness.cluster.lock import ClusterError
 from harness.cluster.member import Member, last
+from harness.cluster.ports import Ports
 from harness.cluster.site import Ground, Refused, Site
 from harness.cluster.supervisor import NODE, RUN
 from harness.cluster.sweep import end
@@ -24,6 +25,7 @@ from harness.proxy import embedded
 from harness.target import Node
 
 PROXY = "proxy"
+REAL = "toxiproxy-server"  # the published binary's name
 EMBEDDED = "the embedded server"  # in words
 WITHIN = 10.0  # seconds for a helper to say that it serves
 
@@ -115,7 +117,23 @@ class ProcessSite(Site):
         return found
 
     def _proxy(self, host: str, port: int, enter: Sequence[str] = ()) -> tuple[str, int]:
-        """Start the embedded proxy server at `host` and `port` (0: a free one); where it listens."""
+        """Start the proxy server at `host` and `port` (0: a free one); where it listens, or is about to.
+
+        It is the real one where that is on PATH and no faults on messages are wanted, else the embedded one;
+        `proxy` says which, for the report.
+        """
+        if (real := shutil.which(REAL)) and not self.ground.messages:
+            if not port:
+                ports = Ports(1, start=f"{self.ground.run.path.name} proxy")
+                self._own(ports.release)
+                (port,) = ports.numbers
+            self.proxy = f"Toxiproxy, {real}"
+            log = self.ground.logs / f"{PROXY}.log"
+            argv = [real, "-host", host, "-port", str(port)]
+            labels = {RUN: self.ground.run.label, NODE: PROXY}
+            self._start(PROXY, argv, log, {**os.environ, **labels}, enter=enter)
+            return host, port
+        self.proxy = EMBEDDED
         program = Path(embedded.__file__)
         log = self._help(PROXY, program, "--host", host, "--port", str(port), enter=enter)
         found = self._await(PROXY, log, rb"listening on (\S+):(\d+)\n")

@@ -31,6 +31,7 @@ class Refused(ClusterError):
 class Ground:
     """What a site builds on. `exited(name, how)` is told of each end of what it started, `lost` that all is
     gone; `closing` is set when the cluster is being stopped, from whatever thread; `check` raises then.
+    `messages` says that faults on whole messages are wanted.
     """
 
     target: Target
@@ -40,6 +41,7 @@ class Ground:
     lost: Callable[[], None]
     closing: Event
     check: Callable[[], None]
+    messages: bool = False
 
 
 class Site(ABC):

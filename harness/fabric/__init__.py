@@ -11,7 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from harness.fabric.message_spec import MessageSpec
 
 from harness.fabric.packet_spec import PacketSpec
 
@@ -80,6 +83,10 @@ class Fabric(Protocol):
 
     def stream(self, name: str, pairs: Iterable[Pair], type: str, **attributes: int) -> Effect:
         """One of Toxiproxy's verbs on the TCP streams of `pairs`, in the units of its wire."""
+        ...
+
+    def messages(self, name: str, pairs: Iterable[Pair], spec: MessageSpec, *, seed: int = 0) -> Effect:
+        """Do what `spec` says to the whole messages of `pairs`, on the ports whose framing is known."""
         ...
 
     def heal(self, name: str) -> Effect:

@@ -7,12 +7,11 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from harness.fabric import Pair
+from harness.fabric.messages import Messages
 from harness.fabric.stalling import Cut
-from harness.fabric.verb import Verb
+from harness.fabric.verb import PROBE, Verb
 from harness.proxy.adapter import Server
 from harness.proxy.toxics import Stream, Toxic
-
-PROBE = "!probe"  # how the names of probe proxies end
 
 
 @dataclass(eq=False)
@@ -51,6 +50,8 @@ class Ledger:
             one.owners.add(name)
         for pair in sorted(set(pairs) - {one.pair for one in shared}):
             for proxy, stream in self._channels(pair):
+                if isinstance(verb, Messages) and (proxy, stream) not in verb.channels:
+                    continue  # nobody knows where its messages end
                 for kind, attributes in verb.toxics:
                     toxic = Toxic(kind, stream, attributes, f"{label}.{kind}.{stream}")
                     placed.append(Placed(proxy, toxic, pair, cut, {name}))
@@ -58,6 +59,10 @@ class Ledger:
         placed.sort(key=lambda one: (kinds.index(one.toxic.type), one.proxy.endswith(PROBE)))
         self._placed += placed
         return [(one.proxy, one.toxic) for one in placed]
+
+    def toxics(self, name: str) -> set[tuple[str, str]]:
+        """The toxics that fault `name` needs: proxy and name of each."""
+        return {(one.proxy, one.toxic.name) for one in self._placed if name in one.owners}
 
     def lift(self, names: Collection[str]) -> None:
         """Remove the toxics that only the faults `names` need, the last one of each chain first.

@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from harness.fabric import Effect, FaultError, FaultUnsupported, Pair
 from harness.fabric.packet_spec import PacketSpec
@@ -19,6 +20,7 @@ from harness.fabric.proxied import InForce, Proxied
 from harness.fabric.sockets import Sent, sent_by_port
 from harness.fabric.stalling import Cut
 from harness.fabric.watch import CONTROL
+from harness.framing import Framing, Framings
 from harness.proxy.adapter import Server
 
 
@@ -32,11 +34,16 @@ class Loopback(Proxied):
     """
 
     def __init__(
-        self, server: Server, nodes: Mapping[str, Mapping[str, int]], *, host: str = "127.0.0.1"
+        self,
+        server: Server,
+        nodes: Mapping[str, Mapping[str, int]],
+        *,
+        host: str = "127.0.0.1",
+        framing: Mapping[str, Framing | Framings] = MappingProxyType({}),
     ) -> None:
         self._host = host
         self._watched: dict[str, tuple[float, dict[bytes, Sent]]] = {}  # live connections of proved cuts
-        super().__init__(server, nodes, Probes(Here(host)))
+        super().__init__(server, nodes, Probes(Here(host)), framing)
         # what a link's proxy sends from its own port goes back to who connected
         self._pair_of = {
             self._listen[self._proxy(link, port)][1]: (link[1], link[0])

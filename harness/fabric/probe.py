@@ -15,10 +15,13 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-_HEADER = struct.Struct("!IIIQ")  # connection, number, size of the frame, time sent
-FRAME = _HEADER.size
+if TYPE_CHECKING:
+    from harness.fabric.tally import Tally
+
+HEADER = struct.Struct("!IIIQ")  # connection, number, size of the frame, time sent
+FRAME = HEADER.size
 _SEGMENTS_IN = 152  # offset of data_segs_in in struct tcp_info, Linux >= 4.6
 
 
@@ -38,6 +41,7 @@ class Flow:
         self.ended: int | None = None  # ns at which the sink saw the end
         self.reset = False  # the end was a RST
         self.damaged = ""
+        self.tally: Tally | None = None  # takes what arrives, once there is one
         self._head = bytearray()
         self._left = 0
         self._stamp = 0
@@ -60,7 +64,15 @@ class Flow:
             return
         body = bytes(max(size - FRAME, 0))
         self.sent += 1
-        self.source.write(_HEADER.pack(self.number, self.sent, FRAME + len(body), time.monotonic_ns()) + body)
+        self.source.write(HEADER.pack(self.number, self.sent, FRAME + len(body), time.monotonic_ns()) + body)
+
+    def begin(self, tally: Tally) -> None:
+        """Send the frames of `tally`, and then the end of the stream; what arrives is the tally's."""
+        self.tally = tally
+        if self.source is not None and self.source.open:
+            self.source.write(tally.frames())
+            self.source.ending = True
+            self.source.write(b"")
 
     def close(self) -> None:
         """End the stream at its source; the other direction stays readable here."""
@@ -82,6 +94,9 @@ class Flow:
         now = time.monotonic_ns()
         self.bytes += len(data)
         self.pieces += 1
+        if self.tally is not None:
+            self.tally.feed(data, now)
+            return
         view = memoryview(data)
         while view:
             if self._left == 0:
@@ -90,7 +105,7 @@ class Flow:
                 view = view[need:]
                 if len(self._head) < FRAME:
                     return
-                number, count, size, self._stamp = _HEADER.unpack(self._head)
+                number, count, size, self._stamp = HEADER.unpack(self._head)
                 self._head.clear()
                 if number != self.number or count != self.arrived + 1 or size < FRAME:
                     self.damaged = (
@@ -114,14 +129,16 @@ class End:
     def __init__(self, probes: Probes, sock: socket.socket, reads: Flow) -> None:
         self.probes, self.sock, self.reads = probes, sock, reads
         self.open = True
+        self.ending = False  # once all is sent
         self._outbox: deque[memoryview] = deque()
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         probes.selector.register(sock, selectors.EVENT_READ, self)
 
     def write(self, data: bytes) -> None:
-        self._outbox.append(memoryview(data))
-        if len(self._outbox) == 1:
+        if data:
+            self._outbox.append(memoryview(data))
+        if len(self._outbox) <= 1:
             self._flush()
 
     def _flush(self) -> None:
@@ -132,6 +149,8 @@ class End:
                     self._outbox[0] = self._outbox[0][sent:]
                     break
                 self._outbox.popleft()
+            if self.ending and not self._outbox:
+                self.sock.shutdown(socket.SHUT_WR)
         except (BlockingIOError, InterruptedError):
             pass
         except OSError:

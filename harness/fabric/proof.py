@@ -89,6 +89,11 @@ class Prover:
         """Faults that break connections of `pair`: its own, and those of the way back."""
         return self.expect(pair).lossy + self.expect(pair[::-1]).lossy
 
+    def broken(self, pair: Pair) -> bool:
+        """Whether something breaks connections of `pair`, or loses their bytes, not only whole messages."""
+        ways = self.expect(pair), self.expect(pair[::-1])
+        return any(set(way.lossy) - {name for name, _ in way.messages} for way in ways)
+
     def revive(self) -> None:
         """Replace live connections that a fault has broken, where no such fault is in force."""
         gone = [p for p in self.paths if (p not in self.live or self.live[p].dead) and not self.lossy(p)]
@@ -352,7 +357,9 @@ class Prover:
         """
         self.revive()
         sure = [p for p in suspects if not self.lossy(p)]
-        channels = self.channels(sure)
+        # whatever becomes of messages, what a cut holds does not come
+        mute = [p for p in suspects if p not in sure and self.expect(p).held and not self.broken(p)]
+        channels = self.channels([*sure, *mute])
         fresh, closers = self.watches(channels, "new"), self.watches(channels, "new")
         for watch in (w for w in closing if w.pair not in sure):
             watch.wire.close()

@@ -16,14 +16,18 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from harness.fabric import CLIENT, Effect, FaultError, FaultUnsupported, Pair
-from harness.fabric.ledger import PROBE, Ledger
+from harness.fabric.framed import FramedStreams
+from harness.fabric.ledger import Ledger
+from harness.fabric.message_spec import MessageSpec
+from harness.fabric.messages import PROBED, Messages, measurable
 from harness.fabric.probe import Probes
 from harness.fabric.proof import Prover
 from harness.fabric.shaping import Shape
 from harness.fabric.stalling import AnyCut, SlowClose
-from harness.fabric.verb import Verb
+from harness.fabric.verb import PROBE, Verb
 from harness.fabric.verbs import stream_verb
 from harness.fabric.watch import Expected, show
+from harness.framing import Framing, Framings, framings
 from harness.proxy.adapter import ProxyError, Server
 from harness.proxy.toxics import Stream
 
@@ -44,11 +48,18 @@ class InForce:
 class Proxied(ABC):
     """A `Fabric` over one Toxiproxy server, real or embedded, whose proxies `_populate` makes at once.
 
-    `nodes` gives the port of each node's named ports. Raises ProxyError where the server does not make the
+    `nodes` gives the port of each node's named ports, `framing` how messages are told apart on them.
+    Raises ProxyError where the server does not make the
     proxies, FaultError where a link carries no probe.
     """
 
-    def __init__(self, server: Server, nodes: Mapping[str, Mapping[str, int]], probes: Probes) -> None:
+    def __init__(
+        self,
+        server: Server,
+        nodes: Mapping[str, Mapping[str, int]],
+        probes: Probes,
+        framing: Mapping[str, Framing | Framings],
+    ) -> None:
         if not nodes or CLIENT in nodes or not (self.portless or all(nodes.values())):
             probes.close()
             raise ValueError(
@@ -64,6 +75,7 @@ class Proxied(ABC):
         self._probes = probes
         try:
             self._listen = self._populate()
+            self._framed = FramedStreams(server, self._framings(framing))
             self._prover = Prover(self._probes, self._links, self._expect)
         except BaseException:
             self._probes.close()
@@ -82,6 +94,19 @@ class Proxied(ABC):
     @staticmethod
     def _probe(link: Pair) -> str:
         return f"{link[0]}-{link[1]}{PROBE}"
+
+    def _framings(self, declared: Mapping[str, Framing | Framings]) -> dict[tuple[str, Stream], Framing]:
+        """How the messages of each stream are told apart, probes included where anything is declared."""
+        told: dict[tuple[str, Stream], Framing] = {}
+        streams: tuple[Stream, Stream] = ("upstream", "downstream")
+        for link in self._links if declared else ():
+            told |= {(self._probe(link), stream): PROBED for stream in streams}
+            for port in declared.keys() & self._nodes[link[1]].keys():
+                ways = framings(declared[port])
+                both = (ways.clients, ways.to_clients) if link[0] == CLIENT else (ways.peers, ways.to_peers)
+                named = zip(streams, both, strict=True)
+                told |= {(self._proxy(link, port), stream): one for stream, one in named if one is not None}
+        return told
 
     def endpoint(self, src: str, dst: str, port: str = "main") -> tuple[str, int]:
         """Where `src` (a node, or ``client``) reaches the port of `dst`: host and port."""
@@ -124,6 +149,16 @@ class Proxied(ABC):
         units.
         """
         return self._apply(name, pairs, stream_verb(type, attributes))
+
+    def messages(self, name: str, pairs: Iterable[Pair], spec: MessageSpec, *, seed: int = 0) -> Effect:
+        """Do what `spec` says to whole messages; the same `seed` makes the same choices.
+
+        Raises FaultUnsupported where the server is a real one, or where no port of a pair has a framing.
+        """
+        known = self._known(pairs)
+        channels = {channel for pair in known for channel in self._channels(pair)}
+        own = {pair: self._real(pair) for pair in known}
+        return self._apply(name, known, self._framed.verb(name, spec, seed, own, channels))
 
     def heal(self, name: str) -> Effect:
         """Remove exactly what `name` applied, and prove it gone as far as no other fault holds the link."""
@@ -222,8 +257,13 @@ class Proxied(ABC):
         """Proxies and streams that carry the bytes of `pair`: the links' own first, then their probes."""
         there: list[tuple[Pair, Stream]] = [(pair, "upstream"), (pair[::-1], "downstream")]
         known = [(link, stream) for link, stream in there if link in self._links]
-        real = [(self._proxy(link, port), s) for link, s in known for port in self._nodes[link[1]]]
-        return real + [(self._probe(link), s) for link, s in known]
+        return self._real(pair) + [(self._probe(link), s) for link, s in known]
+
+    def _real(self, pair: Pair) -> list[tuple[str, Stream]]:
+        """Those of the cluster's own bytes."""
+        there: list[tuple[Pair, Stream]] = [(pair, "upstream"), (pair[::-1], "downstream")]
+        known = [(link, stream) for link, stream in there if link in self._links]
+        return [(self._proxy(link, port), s) for link, s in known for port in self._nodes[link[1]]]
 
     def _carried(self, pair: Pair) -> bool:
         """Whether the proxy server carries anything of the nodes' own on a pair."""
@@ -248,7 +288,10 @@ class Proxied(ABC):
                 if isinstance(verb, AnyCut | SlowClose) and verb.toxics
                 else []
             )
-            if not isinstance(verb, AnyCut):  # what a cut does is seen whatever else holds the link
+            if isinstance(verb, Messages):
+                self._framed.read(verb, ())
+                fault.hidden = {p for p in known if not measurable(prover, p)}
+            elif not isinstance(verb, AnyCut):  # what a cut does is seen whatever else holds the link
                 fault.hidden = {p for p in known if self._expect(p).held or prover.lossy(p)}
             begin = time.monotonic()
             try:
@@ -291,6 +334,8 @@ class Proxied(ABC):
             for fault in faults:
                 try:
                     crossed.append(self._has_held(fault))
+                    if isinstance(fault.verb, Messages):
+                        crossed.append(self._framed.read(fault.verb, self._ledger.toxics(fault.name)))
                 except FaultError as error:
                     leaks.append(f"{fault}: {error}")
             begin = time.monotonic()
@@ -317,14 +362,17 @@ class Proxied(ABC):
             text = "; ".join(filter(None, (*crossed, *proofs, still, f"removed within {took * 1e3:.0f} ms")))
             return Effect(mechanism, start, text, took)
 
+    def _hides(self, fault: InForce, pair: Pair) -> bool:
+        """Whether other faults hide the effect of `fault` on `pair`."""
+        if isinstance(fault.verb, Messages):
+            return not measurable(self._prover, pair)
+        return bool(set(self._expect(pair).held + self._prover.lossy(pair)) - {fault.name})
+
     def _uncovered(self, pairs: Iterable[Pair]) -> list[str]:
         """Proofs of faults whose effect a healed one had hidden."""
         texts = []
         for fault in self._faults.values():
-            others = {
-                p: set(self._expect(p).held + self._prover.lossy(p)) - {fault.name} for p in fault.hidden
-            }
-            if seen := {p for p in fault.hidden.intersection(pairs) if not others[p]}:
+            if seen := {p for p in fault.hidden.intersection(pairs) if not self._hides(fault, p)}:
                 try:
                     texts.append(
                         f"{fault.name}, hidden until now: {fault.verb.prove(self._prover, seen, ())}"

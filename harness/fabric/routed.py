@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 
 from harness.fabric import CLIENT, Effect, FaultError, FaultUnsupported, Pair
 from harness.fabric.datagrams import Datagrams
@@ -28,6 +29,7 @@ from harness.fabric.rules import RESTORE, Counted, counted, cuts
 from harness.fabric.selftest import Report, self_test
 from harness.fabric.volley import Volley
 from harness.fabric.watch import CONTROL, show
+from harness.framing import Framing, Framings
 from harness.proxy.adapter import Server
 
 ROUTER = "router"
@@ -81,6 +83,7 @@ class Routed(Proxied):
         cables: Mapping[str, str],
         engine: Sequence[str],
         bypassed: Callable[[], Mapping[str, int]] | None = None,
+        framing: Mapping[str, Framing | Framings] = MappingProxyType({}),
     ) -> None:
         self.layout, self._inside, self._entrance = layout, inside, entrance
         self._router = inside[ROUTER]
@@ -95,7 +98,7 @@ class Routed(Proxied):
         self._program = engine
         self._datagrams = Datagrams(layout, inside)
         try:
-            super().__init__(server, layout.ports, Probes(InsideEnds(layout, inside)))
+            super().__init__(server, layout.ports, Probes(InsideEnds(layout, inside)), framing)
             self.report = self._self_test(bypassed)
         except BaseException:
             self._datagrams.close()

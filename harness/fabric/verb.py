@@ -13,6 +13,7 @@ from harness.fabric.watch import (
 )
 
 Toxics = tuple[tuple[str, Mapping[str, int]], ...]  # type and attributes, in the order of the chain
+PROBE = "!probe"  # how the names of probe proxies end
 FOR_EVER = 24 * 3600 * 1000  # ms
 CHUNK = 32 * 1024  # bytes that Toxiproxy reads, and so slices, at once
 LIMIT = 32 << 20  # bytes that a proof sends in one go

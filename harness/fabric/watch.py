@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from harness.fabric import Pair
+from harness.fabric.message_spec import MessageSpec
 from harness.fabric.probe import Flow, Wire
 
 CONTROL = "control"
@@ -27,8 +28,9 @@ HOPELESS = 15.0  # seconds of measuring after which a machine is too slow to sho
 class Expected:
     """What the faults in force make of the bytes of one pair.
 
-    `held` names the faults that let nothing arrive, `lossy` those that break connections. One-way times
-    are in [`low`, `high`] seconds; a close takes `close` seconds at least.
+    `held` names the faults that let nothing arrive, `lossy` those that break connections, or lose or change
+    what they carry; of them, `messages` are those on whole messages, in their order. One-way times are in
+    [`low`, `high`] seconds; a close takes `close` seconds at least.
     """
 
     held: tuple[str, ...] = ()
@@ -38,6 +40,7 @@ class Expected:
     rate: float | None = None
     close: float = 0.0
     sliced: bool = False
+    messages: tuple[tuple[str, MessageSpec], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

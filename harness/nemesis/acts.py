@@ -13,6 +13,7 @@ from typing import Any
 from harness.cluster import Cluster, ClusterError
 from harness.cluster.resources import RESOURCES
 from harness.fabric import Effect, FaultError, FaultUnsupported
+from harness.fabric.message_spec import MessageSpec
 from harness.fabric.packet_spec import PacketSpec
 from harness.faults import fault
 from harness.resolved import Resolved
@@ -64,6 +65,11 @@ class Act:
             case kind if kind in PACKETS:
                 spec, seed = PACKETS[kind](numbers), self.rng.getrandbits(32)
                 return fabric.packets(self.name, links, spec, seed=seed)
+            case (
+                "message_drop" | "message_duplicate" | "message_corrupt" | "message_reorder" | "message_delay"
+            ):
+                of_messages = _message_spec(fault.kind, numbers)
+                return fabric.messages(self.name, links, of_messages, seed=int(numbers["seed"]))
             case "reset_peer" | "timeout":
                 return fabric.stream(self.name, links, fault.kind, timeout=_ms(numbers["timeout"]))
             case "slow_close":
@@ -190,6 +196,13 @@ def together(verb: Callable[[str], str], nodes: Iterable[str]) -> list[str]:
 
 def _measured(said: Any) -> str:
     return "nothing was measured: the fault has no verify function" if said is None else str(said)
+
+
+def _message_spec(kind: str, numbers: Mapping[str, float]) -> MessageSpec:
+    if kind == "message_delay":
+        return MessageSpec(delay=numbers["delay"], jitter=numbers["jitter"])
+    share = {kind.removeprefix("message_"): numbers["probability"]}
+    return MessageSpec(**share, hold=numbers.get("hold", 0.0))
 
 
 def _ms(seconds: float) -> int:

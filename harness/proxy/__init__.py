@@ -10,10 +10,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.proxy.adapter import Proxy, ProxyError, Server
-from harness.proxy.toxics import ATTRIBUTES, Stream, Toxic, toxic, validate
+from harness.proxy.adapter import Framed, Proxy, ProxyError, Server
+from harness.proxy.toxics import ATTRIBUTES, EXTENSIONS, Stream, Toxic, toxic, validate
 
 EMBEDDED = Path(__file__).with_name("embedded.py")
 """The embedded server; `[sys.executable, "-I", "-S", str(EMBEDDED), "-port", "0"]` starts it fastest."""
 
-__all__ = ["ATTRIBUTES", "EMBEDDED", "Proxy", "ProxyError", "Server", "Stream", "Toxic", "toxic", "validate"]
+__all__ = [
+    "ATTRIBUTES",
+    "EMBEDDED",
+    "EXTENSIONS",
+    "Framed",
+    "Proxy",
+    "ProxyError",
+    "Server",
+    "Stream",
+    "Toxic",
+    "toxic",
+    "validate",
+]

@@ -15,7 +15,7 @@ import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from http.client import HTTPException, HTTPResponse
 from typing import Any, NamedTuple, cast
 
@@ -25,9 +25,9 @@ from toxiproxy.exceptions import InvalidToxic, NotFound, ProxyExists
 from toxiproxy.proxy import Proxy as LibraryProxy
 from toxiproxy.toxic import Toxic as LibraryToxic
 
-from harness.proxy.toxics import Toxic, complete, same, segment, toxic, validate
+from harness.proxy.toxics import Stream, Toxic, complete, same, segment, toxic, validate
 
-__all__ = ["Proxy", "ProxyError", "Server", "Toxic", "toxic"]
+__all__ = ["Framed", "Proxy", "ProxyError", "Server", "Toxic", "toxic"]
 
 _WINDOW = 64  # requests sent ahead of their answers: few enough that neither side's buffers fill
 
@@ -52,6 +52,30 @@ class Proxy:
     upstream: str
     enabled: bool
     toxics: tuple[Toxic, ...] = ()
+
+
+@dataclass(frozen=True)
+class Framed:
+    """A stream whose messages the embedded server tells apart, and what became of them.
+
+    `toxics` are the toxics on it that act on messages, each with the counts that
+    `harness.proxy.embedded.COUNTS` names. Connections pass untouched that were open before the framing was
+    told (`untracked`), and those that did not keep to it (`unparsable`; `error` says how the first did not).
+    """
+
+    proxy: str
+    stream: Stream
+    framing: Mapping[str, Any]
+    untracked: int
+    unparsable: int
+    error: str
+    toxics: Mapping[str, Mapping[str, int]]
+
+
+def _read_framed(row: Mapping[str, Any]) -> Framed:
+    others = [field.name for field in fields(Framed) if field.name != "framing"]
+    framing = {name: value for name, value in row.items() if name not in others}
+    return Framed(framing=framing, **{name: row[name] for name in others})
 
 
 def _read_toxic(row: Mapping[str, Any]) -> Toxic:
@@ -228,6 +252,37 @@ class Server:
         for proxy in self.proxies().values():
             if not proxy.enabled or proxy.toxics:
                 raise self._mismatch(request, "every proxy enabled and without toxics", proxy)
+
+    # -- messages, which only the embedded server knows of
+
+    def frame(self, rows: Iterable[tuple[str, Stream, Mapping[str, Any]]]) -> bool:
+        """Say how the messages of streams (proxy, stream, framing) are told apart on connections yet to come.
+
+        False where the server is a real one, which has no messages; read back like everything.
+        """
+        wanted = list(rows)
+        body = [{"proxy": proxy, "stream": stream, **framing} for proxy, stream, framing in wanted]
+        request = _Request("POST", "/framing", body)
+        try:
+            answer = self._ask(request)
+        except ProxyError as error:
+            if error.status == 404 and "proxy not found" not in str(error):
+                return False
+            raise
+        with self._reading(request):
+            there = {(one.proxy, one.stream): one for one in map(_read_framed, answer)}
+        for proxy, stream, framing in wanted:
+            found = there.get((proxy, stream))
+            if found is None or any(found.framing.get(name) != value for name, value in framing.items()):
+                raise self._mismatch(request, f"{dict(framing)} on {stream} of proxy {proxy!r}", found)
+        return True
+
+    def framed(self) -> dict[tuple[str, Stream], Framed]:
+        """What became of the messages of all streams whose framing was told. ProxyError at a real server."""
+        request = _Request("GET", "/framing")
+        answer = self._ask(request)
+        with self._reading(request):
+            return {(one.proxy, one.stream): one for one in map(_read_framed, answer)}
 
     # -- reading back
 

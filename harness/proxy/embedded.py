@@ -9,6 +9,9 @@ When the API listens, one line `listening on HOST:PORT` goes to standard output.
 Where it differs from the real server, on purpose: upstreams are dialled concurrently (one that does not
 answer does not hold up other clients), attributes that take the real server down are survived, `-seed` does
 seed the dice, no log is written, two latency toxics add up exactly, `-runtime-metrics` has no `go_*` series.
+
+What it has beyond the real server: told by `POST /framing` how the messages of a proxy's streams are framed,
+it takes toxics of the type `message` there, which act on whole messages; `GET /framing` says what they did.
 """
 
 from __future__ import annotations
@@ -16,9 +19,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import copy
 import errno
 import functools
 import gc
+import heapq
 import json
 import math
 import os
@@ -30,7 +35,7 @@ import socket
 import struct
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, ClassVar, NamedTuple
 from urllib.parse import quote as quote_url, unquote_to_bytes
@@ -41,6 +46,323 @@ DIRECTIONS = ("upstream", "downstream")  # in the order in which a proxy lists i
 _CHUNK = 32 * 1024  # bytes read at once where a toxic looks at them: toxics count and delay chunks
 _BLOCK = 1024 * 1024  # bytes read at once where none does
 _IDLE = 60.0  # seconds until an API connection without a request is closed
+
+
+# ---------------------------------------------------------------- messages: where they end in a stream
+
+LONGEST = 64 * 1024 * 1024  # bytes of a message, as it is kept until it is whole
+LONGEST_HEAD = 64 * 1024  # bytes of the head of an HTTP message, or of a line in it
+FRAMINGS = ("line", "length", "http1")
+PREFIXES = (1, 2, 3, 4, 8)  # bytes of a length
+
+Ends = list[tuple[int, bool]]  # where pieces of a stream end, and whether each is a message to be touched
+
+
+class Framing(NamedTuple):
+    """How the messages of a stream are told apart; all but `kind` are for lengths.
+
+    `greeting` lines come first, which are no messages. Then each message is `offset` bytes, a length of
+    `size` bytes, and as many bytes as this says plus `adjust`.
+    """
+
+    kind: str
+    size: int = 4
+    little: bool = False
+    offset: int = 0
+    adjust: int = 0
+    greeting: int = 0
+
+    def wrong(self) -> str:
+        """What cannot be, or an empty text."""
+        if self.kind not in FRAMINGS:
+            return f"framing {self.kind!r} is none of {', '.join(FRAMINGS)}"
+        if self.size not in PREFIXES:
+            return f"size {self.size} is none of {', '.join(map(str, PREFIXES))}"
+        for name in ("offset", "greeting"):
+            if not 0 <= getattr(self, name) <= 1024:
+                return f"{name} {getattr(self, name)} is not 0 to 1024"
+        return "" if -1024 <= self.adjust <= 1024 else f"adjust {self.adjust} is not -1024 to 1024"
+
+
+class Exchange:
+    """What the two directions of an HTTP connection must know of each other."""
+
+    def __init__(self) -> None:
+        self.methods: dict[int, str] = {}  # of requests by number, where the answer's length depends on it
+        self.switched = False  # another protocol is spoken from here on
+
+
+class Framer:
+    """Finds where messages end in one direction of a connection, whatever the parts in which it comes.
+
+    `inside` says that a piece has begun and not ended; `error` why nothing more can be told apart. This base
+    is that of lines.
+    """
+
+    def __init__(self, framing: Framing, exchange: Exchange, *, answers: bool) -> None:
+        self.framing, self.exchange, self.answers = framing, exchange, answers
+        self.greeting = framing.greeting
+        self.head = bytearray()
+        self.left = 0  # bytes until the end of what is known to come; of a line: those seen
+        self.inside = False
+        self.error = ""
+        self.first = True  # this one follows the connection, and is no copy for a toxic
+
+    def copy(self) -> Framer:
+        """Another one that stands where this one does."""
+        other = copy.copy(self)
+        other.head, other.first = bytearray(self.head), False
+        return other
+
+    def ends(self, data: bytes) -> Ends:
+        """The ends of pieces in what comes next: offsets just behind their last bytes."""
+        if self.error or not data:
+            return []
+        found: Ends = []
+        self._find(data, found)
+        self.inside = not found or found[-1][0] < len(data)
+        return found
+
+    def payload(self, message: bytes) -> list[tuple[int, int]]:
+        """The parts of a message that can be changed without changing where it ends."""
+        return [(0, len(message.rstrip(b"\r\n")))]
+
+    def spoilt(self, byte: int) -> bool:
+        """Whether a byte of the payload must not become this one."""
+        return byte in b"\r\n"
+
+    def _find(self, data: bytes, found: Ends) -> None:
+        place = 0
+        while end := data.find(b"\n", place) + 1:
+            found.append((end, True))
+            place = end
+        self.left = len(data) - place + (0 if place else self.left)
+        if self.left > LONGEST:
+            self.error = f"{self.left} bytes without the end of a line"
+
+    def _greet(self, data: bytes, found: Ends) -> int:
+        """Pass the lines that come first; where they end."""
+        place = 0
+        while self.greeting and place < len(data):
+            end = data.find(b"\n", place) + 1
+            self.left = (end or len(data)) - place + self.left
+            if self.left > LONGEST_HEAD:
+                self.error = f"no end of the greeting within {LONGEST_HEAD} bytes"
+                return len(data)
+            if not end:
+                return len(data)
+            found.append((end, False))
+            self.greeting, self.left, place = self.greeting - 1, 0, end
+        return place
+
+
+class Lengths(Framer):
+    """Messages that say their length at their beginning."""
+
+    def payload(self, message: bytes) -> list[tuple[int, int]]:
+        return [(self.framing.offset + self.framing.size, len(message))]
+
+    def spoilt(self, byte: int) -> bool:
+        return False
+
+    def _find(self, data: bytes, found: Ends) -> None:
+        place = self._greet(data, found) if self.greeting else 0
+        framing = self.framing
+        need = framing.offset + framing.size
+        while place < len(data) and not self.error:
+            if self.left:
+                step = min(self.left, len(data) - place)
+                self.left -= step
+                place += step
+            else:
+                part = data[place : place + need - len(self.head)]
+                self.head += part
+                place += len(part)
+                if len(self.head) < need:
+                    return
+                length = int.from_bytes(self.head[framing.offset :], "little" if framing.little else "big")
+                self.left = length + framing.adjust
+                if not 0 <= self.left <= LONGEST:
+                    text = f"a message with the length {length}, which is {self.left} bytes more"
+                    self.error = f"{text} (after {bytes(self.head[:16])!r}), expected 0 to {LONGEST}"
+                    return
+                self.head.clear()
+            if not self.left:
+                found.append((place, True))
+
+
+_REQUEST = re.compile(rb"([!#-'*+.^-z|~0-9A-Z-]+) [^ \r\n]+ HTTP/1\.[01]\r?\n")
+_METHOD = re.compile(rb"[\r\n]*[!#-'*+.^-z|~0-9A-Z-]{0,40}(?:\Z| )")
+_RESPONSE = re.compile(rb"HTTP/1\.[01] ([1-9]\d\d)(?: [^\r\n]*)?\r?\n")
+
+
+class Http1(Framer):
+    """Requests or answers of HTTP/1.1: bodies by Content-Length, or chunked.
+
+    Passed on as they come, and not touched: answers that end with the connection, requests that await a
+    `100 Continue` and that answer itself (who waits for it would wait for ever), and what comes after another
+    protocol was agreed on.
+    """
+
+    state = "head"  # head, body, size, chunk, trailer, open
+    number = 0  # of the request that was sent, or answered, last
+    touch = True
+
+    def payload(self, message: bytes) -> list[tuple[int, int]]:
+        head = re.search(rb"\r?\n\r?\n", message)
+        place = head.end() if head else len(message)
+        if b"chunked" not in self._fields(message[:place]).get(b"transfer-encoding", b"").lower():
+            return [(place, len(message))]
+        parts = []
+        while (end := message.find(b"\n", place) + 1) and (size := self._size(message[place:end])):
+            parts.append((end, end + size))
+            place = message.find(b"\n", end + size) + 1
+        return parts
+
+    def spoilt(self, byte: int) -> bool:
+        return False
+
+    def _find(self, data: bytes, found: Ends) -> None:
+        place = 0
+        while place < len(data) and not self.error:
+            if self.state == "open":
+                found.append((len(data), False))
+                return
+            if self.state in ("body", "chunk"):
+                step = min(self.left, len(data) - place)
+                self.left -= step
+                place += step
+                if not self.left:
+                    self._finish(place, found) if self.state == "body" else self._go("size")
+                continue
+            end = data.find(b"\n", place) + 1
+            part = data[place : end or len(data)]
+            self.head += part
+            place += len(part)
+            if len(self.head) > LONGEST_HEAD:
+                self.error = f"a head or a line of more than {LONGEST_HEAD} bytes"
+            elif end:
+                self._line(place, found)
+            elif self.state == "head" and b"\n" not in self.head.lstrip(b"\r\n"):
+                self._doubt(place, found)
+
+    def _doubt(self, place: int, found: Ends) -> None:
+        """The first line is not whole, and may not become one: who speaks another protocol awaits it."""
+        head = bytes(self.head.lstrip(b"\r\n"))
+        if not (b"HTTP/1.".startswith(head[:7]) if self.answers else _METHOD.match(head)):
+            self._strange(head, place, found)
+
+    def _strange(self, head: bytes, place: int, found: Ends) -> None:
+        if self.exchange.switched:
+            self._open(place, found)
+        else:
+            expected = "an answer" if self.answers else "a request"
+            self.error = f"{head[:60]!r} where {expected} of HTTP/1.1 is due"
+
+    def _go(self, state: str) -> None:
+        self.state = state
+        self.head.clear()
+
+    def _finish(self, place: int, found: Ends) -> None:
+        found.append((place, self.touch))
+        self.touch = True
+        self._go("head")
+
+    def _line(self, place: int, found: Ends) -> None:
+        """One more line has ended."""
+        if self.state == "size":
+            size = self._size(bytes(self.head))
+            if size is None or size > LONGEST:
+                self.error = f"{bytes(self.head[:40])!r} where the size of a chunk is due"
+            else:
+                self.left = size + 2  # its end of line
+                self._go("chunk" if size else "trailer")
+        elif self.state == "trailer":
+            if self.head.strip(b"\r\n"):
+                self.head.clear()
+            else:
+                self._finish(place, found)
+        elif not self.head.strip(b"\r\n"):
+            self.head.clear()  # empty lines before a message
+        elif not (_RESPONSE if self.answers else _REQUEST).match(self.head.lstrip(b"\r\n")):
+            self._strange(bytes(self.head), place, found)
+        elif self.head.endswith((b"\n\r\n", b"\n\n")):
+            self._begin(bytes(self.head), place, found)
+
+    def _begin(self, head: bytes, place: int, found: Ends) -> None:
+        """A head is whole: what follows it."""
+        match = (_RESPONSE if self.answers else _REQUEST).match(head.lstrip(b"\r\n"))
+        assert match is not None
+        fields = self._fields(head)
+        if self.answers:
+            status = int(match[1])
+            if status < 200 and status != 101:
+                found.append((place, False))
+                return self._go("head")
+            self.number += 1
+            method = self.exchange.methods.get(self.number, "")
+            if self.first:
+                self.exchange.methods.pop(self.number, None)
+            if status == 101 or (method == "CONNECT" and status < 300):
+                self.exchange.switched = True
+                return self._open(place, found)
+            if method == "HEAD" or status in (204, 304):
+                return self._finish(place, found)
+        else:
+            self.number += 1
+            method = match[1].decode()
+            if self.first and method in ("HEAD", "CONNECT"):
+                self.exchange.methods[self.number] = method
+            if method == "CONNECT" or self.exchange.switched:
+                return self._open(place, found)
+            if fields.get(b"expect", b"").lower() == b"100-continue":
+                found.append((place, False))
+                self.touch = False
+        coding, lengths = fields.get(b"transfer-encoding"), fields.get(b"content-length")
+        if coding is not None and coding.lower().endswith(b"chunked"):
+            return self._go("size")
+        if coding is None and lengths is not None:
+            return self._body(lengths, place, found)
+        if self.answers:
+            return self._open(place, found)
+        if coding is not None:
+            self.error = f"a request whose last transfer coding is {coding[:40]!r}, expected chunked"
+            return None
+        return self._finish(place, found)
+
+    def _body(self, lengths: bytes, place: int, found: Ends) -> None:
+        values = {value.strip() for value in lengths.split(b",")}
+        value = values.pop()
+        if values or not value.isdigit() or len(value) > 18 or int(value) > LONGEST:
+            self.error = f"the Content-Length {lengths[:40]!r}, expected one of 0 to {LONGEST}"
+            return
+        self.left = int(value)
+        self._go("body")
+        if not self.left:
+            self._finish(place, found)
+
+    def _open(self, place: int, found: Ends) -> None:
+        found.append((place, False))
+        self._go("open")
+
+    @staticmethod
+    def _size(line: bytes) -> int | None:
+        text = line.split(b";")[0].strip()
+        return int(text, 16) if re.fullmatch(rb"[0-9A-Fa-f]{1,8}", text) else None
+
+    @staticmethod
+    def _fields(head: bytes) -> dict[bytes, bytes]:
+        """Header fields by their names in small letters; those of one name are joined by commas."""
+        fields: dict[bytes, bytes] = {}
+        for line in head.split(b"\n")[1:]:
+            name, colon, value = line.partition(b":")
+            name, value = name.strip().lower(), value.strip()
+            if colon:
+                fields[name] = fields[name] + b"," + value if name in fields else value
+        return fields
+
+
+FRAMERS: dict[str, type[Framer]] = {"line": Framer, "length": Lengths, "http1": Http1}
 
 
 # ---------------------------------------------------------------- toxics: what is done to a stream
@@ -57,6 +379,7 @@ class Toxic:
     ) -> None:
         self.name, self.kind, self.stream, self.toxicity = name, kind, stream, toxicity
         self.attributes = attributes
+        self.counts: Counter[str] = Counter()  # what it did to messages
         self.direction = stream.lower()  # the wire takes any case, and shows what it was given
 
     def render(self) -> str:
@@ -349,6 +672,183 @@ STAGES: dict[str, type[Stage]] = {
 }
 
 
+MILLION = 1_000_000  # shares of messages are given in millionths
+_MOST_WAITING = 4096  # messages that may wait in a stage before the source is left unread
+
+
+class Message(Stage):
+    """Drops, changes, doubles, holds back and delays whole messages; only where the framing was told.
+
+    Connections that were open before that pass untouched; on one that was open before the toxic, it begins
+    with the next message. `drop`, `corrupt`, `duplicate` and `reorder` are millionths of the messages: those
+    that do not pass, of which one bit is flipped, that come twice in a row, that are held for `hold` ms while
+    others pass. All are delayed by `delay` plus or minus up to `jitter` ms, in their order. With a `seed`,
+    the choices on the nth connection of a proxy are always the same.
+    """
+
+    attributes = ("drop", "corrupt", "duplicate", "reorder", "hold", "delay", "jitter", "seed")
+
+    def __init__(self, toxic: Toxic, pipe: Pipe) -> None:
+        super().__init__(toxic, pipe)
+        self.framer = pipe.framer.copy() if pipe.framer else None
+        self.late = self.framer is not None and self.framer.inside  # the rest of this piece is not ours
+        self.counts = toxic.counts
+        self.partial = bytearray()  # the message that is not whole yet
+        self.waiting: list[tuple[float, int, bytes]] = []  # when they are due, their number: a heap
+        self.count = 0
+        self.due = 0.0  # of the last message, without those held back
+        self.ending = False
+        seed = toxic.attributes["seed"]
+        where = f"{pipe.proxy.name}/{pipe.direction}/{pipe.connection.number}"
+        self.dice = random.Random(f"{seed}/{where}") if seed else pipe.proxy.dice
+
+    def start(self) -> None:
+        rolled = self.pipe.proxy.dice.random() < self.toxic.toxicity
+        if self.framer is None:
+            self.pipe.proxy.untracked[self.pipe.direction] += 1
+        elif not rolled:
+            self.framer = None
+        self.active = True
+        self.advance()
+
+    def restart(self) -> None:
+        self.advance()  # neighbours come and go; what waits here goes on waiting
+
+    def on_chunk(self, data: Data, stamp: float) -> None:
+        framer = self.framer
+        if framer is None:
+            self.outlet.feed(data, stamp)
+            return
+        data, place = bytes(data), 0
+        for end, touch in framer.ends(data):
+            piece, place = data[place:end], end
+            if self.late:
+                self.late = False
+                self.outlet.feed(piece, stamp)
+                continue
+            self.partial += piece
+            message = bytes(self.partial)
+            self.partial.clear()
+            if touch:
+                self._treat(message, stamp)
+            else:
+                self.counts["spared"] += 1
+                self._flush(stamp)
+                self.outlet.feed(message, stamp)
+        rest = data[place:]
+        if framer.error:
+            self.framer = None
+            self._flush(stamp)
+        if self.late or framer.error:
+            if rest and not self.closed:
+                self.outlet.feed(rest, stamp)
+        else:
+            self.partial += rest
+        self._release()
+
+    def _rolled(self, name: str) -> bool:
+        share = self.toxic.attributes[name]
+        return share > 0 and self.dice.random() * MILLION < share
+
+    def _treat(self, message: bytes, stamp: float) -> None:
+        attributes, counts = self.toxic.attributes, self.counts
+        counts["messages"] += 1
+        dropped, changed, doubled, held = map(self._rolled, ("drop", "corrupt", "duplicate", "reorder"))
+        delay: float = attributes["delay"]
+        if attributes["jitter"]:
+            delay += (2 * self.dice.random() - 1) * attributes["jitter"]
+        if dropped:
+            counts["dropped"] += 1
+            return
+        if changed:
+            message = self._changed(message)
+        self.due = max(self.due, stamp + delay / 1e3)
+        due = self.due
+        if held:
+            counts["reordered"] += 1
+            due = max(due, self.pipe.loop.time()) + attributes["hold"] / 1e3
+        counts["duplicated"] += doubled
+        counts["delayed"] += delay > 0
+        for _ in range(1 + doubled):
+            self.count += 1
+            heapq.heappush(self.waiting, (due, self.count, message))
+
+    def _changed(self, message: bytes) -> bytes:
+        """The message with one bit of its payload flipped; itself, where it has none."""
+        assert self.framer is not None
+        parts = self.framer.payload(message)
+        size = sum(stop - start for start, stop in parts)
+        if not size:
+            self.counts["empty"] += 1
+            return message
+        self.counts["corrupted"] += 1
+        place, changed = self.dice.randrange(size), bytearray(message)
+        for start, stop in parts:
+            if place < stop - start:
+                bits = [1 << bit for bit in range(8)]
+                fine = [bit for bit in bits if not self.framer.spoilt(message[start + place] ^ bit)]
+                changed[start + place] ^= self.dice.choice(fine)
+                break
+            place -= stop - start
+        return bytes(changed)
+
+    def _release(self) -> None:
+        """Pass on what is due, and wait for what is due next."""
+        now, waiting = self.pipe.loop.time(), self.waiting
+        ready = []
+        while waiting and waiting[0][0] <= now:
+            due, _, message = heapq.heappop(waiting)
+            ready.append(message)
+        if ready:
+            self.outlet.feed(b"".join(ready), due)
+        if self.closed:
+            return
+        self.stop_waiting()
+        if waiting:
+            self.wait_until(waiting[0][0], busy=len(waiting) >= _MOST_WAITING)
+        elif self.ending:
+            self._flush(now)
+            self.close()
+
+    def _flush(self, stamp: float) -> None:
+        """Pass on all that waits, in the order in which it came."""
+        self.waiting.sort(key=lambda one: one[1])
+        waiting, self.waiting = [message for _, _, message in self.waiting], []
+        if self.partial:
+            waiting.append(bytes(self.partial))
+            self.partial.clear()
+        if waiting and not self.closed:
+            self.outlet.feed(b"".join(waiting), stamp)
+
+    def on_timer(self) -> None:
+        self._release()
+
+    def on_end(self) -> None:
+        self.ending = True
+        self._release()
+
+    def remove(self) -> bool:
+        if self.closed:
+            return False
+        self.stop_waiting()
+        self._flush(self.pipe.loop.time())
+        self.framer = None
+        if self.ending:
+            self.close()
+        self.advance()
+        return not self.closed
+
+
+COUNTS = (
+    "messages", "dropped", "corrupted", "duplicated", "reordered", "delayed",
+    "spared",  # passed as they came, as their kind cannot be held back
+    "empty",  # to be corrupted, and without a payload
+)  # fmt: skip
+OURS: dict[str, type[Stage]] = {"message": Message}
+"""What the real server does not have."""
+ALL = STAGES | OURS
+
+
 # ---------------------------------------------------------------- connections
 
 
@@ -405,7 +905,8 @@ class Pipe:
         self.loop, self.watch = self.proxy.server.loop, self.proxy.server.selector.watch
         self.block = self.proxy.server.block
         self.receive_into, self.send = source.recv_into, sink.send  # looked up once: the hot path
-        self.stages = [STAGES[toxic.kind](toxic, self) for toxic in self.proxy.chain(direction)]
+        self.framer = self.proxy.framer(direction, connection.exchange)  # of what has reached the sink
+        self.stages = [ALL[toxic.kind](toxic, self) for toxic in self.proxy.chain(direction)]
         self.pending = bytearray()  # what the sink has not taken yet
         self.reading = False
         self.ended = False  # nothing more comes from the source
@@ -479,6 +980,8 @@ class Pipe:
             self._deliver(data)
 
     def _deliver(self, data: Data) -> None:
+        if self.framer:
+            self._follow(self.framer, bytes(data))
         sent = 0
         if not self.pending:
             try:
@@ -493,6 +996,14 @@ class Pipe:
                 return
             self.watch(self.sink.fileno(), selectors.EVENT_WRITE, self._on_writable)
         self.pending += data[sent:]
+
+    def _follow(self, framer: Framer, data: bytes) -> None:
+        """Know where messages end, for a toxic that comes later."""
+        framer.ends(data)
+        if framer.error:
+            self.proxy.unparsable[self.direction] += 1
+            self.proxy.trouble.setdefault(self.direction, framer.error)
+            self.framer = None
 
     def _on_writable(self) -> None:
         try:
@@ -520,9 +1031,10 @@ class Pipe:
     # -- changes while it runs
 
     def attach(self, toxic: Toxic) -> None:
-        stage = STAGES[toxic.kind](toxic, self)
         if self.stages:
             self.stages[-1].restart()
+        stage = ALL[toxic.kind](toxic, self)  # now, as it begins where the sink is
+        if self.stages:
             stage.closed = self.stages[-1].closed
         self.stages.append(stage)
         self._join()
@@ -553,7 +1065,9 @@ class Connection:
     """A client, its connection to the upstream, and the two pipes between them."""
 
     def __init__(self, proxy: Proxy, client: socket.socket, upstream: socket.socket) -> None:
-        self.proxy = proxy
+        self.proxy, self.exchange = proxy, Exchange()
+        proxy.accepted += 1
+        self.number: int = proxy.accepted
         self.pipes = (Pipe(self, "upstream", client, upstream), Pipe(self, "downstream", upstream, client))
         if any(stage.toxic.kind == "reset_peer" for pipe in self.pipes for stage in pipe.stages):
             for side in (client, upstream):  # RST instead of FIN, whichever end closes
@@ -698,6 +1212,11 @@ class Proxy:
         self.connections: dict[Connection, None] = {}  # in their order, as the dice are rolled in it
         self.listener: socket.socket | None = None
         self.dials: set[asyncio.Task[None]] = set()
+        self.accepted: int = 0
+        self.framings: dict[str, Framing] = {}
+        # connections that pass untouched: open before the framing was told, or not keeping to it
+        self.untracked, self.unparsable = Counter[str](), Counter[str]()
+        self.trouble: dict[str, str] = {}  # why a stream could not be parsed, the first time
 
     @property
     def enabled(self) -> bool:
@@ -711,6 +1230,23 @@ class Proxy:
             f'{{"name":{render(self.name)},"listen":{render(self.listen)},"upstream":{render(self.upstream)},'
             f'"enabled":{render(self.enabled)},"Logger":{{}},"toxics":[{toxics}]}}'
         )
+
+    # -- messages
+
+    def framer(self, direction: str, exchange: Exchange) -> Framer | None:
+        """What follows a new connection's messages, where their framing is known."""
+        framing = self.framings.get(direction)
+        return framing and FRAMERS[framing.kind](framing, exchange, answers=direction == "downstream")
+
+    def render_framing(self, direction: str) -> str:
+        row = {"proxy": self.name, "stream": direction, **self.framings[direction]._asdict()}
+        untouched = {"untracked": self.untracked[direction], "unparsable": self.unparsable[direction]}
+        toxics = {
+            toxic.name: {name: toxic.counts[name] for name in COUNTS}
+            for toxic in self.chain(direction)
+            if toxic.kind in OURS
+        }
+        return render(row | untouched | {"error": self.trouble.get(direction, ""), "toxics": toxics})
 
     # -- toxics
 
@@ -992,6 +1528,8 @@ class Server:
                 return {"POST": self.populate}
             case ["metrics"] if self.proxy_metrics or self.runtime_metrics:
                 return {"*": self._metrics}
+            case ["framing"]:
+                return {"GET": self._framings, "POST": self._frame}
             case ["proxies"]:
                 return {"GET": self._list, "POST": self._create}
             case ["proxies", name]:
@@ -1105,6 +1643,38 @@ class Server:
             self, fields.text("name", ""), fields.text("listen", ""), fields.text("upstream", "")
         )
 
+    # -- messages, which the real server knows nothing of
+
+    async def _framings(self, body: bytes) -> Response:
+        rows = (
+            proxy.render_framing(direction)
+            for _, proxy in sorted(self.proxies.items())
+            for direction in DIRECTIONS
+            if direction in proxy.framings
+        )
+        return Response(200, f"[{','.join(rows)}]")
+
+    async def _frame(self, body: bytes) -> Response:
+        """Take the framings of streams, for the connections that are opened from now on: all, or none."""
+        wanted: list[tuple[Proxy, str, Framing]] = []
+        for row in decode(body, list, "[]struct"):
+            fields = Fields(expect(row, dict, "struct"), "Framing")
+            proxy, stream = self._proxy(fields.text("proxy", "")), fields.text("stream", "")
+            if stream not in DIRECTIONS:
+                raise ApiError(400, "stream was invalid, can be either upstream or downstream")
+            framing = Framing(
+                fields.text("kind", ""),
+                fields.integer("size", 4),
+                fields.flag("little", False),
+                *(fields.integer(name, 0) for name in ("offset", "adjust", "greeting")),
+            )
+            if wrong := framing.wrong():
+                raise ApiError(400, f"bad request body: {wrong}")
+            wanted.append((proxy, stream, framing))
+        for proxy, stream, framing in wanted:
+            proxy.framings[stream] = framing
+        return await self._framings(body)
+
     # -- toxics
 
     async def _toxics(self, name: str, body: bytes) -> Response:
@@ -1120,12 +1690,14 @@ class Server:
         given = fields.fields("attributes")
         if stream.lower() not in DIRECTIONS:
             raise ApiError(400, "stream was invalid, can be either upstream or downstream")
-        if kind not in STAGES:
+        if kind not in ALL:
             raise ApiError(400, "invalid toxic type")
+        if kind in OURS and stream.lower() not in proxy.framings:
+            raise ApiError(400, "how its messages are framed was not told: POST /framing")
         title = title or f"{kind}_{stream}"
         if any(toxic.name == title for toxic in proxy.toxics):
             raise ApiError(409, "toxic already exists")
-        attributes = {attribute: given.integer(attribute, 0) for attribute in STAGES[kind].attributes}
+        attributes = {attribute: given.integer(attribute, 0) for attribute in ALL[kind].attributes}
         toxic = Toxic(title, kind, stream, toxicity, attributes)
         proxy.toxics.append(toxic)
         proxy.attach(toxic)

@@ -11,12 +11,17 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import quote
 
-from harness.proxy.embedded import DIRECTIONS, STAGES
+from harness.proxy.embedded import ALL, DIRECTIONS, MILLION, OURS, STAGES
 
 Stream = Literal["upstream", "downstream"]
 
 ATTRIBUTES: Mapping[str, tuple[str, ...]] = {kind: stage.attributes for kind, stage in STAGES.items()}
 """The attributes of each toxic type; all are integers, and 0 where not given."""
+
+EXTENSIONS: Mapping[str, tuple[str, ...]] = {kind: stage.attributes for kind, stage in OURS.items()}
+"""Those of the toxic types that only the embedded server has."""
+
+_KNOWN = {kind: stage.attributes for kind, stage in ALL.items()}
 
 LARGEST = 2**62 // 10**6
 """The largest attribute: twice as many milliseconds overflow a real server's arithmetic, or kill it."""
@@ -50,7 +55,8 @@ def toxic(
     Attributes are in the wire's own units: `latency` (latency, jitter: ms), `bandwidth` (rate: KB of 1000
     bytes per second, 0 stalls), `slow_close` (delay: ms), `timeout` (timeout: ms, 0 is never), `reset_peer`
     (timeout: ms), `slicer` (average_size, size_variation: bytes; delay: microseconds), `limit_data` (bytes),
-    `noop`.
+    `noop`. The embedded server alone has `message` (drop, corrupt, duplicate, reorder: millionths of the
+    messages; hold, delay, jitter: ms; seed), on streams whose framing it was told (`Server.frame`).
 
     Raises ValueError, which lists the valid choices.
 
@@ -64,16 +70,16 @@ def toxic(
 
 def validate(toxic: Toxic) -> None:
     """Find what a server would refuse, misread or die of; raises ValueError that lists the valid choices."""
-    if toxic.type not in ATTRIBUTES:
-        raise ValueError(f"unknown toxic type {toxic.type!r}; there are {', '.join(ATTRIBUTES)}")
+    if toxic.type not in _KNOWN:
+        raise ValueError(f"unknown toxic type {toxic.type!r}; there are {', '.join(_KNOWN)}")
     if toxic.stream not in DIRECTIONS:
         raise ValueError(
             f"unknown stream {toxic.stream!r} of {toxic.name!r}; there are {', '.join(DIRECTIONS)}"
         )
     for name, value in toxic.attributes.items():
         what = f"attribute {name!r} of toxic {toxic.name!r} ({toxic.type})"
-        if name not in ATTRIBUTES[toxic.type]:
-            known = ", ".join(ATTRIBUTES[toxic.type]) or "none"
+        if name not in _KNOWN[toxic.type]:
+            known = ", ".join(_KNOWN[toxic.type]) or "none"
             raise ValueError(f"unknown {what}; it has {known}")
         if type(value) is not int:
             raise ValueError(f"{what} is {value!r}; the wire takes whole numbers (int) only")
@@ -87,6 +93,12 @@ def validate(toxic: Toxic) -> None:
                 f"slicer {toxic.name!r} has average_size {average} and size_variation {variation}, which "
                 "kills a real server; average_size must be at least 1 and size_variation at most average_size"
             )
+    for name in ("drop", "corrupt", "duplicate", "reorder") if toxic.type == "message" else ():
+        if (share := toxic.attributes.get(name, 0)) > MILLION:
+            raise ValueError(
+                f"attribute {name!r} of toxic {toxic.name!r} is {share} millionths of the messages; "
+                f"it can be 0 to {MILLION}"
+            )
     if isinstance(toxic.toxicity, bool) or not 0 < toxic.toxicity <= 1:
         raise ValueError(
             f"toxicity of {toxic.name!r} is {toxic.toxicity!r}; it can be above 0 up to 1. "
@@ -97,7 +109,7 @@ def validate(toxic: Toxic) -> None:
 
 def complete(toxic: Toxic) -> dict[str, int]:
     """All attributes of the type; those that are not given are 0, as on the wire."""
-    return {name: toxic.attributes.get(name, 0) for name in ATTRIBUTES[toxic.type]}
+    return {name: toxic.attributes.get(name, 0) for name in _KNOWN[toxic.type]}
 
 
 def same(one: Toxic, other: Toxic) -> bool:

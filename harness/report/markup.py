@@ -73,6 +73,8 @@ FAMILIES = {
     "clock": "clock", "clock_skew": "clock", "clock_drift": "clock", "clock_jump": "clock",
     **dict.fromkeys(("latency", "bandwidth", "reset_peer", "packet_loss", "packet_delay"), "link"),
     **dict.fromkeys(("packet_reorder", "packet_duplicate", "packet_corrupt", "packet_rate"), "link"),
+    **dict.fromkeys(("message_drop", "message_duplicate", "message_corrupt"), "link"),
+    **dict.fromkeys(("message_reorder", "message_delay"), "link"),
     **dict.fromkeys(("slicer", "limit_data", "slow_close", "timeout"), "link"),
 }  # fmt: skip
 

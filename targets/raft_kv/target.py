@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from harness.framing import Framing, Framings, LengthPrefixed, Lines
 from harness.target import Endpoint, Node, Running, Target, TargetError
 from targets.raft_kv.client import RaftKVClient
 from targets.raft_kv.node.bugs import BUGS
@@ -39,6 +40,12 @@ class RaftKV(Target):
     eager: tuple[str, ...] = ()
 
     client: ClassVar[type[Any]] = RaftKVClient
+    framing: ClassVar[Mapping[str, Framing | Framings]] = {
+        # peers first say who they are; what they get back are signs of life, not messages
+        "main": Framings(
+            peers=LengthPrefixed(4, byteorder="little", greeting=1), clients=Lines(), to_clients=Lines()
+        )
+    }
     image: ClassVar[str] = "nemesis/raft_kv"
     context: ClassVar[Path | None] = PROGRAM.parent
 

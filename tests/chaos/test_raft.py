@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from harness import (
@@ -16,6 +18,8 @@ from harness import (
     isolate,
     judge,
     latency,
+    message_duplicate,
+    message_reorder,
     partition,
     register_workload,
     rmw_workload,
@@ -62,3 +66,24 @@ def test_reads_of_a_deposed_leader_are_convicted(chaos: Chaos, split_brain: Plan
     )
     with pytest.raises(Violation, match="not linearizable"):
         assert_linearizable(history, model="cas-register")
+
+
+@pytest.fixture
+def repeated_and_overtaken() -> Plan:
+    return Plan(
+        at(0.5, message_duplicate("all", 0.3), lasts=3),
+        at(1, message_reorder("all", 0.2, hold=0.03), lasts=2),
+    )
+
+
+@pytest.mark.chaos(target=RaftKV(nodes=3, audit=True), runtime="local")
+def test_messages_between_nodes_may_come_twice_and_overtake(
+    chaos: Chaos, repeated_and_overtaken: Plan
+) -> None:
+    history = chaos.run(register_workload(keys=3, clients=6, total_rate=150), repeated_and_overtaken)
+    assert_linearizable(history, model="cas-register")
+    judge(history, check_raft)
+    twice, mixed = sorted(history.faults, key=lambda fault: fault.kind)
+    assert "duplicated" in twice.proof and "overtaken" in mixed.proof
+    assert re.search(r"of \d{3,} of the cluster's own messages \d{2,} duplicated;", twice.healed)
+    assert re.search(r"of \d{3,} of the cluster's own messages \d{2,} reordered;", mixed.healed)

@@ -34,11 +34,22 @@ ORDER = (
     ("journal", "report", "checkers"),
     ("plans",),
     ("plan", "schedule", "condition", "faults"),
-    ("link_faults", "packet_faults", "node_faults", "own_fault"),
+    ("link_faults", "packet_faults", "message_faults", "node_faults", "own_fault"),
     ("fault_base",),
     ("resolved", "topology", "selector", "value", "seed"),
     ("runtime",),
-    ("history", "pairing", "target", "verdict", "engine", "kernel", "compose", "compose_target", "lock"),
+    (
+        "history",
+        "pairing",
+        "target",
+        "framing",
+        "verdict",
+        "engine",
+        "kernel",
+        "compose",
+        "compose_target",
+        "lock",
+    ),
 )
 LAYER = {name: layer for layer, names in enumerate(ORDER) for name in names}
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from harness import kernel
 from harness.cluster import LocalCluster, SiteCluster
 from harness.cluster.processes import ProcessSite
 from harness.cluster.sweep import labelled
@@ -121,6 +122,12 @@ def running(
         yield cluster
     finally:
         cluster.stop()
+
+
+def no_namespaces() -> str:
+    """What this machine lacks for runtime netns, or ''."""
+    trial = kernel.routing()
+    return f"runtime netns: {trial.trouble} ({trial.mend})" if trial.trouble else ""
 
 
 def site_of(cluster: SiteCluster) -> ProcessSite:

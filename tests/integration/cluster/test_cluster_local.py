@@ -25,12 +25,14 @@ from tests.integration.cluster.support import (
     Tiny,
     Told,
     ask,
+    no_namespaces,
     of_run,
     running,
     site_of,
     until,
     with_words,
 )
+from tests.integration.proxy.conftest import command_of
 
 
 def nothing_left(cluster: SiteCluster, tmp_path: Path) -> None:
@@ -453,8 +455,26 @@ def test_a_dead_proxy_is_told(tmp_path: Path) -> None:
     nothing_left(cluster, tmp_path)
 
 
+@pytest.mark.parametrize("kind", [LocalCluster, NetnsCluster])
+def test_the_real_server_is_taken_where_it_is_on_path(
+    kind: type[SiteCluster], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind is NetnsCluster and (why := no_namespaces()):
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(why)
+    real = command_of("real")[0]
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "toxiproxy-server").symlink_to(real)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    with running(Asked(nodes=2), tmp_path, kind=kind) as cluster:
+        assert cluster.notes[0] == f"links are carried by Toxiproxy, {tmp_path / 'bin' / 'toxiproxy-server'}"
+        assert [pid for pid in with_words("toxiproxy-server") if pid in of_run(tmp_path)]
+        cluster.fabric.shape("slow", [("n1", "n2")], latency=0.05)
+        cluster.fabric.heal("slow")
+    nothing_left(cluster, tmp_path)
+
+
 def test_the_class_of_a_runtime() -> None:
     assert runtime_class(choose("local")[0]) is LocalCluster
     assert choose("auto")[0] == "auto", "what it is depends on the target"
     assert runtime_class("local").runtime == "local" and "packet_loss" in LocalCluster.unsupported
-    assert runtime_class("netns") is NetnsCluster and not NetnsCluster.unsupported
+    assert runtime_class("netns") is NetnsCluster and "packet_loss" not in NetnsCluster.unsupported

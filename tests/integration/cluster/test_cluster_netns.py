@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from harness.cluster import ClusterError, FaultError, NetnsCluster, SiteCluster
-from harness.cluster.netns import PROGRAMS, NetnsSite
+from harness.cluster.netns import NetnsSite
 from harness.cluster.sockets import in_table
 from harness.fabric import Pair
 from harness.fabric.binomial import interval
@@ -24,24 +24,16 @@ from harness.fabric.packet_spec import PacketSpec
 from harness.fabric.routed import ROUTER, Routed
 from harness.fabric.rules import RESTORE, cuts
 from targets.raft_kv import RaftKV
-from tests.integration.cluster.support import Asked, Events, Tiny, ask, of_run, running, until
+from tests.integration.cluster.support import Asked, Events, Tiny, ask, no_namespaces, of_run, running, until
 
 FIVE = ("n1", "n2", "n3", "n4", "n5")
 MAJORITY = [(a, b) for a in FIVE[:3] for b in FIVE[3:]] + [(b, a) for a in FIVE[:3] for b in FIVE[3:]]
 
 
-def missing() -> str:
-    """What this machine lacks for the runtime, or ''."""
-    if gone := [name for name in PROGRAMS if shutil.which(name) is None]:
-        return f"no {', '.join(gone)}: apt-get install iproute2 iptables"
-    unshare = ["unshare", "-n"] if os.getuid() == 0 else ["unshare", "-Urn"]
-    return "" if subprocess.run([*unshare, "true"], check=False).returncode == 0 else "no namespaces"
-
-
 @pytest.fixture(autouse=True, scope="module")
 def needed() -> None:
-    if why := missing():
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"runtime netns: {why}")
+    if why := no_namespaces():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(why)
 
 
 @pytest.fixture(scope="module")
@@ -300,18 +292,23 @@ def test_process_faults_inside(tmp_path: Path) -> None:
     assert not of_run(tmp_path)
 
 
+def interfaces() -> set[str]:
+    """The host's network interfaces, but for those that containers of whomever come and go with."""
+    return {name for name in os.listdir("/sys/class/net") if not name.startswith(("br-", "veth"))}
+
+
 def test_set_up_and_end_leave_nothing(tmp_path: Path) -> None:
-    before = set(os.listdir("/sys/class/net"))
+    before = interfaces()
     took = []
     for number in range(3):
         began = time.monotonic()
         with running(Tiny(nodes=3), tmp_path, run_id=f"r{number}", kind=NetnsCluster) as cluster:
             took.append(time.monotonic() - began)
-            assert set(os.listdir("/sys/class/net")) == before, "the host's network is not touched"
+            assert interfaces() == before, "the host's network is not touched"
             assert cluster.fabric.counters()
         assert not of_run(tmp_path, f"r{number}")
     assert statistics.median(took) < 30
-    assert set(os.listdir("/sys/class/net")) == before
+    assert interfaces() == before
 
 
 def test_a_port_of_the_target_s_own_choice(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ class Services(ComposeTarget):
 def written(directory: Path, text: str) -> Path:
     """A Compose file; ``REDIS`` in it is the directory to build redis from."""
     file = directory / "docker-compose.yml"
-    file.write_text(text.replace("REDIS", str(REDIS)))
+    file.write_text("name: nemesis-tests\n" + text.replace("REDIS", str(REDIS)))
     return file
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import shutil
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,7 @@ import pytest
 
 from harness.cluster import ClusterError
 from harness.fabric import FaultUnsupported
+from harness.target import TargetError
 from tests.integration.cluster.support import Events
 from tests.integration.compose_target.conftest import Start
 from tests.integration.compose_target.support import Services, addresses, of_run, said, site_of, written
@@ -208,3 +211,39 @@ def test_a_node_without_a_port_has_no_streams_but_all_else(start: Start, tmp_pat
         cluster.resume("worker2")
         with pytest.raises(ClusterError, match="worker1 has no TCP port by which client could reach it"):
             cluster.entry("worker1")
+
+
+BUILT = """
+services:
+  store:
+    build:
+      context: .
+      target: last
+      dockerfile_inline: |
+        FROM debian:bookworm-slim AS first
+        RUN echo one > /which
+        FROM first AS last
+        RUN echo ${WORD} > /which
+        FROM first AS other
+        RUN exit 1
+    command: sleep infinity
+    init: true
+"""
+
+
+@pytest.fixture
+def command_line() -> None:
+    """``docker compose``, which builds what the engine's own builder is not told."""
+    asked = ["docker", "compose", "version"]
+    if shutil.which("docker") is None or subprocess.run(asked, capture_output=True).returncode:
+        pytest.skip("this machine has no `docker compose`")
+
+
+@pytest.mark.usefixtures("command_line")
+def test_the_command_line_builds_where_it_is_there(start: Start, tmp_path: Path) -> None:
+    target = Services(written(tmp_path, BUILT), variables={"WORD": "two"})
+    with start(target) as cluster:
+        assert said(cluster, "store", "cat /which") == (0, "two")
+    wrong = Services(written(tmp_path, BUILT.replace("target: last", "target: other")), variables={})
+    with pytest.raises(TargetError, match=r"docker compose .* build store ended with code \d+:\n"):
+        wrong.build(print)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 
 from harness.fabric.loopback import Loopback
+from harness.framing import Framing, Framings
 from tests.integration.proxy import liars
 from tests.integration.proxy.support import running
 
@@ -79,14 +81,19 @@ class Lab:
 
 
 @contextmanager
-def lab(command: list[str | Path], names: tuple[str, ...] = NAMES) -> Iterator[Lab]:
+def lab(
+    command: list[str | Path],
+    names: tuple[str, ...] = NAMES,
+    framing: Mapping[str, Framing | Framings] = MappingProxyType({}),
+) -> Iterator[Lab]:
     """A fabric over nodes of these names, on a server that `command` starts."""
     with ExitStack() as stack:
         server = stack.enter_context(running(command))
         nodes = {name: Node() for name in names}
         for node in nodes.values():
             stack.callback(node.close)
-        fabric = Loopback(server, {name: {"main": node.port} for name, node in nodes.items()})
+        ports = {name: {"main": node.port} for name, node in nodes.items()}
+        fabric = Loopback(server, ports, framing=framing)
         stack.callback(fabric.close)
         yield Lab(fabric, nodes, stack)
 

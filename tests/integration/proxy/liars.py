@@ -1,7 +1,8 @@
-"""Two servers that lie: everything that trusts a proxy has to be shown one that does not deserve it.
+"""Servers that lie: everything that trusts a proxy has to be shown one that does not deserve it.
 
 `--lie stores`: toxics are stored and shown, and applied to nothing. `--lie keeps`: toxics are removed for the
-API, and stay in the traffic. It takes the options of the embedded server, and prints the same line:
+API, and stay in the traffic. `--lie halves`: toxics do half of what the API says. It takes the options of the
+embedded server, and prints the same line:
 
     python tests/integration/proxy/liars.py --lie keeps --port 0
 """
@@ -43,7 +44,33 @@ class Keeps(embedded.Proxy):
     def detach(self, toxic: embedded.Toxic) -> None: ...
 
 
-LIES: dict[str, type[embedded.Proxy]] = {"stores": Stores, "keeps": Keeps}
+class Halves(embedded.Proxy):
+    """Says that it acts on a share of the messages, and acts on half of it, after half the delay."""
+
+    def __init__(self, server: embedded.Server, name: str, listen: str, upstream: str) -> None:
+        super().__init__(server, name, listen, upstream)
+        self.half: dict[embedded.Toxic, embedded.Toxic] = {}
+
+    def _half(self, toxic: embedded.Toxic) -> embedded.Toxic:
+        if toxic not in self.half:
+            less = {
+                name: value if name in ("seed", "hold") else value // 2
+                for name, value in toxic.attributes.items()
+            }
+            self.half[toxic] = embedded.Toxic(toxic.name, toxic.kind, toxic.stream, toxic.toxicity, less)
+        return self.half[toxic]
+
+    def chain(self, direction: str) -> list[embedded.Toxic]:
+        return [self._half(toxic) for toxic in super().chain(direction)]
+
+    def attach(self, toxic: embedded.Toxic) -> None:
+        super().attach(self._half(toxic))
+
+    def detach(self, toxic: embedded.Toxic) -> None:
+        super().detach(self._half(toxic))
+
+
+LIES: dict[str, type[embedded.Proxy]] = {"stores": Stores, "keeps": Keeps, "halves": Halves}
 
 
 def main() -> None:

@@ -11,9 +11,17 @@ from harness.condition import Condition, event, leader_elected, restarted, until
 from harness.faults import (
     Fault,
     bandwidth,
+    cpu_limit,
+    disk_full,
     kill,
     latency,
     limit_data,
+    memory_limit,
+    message_corrupt,
+    message_delay,
+    message_drop,
+    message_duplicate,
+    message_reorder,
     packet_corrupt,
     packet_delay,
     packet_duplicate,
@@ -95,6 +103,12 @@ def _latencies(draw: st.DrawFn) -> latency:
 
 
 @st.composite
+def _late_messages(draw: st.DrawFn) -> message_delay:
+    delay = draw(st.floats(0.001, 3600))
+    return message_delay(draw(SELECTORS), delay, draw(st.floats(0, delay)), draw(st.booleans()))
+
+
+@st.composite
 def _slicers(draw: st.DrawFn) -> slicer:
     size = draw(st.integers(1, 10**6))
     return slicer(draw(LINKS), size, draw(st.integers(0, size - 1)), draw(_floats(0, 10)))
@@ -112,6 +126,12 @@ FAULTS: st.SearchStrategy[Fault] = st.one_of(
     st.builds(packet_duplicate, SELECTORS, st.floats(0, 1, exclude_min=True)),
     st.builds(packet_corrupt, SELECTORS, st.floats(0, 1, exclude_min=True)),
     st.builds(packet_rate, SELECTORS, st.integers(1000, 10**9)),
+    *(
+        st.builds(kind, SELECTORS, st.floats(0.002, 1), st.booleans())
+        for kind in (message_drop, message_duplicate, message_corrupt)
+    ),
+    st.builds(message_reorder, LINKS, st.floats(0.002, 0.9), _floats(0.001, 3600).map(lambda s: s or 1)),
+    _late_messages(),
     st.builds(reset_peer, LINKS, _floats(0, 100)),
     st.builds(limit_data, LINKS, st.integers(0, 10**9)),
     st.builds(slow_close, LINKS, SECONDS),
@@ -119,6 +139,9 @@ FAULTS: st.SearchStrategy[Fault] = st.one_of(
     st.builds(kill, SELECTORS),
     st.builds(pause, SELECTORS),
     st.builds(restart, SELECTORS),
+    st.builds(cpu_limit, SELECTORS, _floats(1, 64) | st.floats(0.01, 1)),
+    st.builds(memory_limit, SELECTORS, st.integers(6 << 20, 1 << 40)),
+    st.builds(disk_full, SELECTORS),
 )
 MATCHED = st.sampled_from(("all", "node", *NODES)) | st.just(nodes("n1", "n3"))
 DETAILS = st.dictionaries(

@@ -16,10 +16,18 @@ from harness.faults import (
     FAULTS,
     Resolved,
     bandwidth,
+    cpu_limit,
+    disk_full,
     fault,
     kill,
     latency,
     limit_data,
+    memory_limit,
+    message_corrupt,
+    message_delay,
+    message_drop,
+    message_duplicate,
+    message_reorder,
     packet_corrupt,
     packet_delay,
     packet_duplicate,
@@ -173,6 +181,11 @@ def test_other_streams_draw_other_nodes() -> None:
         (packet_duplicate("n1", 0.25), "links of n1 duplicate 25 % of their packets"),
         (packet_corrupt("n1", 0.25), "links of n1 corrupt 25 % of their packets"),
         (packet_rate("n1", 5000), "links of n1 carry 5000 bytes/s of packets"),
+        (message_drop("n1", 0.25, clients=True), "links and clients of n1 lose 25 % of their messages"),
+        (message_duplicate("n1", 1), "links of n1 deliver 100 % of their messages twice"),
+        (message_corrupt(link("n1", "n2"), 0.5), "link n1→n2 flip a bit in 50 % of their messages"),
+        (message_reorder("n1", 0.1), "links of n1 hold 10 % of their messages for 0.05 s"),
+        (message_delay("n1", 0.2, jitter=0.1), "links of n1 deliver messages 0.2 s ± 0.1 s late"),
         (reset_peer("n1"), "links of n1 reset at the next byte"),
         (reset_peer(link("client", "n1"), 0.5), "link client→n1 reset 0.5 s after the next byte"),
         (slicer("n1", 64, 16, 0.01), "links of n1 sliced into pieces of 64 ± 16 bytes, 0.01 s apart"),
@@ -182,6 +195,9 @@ def test_other_streams_draw_other_nodes() -> None:
         (timeout("n1", 2), "links of n1 swallow every byte and close after 2 s without any"),
         (kill(nodes("n4", "n1")), "n1, n4 killed"),
         (pause("leader"), "n2 paused"),
+        (cpu_limit(nodes("n3", "n1"), 0.25), "n1, n3 limited to 0.25 CPUs"),
+        (memory_limit("leader", 64 << 20), "n2 limited to 67108864 bytes of memory"),
+        (disk_full("n4"), "n4 without a free byte on the data volume"),
         (fault(wound), "wound"),
     ],
 )
@@ -204,7 +220,16 @@ def test_a_selector_means_all_links_of_the_node_and_a_link_one_direction() -> No
 def test_parameters_are_the_plain_numbers_of_the_fault() -> None:
     resolved = slicer("n1", 64, 16, 0.01).resolve(SCENE, random.Random(0))
     assert resolved.parameters == {"average_size": 64, "size_variation": 16, "delay": 0.01}
+    assert memory_limit("n1", 8e6).resolve(SCENE, random.Random(0)).parameters == {"bytes": 8_000_000}  # type: ignore[arg-type]
     assert timeout("n1", 2).resolve(SCENE, random.Random(0)).parameters == {"timeout": 2.0}
+
+
+def test_a_message_fault_draws_the_seed_of_its_choices_with_its_nodes() -> None:
+    planned = message_drop("one", 0.5)
+    first, same, other = (planned.resolve(SCENE, stream(seed, "plan", 0)) for seed in (1, 1, 2))
+    assert first == same and set(first.parameters) == {"probability", "seed"}
+    assert first.parameters["seed"] != other.parameters["seed"] > 0
+    assert Resolved.from_json(first.to_json()) == first
 
 
 def test_one_way_cuts_no_byte_the_other_way() -> None:
@@ -239,10 +264,21 @@ def _bad(make: str) -> str:
         ("latency(link('n1', 'n2'), 0.1, clients=True)", 'link("client", "n1")'),
         ("kill(link('n1', 'n2'))", "kill: selector is link('n1', 'n2')"),
         ("link('client', 'client')", "where the source is 'client'"),
+        ("cpu_limit('n1', 0)", "cpu_limit: cpus is 0, but must be CPUs, at least 0.01"),
+        ("cpu_limit(link('n1', 'n2'), 1)", "cpu_limit: selector is link('n1', 'n2')"),
+        ("memory_limit('n1', 1000)", "bytes is 1000, but must be a whole number of bytes, at least 6291456"),
+        ("memory_limit('n1', 1e7 + 0.5)", "bytes is 10000000.5"),
+        ("disk_full(3)", "disk_full: selector is 3"),
         ("bandwidth('n1', 999)", "rate is 999, but must be a whole number of bytes a second, at least 1000"),
         ("bandwidth('n1', 1000.5)", "rate is 1000.5"),
         ("packet_loss('n1', 0)", "probability is 0, but must be a probability, more than 0 and at most 1"),
         ("packet_loss('n1', 1.01)", "at most 1"),
+        ("message_drop('n1', 0.001)", "probability is 0.001, but must be a probability, at least 0.002"),
+        ("message_corrupt('n1', 1.5)", "at most 1"),
+        ("message_reorder('n1', 0.95)", "at most 0.9"),
+        ("message_reorder('n1', 0.5, hold=0)", "hold is 0, but must be seconds, at least 0.001"),
+        ("message_delay('n1', 0)", "delay is 0, but must be seconds, at least 0.001"),
+        ("message_delay('n1', 0.1, jitter=0.2)", "jitter is 0.2, but must be seconds (no more"),
         ("slicer('n1', 0)", "average_size is 0"),
         ("slicer('n1', 10, 10)", "size_variation is 10, but must be less than average_size, which is 10"),
         ("limit_data('n1', -1)", "bytes is -1"),
