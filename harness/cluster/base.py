@@ -262,7 +262,8 @@ class SiteCluster:
 
     def entry(self, name: str) -> Endpoint:
         """Where clients reach `name`: through the fabric."""
-        return self._here().entry(self._member(name).node)
+        member = self._member(name)  # it is also told of a cluster that was kept, which this no longer owns
+        return (self._site or self._here()).entry(member.node)
 
     def alive(self, name: str) -> bool:
         """Whether its process runs; a paused one does."""

@@ -209,7 +209,7 @@ def test_the_death_of_proxy_and_router(tmp_path: Path, client: DockerClient) -> 
         layout, inside = site(cluster).layout, site(cluster).inside
         entry = cluster.entry("n1")
         assert ask(entry)
-        client.containers.get(site(cluster).made.name("proxy")).kill()
+        client.containers.get(site(cluster).made.name("router.proxy")).kill()
         assert events.wait("proxy", "exit")["signal"] == 9
         with pytest.raises(ClusterError, match="the proxy server's container was ended by signal 9"):
             cluster.kill("n1")
