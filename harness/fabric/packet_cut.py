@@ -60,8 +60,9 @@ class PacketCut(AnyCut):
 
 def _connected(sock: socket) -> bool:
     """Whether a connection that was begun has been answered."""
-    _, writable, _ = select.select([], [sock], [], 0)
-    return bool(writable) and sock.getsockopt(SOL_SOCKET, SO_ERROR) == 0
+    poller = select.poll()  # as select takes no descriptor above 1023, which 25 nodes need
+    poller.register(sock, select.POLLOUT)
+    return bool(poller.poll(0)) and sock.getsockopt(SOL_SOCKET, SO_ERROR) == 0
 
 
 __all__ = ["PacketCut"]

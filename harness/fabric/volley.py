@@ -5,6 +5,7 @@ Both ends of every probe are here, in sockets of the nodes' and the router's net
 
 from __future__ import annotations
 
+import os
 import selectors
 import socket
 import struct
@@ -19,7 +20,7 @@ DATAGRAM, CONNECTION, LEG = "UDP", "TCP", "proxy leg"  # the leg begins in the r
 CONNECT, ECHO = "connect", "echo"  # what is seen of a connection: that it opens, that bytes come back
 
 _KINDS = (DATAGRAM, CONNECTION, LEG)
-_BODY = struct.Struct("!BII")  # kind, round, number of the link
+_BODY = struct.Struct("!8sBII")  # whose, kind, round, number of the link
 _ABORT = struct.pack("ii", 1, 0)  # SO_LINGER: an end that leaves nothing to be sent once the link is cut
 
 Sight = tuple[str, int, Pair]  # protocol, round, link
@@ -36,6 +37,7 @@ class Volley:
     ) -> None:
         self._layout, self._inside, self._router = layout, inside, router
         self._links = layout.links
+        self._mark = os.urandom(8)
         self._numbers = {link: number for number, link in enumerate(self._links)}
         self._selector = selectors.DefaultSelector()
         self._socks: dict[str, socket.socket] = {}
@@ -60,7 +62,7 @@ class Volley:
         """Send one on each pair of nodes. Raises FaultError where a node has no way out."""
         for pair in pairs:
             self.sent += 1
-            body = _BODY.pack(_KINDS.index(DATAGRAM), turn, self._numbers[pair])
+            body = _BODY.pack(self._mark, _KINDS.index(DATAGRAM), turn, self._numbers[pair])
             try:
                 self._socks[pair[0]].sendto(body, (self._layout.ip(pair[1]), PROBE))
             except OSError as error:
@@ -117,7 +119,7 @@ class Volley:
         return ready
 
     def _opens(self, sock: socket.socket, kind: str, turn: int, link: Pair) -> Callable[[], None]:
-        body = _BODY.pack(_KINDS.index(kind), turn, self._numbers[link])
+        body = _BODY.pack(self._mark, _KINDS.index(kind), turn, self._numbers[link])
 
         def echoed() -> None:
             if _received(sock) == body:
@@ -160,7 +162,9 @@ class Volley:
     def _read(self, body: bytes) -> Sight | None:
         if len(body) != _BODY.size:
             return None
-        kind, turn, number = _BODY.unpack(body)
+        mark, kind, turn, number = _BODY.unpack(body)
+        if mark != self._mark:  # of an earlier volley, which was given up
+            return None
         return _KINDS[kind], turn, self._links[number]
 
     def _judge(self, sight: Sight, link: Pair, address: str) -> None:

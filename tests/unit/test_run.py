@@ -145,6 +145,19 @@ def test_details_of_an_event_cannot_rename_its_node(settings: Settings) -> None:
     assert event.node == "n2"
 
 
+class Noted(MemoryKV):
+    def make_cluster(self, **how: Any) -> Any:
+        cluster = super().make_cluster(**how)
+        setattr(cluster, "notes", ("links are carried by memory", "all of them were seen"))  # noqa: B010
+        return cluster
+
+
+def test_what_a_cluster_notes_of_its_set_up_is_in_the_history(settings: Settings) -> None:
+    with Run(Noted(nodes=3), QUICK, Plan(), settings) as run:
+        pass
+    assert run.history.notes == ("links are carried by memory", "all of them were seen")
+
+
 def test_clients_connect_to_the_roles_that_serve_them(settings: Settings) -> None:
     class Shop(MemoryKV):
         client_roles: ClassVar[tuple[str, ...]] = ("app",)

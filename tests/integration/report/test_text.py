@@ -343,3 +343,17 @@ def test_writing_replaces_a_page_at_once_or_not_at_all(tmp_path: Path) -> None:
         write_page(blocked / "index.html", page_of(synthetic.history(10)))
     target.parent.chmod(0o700)
     assert target.read_bytes() == before
+
+
+def test_notes_of_the_set_up_are_on_the_page_without_secrets(tmp_path: Path) -> None:
+    events = [
+        {"index": n, "time": n, "type": "info", "process": "run", "f": f, "value": value}
+        for n, (f, value) in enumerate(
+            [("phase", "set-up"), ("note", "links are carried by hunter2hunter2"), ("note", "30 pairs seen")]
+        )
+    ]
+    history = History.from_events(events, {"test": "test_x"})
+    assert history.notes == ("links are carried by hunter2hunter2", "30 pairs seen")
+    page = page_of(history, environment={"API_TOKEN": "hunter2hunter2"})
+    text = outline(tmp_path, page).text["environment"]
+    assert "30 pairs seen" in text and "links are carried by" in text and "hunter2" not in text
