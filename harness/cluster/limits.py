@@ -250,8 +250,10 @@ def killed_for_memory(client: DockerClient, container: Container, within: float 
         chosen = {"container": container.id, "event": "oom"}
         since = time.time() - 2.0
         events = client.events(since=since, until=time.time() + within, filters=chosen)
-        with contextlib.closing(events):
+        try:
             return any(True for _ in events)
+        finally:
+            events._response.close()  # its own close leaves the connection open
     except (docker.errors.DockerException, requests.RequestException, OSError):
         return False  # it has been removed, or the engine is gone
 
