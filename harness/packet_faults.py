@@ -29,14 +29,14 @@ class PacketFault(LinkFault):
 
 @dataclass(frozen=True, repr=False)
 class packet_loss(PacketFault):
-    """Each packet is lost with `probability`, above 0 and at most 1."""
+    """Each packet is lost with `probability`, 0.002 to 1: a rarer thing could not be shown to happen."""
 
     selector: Links
     probability: float
 
     def __post_init__(self) -> None:
         self._check_links()
-        self._number("probability", "a probability", most=1.0, above=True)
+        self._number("probability", "a probability", least=0.002, most=1.0)
 
     def _phrase(self) -> str:
         return f"lose {self.probability * 100:g} % of their packets"
@@ -72,7 +72,7 @@ class packet_reorder(PacketFault):
 
     def __post_init__(self) -> None:
         self._check_links()
-        self._number("probability", "a probability", most=1.0, above=True)
+        self._number("probability", "a probability", least=0.002, most=1.0)
         self._number("delay", "seconds", least=0.001)
 
     def _phrase(self) -> str:
@@ -88,7 +88,7 @@ class packet_duplicate(PacketFault):
 
     def __post_init__(self) -> None:
         self._check_links()
-        self._number("probability", "a probability", most=1.0, above=True)
+        self._number("probability", "a probability", least=0.002, most=1.0)
 
     def _phrase(self) -> str:
         return f"duplicate {self.probability * 100:g} % of their packets"
@@ -103,7 +103,7 @@ class packet_corrupt(PacketFault):
 
     def __post_init__(self) -> None:
         self._check_links()
-        self._number("probability", "a probability", most=1.0, above=True)
+        self._number("probability", "a probability", least=0.002, most=1.0)
 
     def _phrase(self) -> str:
         return f"corrupt {self.probability * 100:g} % of their packets"

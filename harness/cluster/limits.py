@@ -89,11 +89,11 @@ class CpuLimit(Limit):
         return proof
 
     def _begun(self) -> str:
-        self._pid_then, self._since = self._pid(), time.monotonic()
+        self._pid_then = self._pid()
         try:
             group = self._cgroup()
             limit, text = group.cpus(), group.cpu_limit()
-            self._start = group.cpu_use()
+            self._start, self._since = group.cpu_use(), time.monotonic()
         except Unseen as why:
             return self._engine(f"{self.cpus:g} CPUs", why)
         if limit is None or abs(limit - self.cpus) > 0.01 * self.cpus:
@@ -114,9 +114,9 @@ class CpuLimit(Limit):
 
     def _observed(self) -> str:
         """What the kernel has counted. Raises FaultError where the limit did not hold."""
-        took = time.monotonic() - self._since
         try:
-            now = self._cgroup().cpu_use()
+            group = self._cgroup()  # which asks the engine, and that may take its time
+            now, took = group.cpu_use(), time.monotonic() - self._since
         except Unseen as why:
             return f"asked {self.cpus:g} CPUs; what it used is not known: {why}"
         if self._start is None or self._pid() != self._pid_then:
@@ -250,8 +250,10 @@ def killed_for_memory(client: DockerClient, container: Container, within: float 
         chosen = {"container": container.id, "event": "oom"}
         since = time.time() - 2.0
         events = client.events(since=since, until=time.time() + within, filters=chosen)
-        with contextlib.closing(events):
+        try:
             return any(True for _ in events)
+        finally:
+            events._response.close()  # its own close leaves the connection open
     except (docker.errors.DockerException, requests.RequestException, OSError):
         return False  # it has been removed, or the engine is gone
 

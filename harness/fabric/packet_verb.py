@@ -96,7 +96,7 @@ class PacketVerb:
     def _number(spec: PacketSpec) -> int:
         """Enough datagrams that the rarest thing asked for would hardly ever not happen."""
         rarest = min((p for p in (spec.loss, spec.duplicate, spec.corrupt, spec.reorder) if p), default=1.0)
-        number = max(SAMPLE, min(math.ceil(-math.log(DOUBT) / rarest), MOST))
+        number = max(SAMPLE, min(math.ceil(1.5 * -math.log(DOUBT) / rarest), MOST))
         return min(number, max(50, int(spec.rate * BURST / 80))) if spec.rate else number
 
     @staticmethod

@@ -120,11 +120,11 @@ FAULTS: st.SearchStrategy[Fault] = st.one_of(
     _latencies(),
     _slicers(),
     st.builds(bandwidth, LINKS, st.integers(1000, 10**9)),
-    st.builds(packet_loss, SELECTORS, st.floats(0, 1, exclude_min=True)),
+    st.builds(packet_loss, SELECTORS, st.floats(0.002, 1)),
     st.builds(packet_delay, SELECTORS, st.floats(0.01, 5), st.floats(0, 0.01)),
-    st.builds(packet_reorder, SELECTORS, st.floats(0, 1, exclude_min=True), st.floats(0.01, 5)),
-    st.builds(packet_duplicate, SELECTORS, st.floats(0, 1, exclude_min=True)),
-    st.builds(packet_corrupt, SELECTORS, st.floats(0, 1, exclude_min=True)),
+    st.builds(packet_reorder, SELECTORS, st.floats(0.002, 1), st.floats(0.01, 5)),
+    st.builds(packet_duplicate, SELECTORS, st.floats(0.002, 1)),
+    st.builds(packet_corrupt, SELECTORS, st.floats(0.002, 1)),
     st.builds(packet_rate, SELECTORS, st.integers(1000, 10**9)),
     *(
         st.builds(kind, SELECTORS, st.floats(0.002, 1), st.booleans())

@@ -271,7 +271,7 @@ def _bad(make: str) -> str:
         ("disk_full(3)", "disk_full: selector is 3"),
         ("bandwidth('n1', 999)", "rate is 999, but must be a whole number of bytes a second, at least 1000"),
         ("bandwidth('n1', 1000.5)", "rate is 1000.5"),
-        ("packet_loss('n1', 0)", "probability is 0, but must be a probability, more than 0 and at most 1"),
+        ("packet_loss('n1', 0)", "probability is 0, but must be a probability, at least 0.002 and at most 1"),
         ("packet_loss('n1', 1.01)", "at most 1"),
         ("message_drop('n1', 0.001)", "probability is 0.001, but must be a probability, at least 0.002"),
         ("message_corrupt('n1', 1.5)", "at most 1"),
