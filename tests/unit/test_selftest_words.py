@@ -33,8 +33,8 @@ def test_rounds_grow_with_the_logarithm() -> None:
 
 def test_an_error_names_protocol_link_and_round_and_counts_the_rest() -> None:
     findings = [Finding("UDP", turn, ("n1", "n2"), "crossed, though cut") for turn in range(1, 12)]
-    text = str(SelfTestError(findings))
-    assert "UDP n1→n2 crossed, though cut (round 1); " in text and "and 3 more" in text
+    text = str(SelfTestError(findings, {}))
+    assert "UDP n1→n2 crossed, though cut (round 1); " in text and "; 3 more. Expected" in text
 
 
 def test_a_report_says_whether_there_was_a_way_past() -> None:
