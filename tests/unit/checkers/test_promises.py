@@ -220,10 +220,10 @@ def test_vacuity_is_quick_to_tell() -> None:
     )  # fmt: skip
     began = monotonic()
     assert len(missing(h)) == 5
-    assert monotonic() - began < 3
+    assert monotonic() - began < 15
     began = monotonic()
     assert _without_observer(Kinds(h.columns, MODELS["register"])) != []
-    assert monotonic() - began < 5
+    assert monotonic() - began < 25  # quadratic, it would take minutes
 
 
 def vars_of(op: Any) -> dict[str, Any]:
