@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 RUN, BOOT = "nemesis.run", "nemesis.boot"  # labels: the run's directory, and the boot in which it was made
 REMOVED_WITHIN = 10.0  # seconds for the engine to let go of a network or a volume
-SETTLED = 1.0  # seconds after which an engine makes no more of what an owner had asked for when it died
+SETTLED = 3.0  # seconds after which an engine makes no more of what an owner had asked for when it died
 
 
 def labels(run: str) -> Mapping[str, str]:
