@@ -135,8 +135,8 @@ def storm() -> Plan:
 
 STANDARD = (
     "calm", "isolated_leader", "split_brain", "overlapping_majorities", "bridged_halves", "mute_leader",
-    "flapping_partition", "slow_leader", "thin_links", "broken_connections", "killed_leader",
-    "rolling_restarts", "paused_leader", "storm",
+    "flapping_partition", "slow_leader", "thin_links", "broken_connections", "lossy_links", "jumbled_packets",
+    "killed_leader", "rolling_restarts", "paused_leader", "storm",
 )  # fmt: skip
 """The names of the standard plans, each a function of this module without arguments."""
 
