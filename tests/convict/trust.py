@@ -103,8 +103,10 @@ def jobs(seeds: int, short_runs: int) -> Iterator[Job]:
             yield Job("convict", scenario.bug, seed)
             yield Job("acquit", scenario.bug, seed)
     names = list(WORKLOADS)
-    for number in range(short_runs):  # 16 plans and 3 workloads: every pair comes up
-        plan = plans.STANDARD[number % len(plans.STANDARD)]
+    # the runtime local has no packets
+    several = [name for name in plans.STANDARD if name not in ("lossy_links", "jumbled_packets")]
+    for number in range(short_runs):  # 14 plans and 3 workloads: every pair comes up
+        plan = several[number % len(several)]
         yield Job("short", f"{plan}/{names[number % len(names)]}", number + 1)
 
 
