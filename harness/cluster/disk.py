@@ -71,6 +71,9 @@ class DiskFull:
             raise FaultError(f"{self.name}: after heal its disk {_words(state)}, expected that writes work")
         return Given(f"{state['taken']} bytes were taken in all; then {_words(state)}")
 
+    def close(self) -> None:
+        self._close()
+
     def _place(self) -> str:
         """Where the node itself has the volume. Raises FaultError where it has it not."""
         with asking(f"{self.name} cannot be looked at"):

@@ -113,6 +113,7 @@ class DockerSite(ProcessSite):
         self._nodes: dict[str, Node] = {}
         self._wanted: dict[str, Wanted] = {}
         self._taken: dict[tuple[str, str], Taken] = {}
+        self._own(self._let_go)
 
     def open(self) -> None:
         run = self.ground.run
@@ -213,6 +214,11 @@ class DockerSite(ProcessSite):
     def _reaped(self) -> None:
         with contextlib.suppress(ClusterError):  # where it has died, nothing is to be taken back
             self.supervisor.request("last", argv=[])
+
+    def _let_go(self) -> None:
+        """Of resources that are taken still."""
+        for taken in self._taken.values():
+            taken.close()
 
     def _remove(self) -> None:
         engine.remove(self.client, self.ground.run.label)

@@ -31,6 +31,9 @@ class Limit:
     def __init__(self, client: DockerClient, name: str, container: Container) -> None:
         self.client, self.name, self.container = client, name, container
 
+    def close(self) -> None:
+        """Nothing is held here but in the kernel."""
+
     def _look(self) -> Mapping[str, Any]:
         """What the engine says of it now."""
         with asking(f"{self.name} cannot be looked at"):
@@ -214,6 +217,9 @@ class MemoryLimit(Limit):
                 f"{self.name}: the kernel says {text} after heal, expected {self._had or 'none'}"
             )
         return Given(f"{said}; then {text}")
+
+    def close(self) -> None:
+        self._over.set()
 
     def _died(self) -> bool:
         """Whether it has ended; one of which a process was killed just now has a moment to do so."""

@@ -29,6 +29,7 @@ from harness.fabric.inside import Inside, InsideError
 from harness.fabric.layout import API, Layout
 from harness.fabric.routed import ROUTER, Routed
 from harness.fabric.rules import RESTORE, boot
+from harness.kernel import PATH
 from harness.proxy.adapter import Server
 from harness.target import Node
 
@@ -48,7 +49,7 @@ class NetnsSite(ProcessSite):
     }
 
     def __init__(self, ground: Ground) -> None:
-        if missing := [name for name in PROGRAMS if shutil.which(name) is None]:
+        if missing := [name for name in PROGRAMS if shutil.which(name, path=PATH) is None]:
             raise ClusterError(
                 f"runtime netns needs the programs {', '.join(missing)}, which are not on PATH: on Debian "
                 "and Ubuntu, apt-get install iproute2 iptables"

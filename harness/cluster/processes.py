@@ -21,6 +21,7 @@ from harness.cluster.ports import Ports
 from harness.cluster.site import Ground, Refused, Site
 from harness.cluster.supervisor import NODE, RUN
 from harness.cluster.sweep import end
+from harness.kernel import PATH
 from harness.proxy import embedded
 from harness.target import Node
 
@@ -103,7 +104,8 @@ class ProcessSite(Site):
         """Start a helper, a file of standard library; its log."""
         log = self.ground.logs / f"{name}.log"
         argv = [sys.executable, "-I", "-S", str(_compiled(program)), *arguments]
-        self._start(name, argv, log, {**os.environ, RUN: self.ground.run.label, NODE: name}, enter=enter)
+        env = {**os.environ, "PATH": PATH, RUN: self.ground.run.label, NODE: name}
+        self._start(name, argv, log, env, enter=enter)
         return log
 
     def _await(self, name: str, log: Path, pattern: bytes) -> re.Match[bytes]:

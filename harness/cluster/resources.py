@@ -38,5 +38,9 @@ class Taken(Protocol):
         """End; what was observed meanwhile, and what proves the end. Raises as `take`."""
         ...
 
+    def close(self) -> None:
+        """Let go of what is held here, since the node is about to be removed; idempotent."""
+        ...
+
 
 __all__ = ["CPU", "DISK", "MEMORY", "NO_CONTAINERS", "RESOURCES", "Given", "Taken"]

@@ -161,7 +161,7 @@ class Service(Store):
             'class Service(Store):\n    how, ready_within = "elsewhere", 0.5',
             [
                 "n1 was not ready within 0.5 s (Service.ready_within)",
-                "Service.ready(n1) said no",
+                "Service.ready(n1) raised ConnectionRefusedError",
                 "command: ",
             ],
         ),
@@ -246,7 +246,7 @@ def test_a_client_that_hangs(tried: Tried) -> None:
         (
             'Plan(at(0.1, packet_loss("n1", 0.1), lasts=0.1))',
             [
-                "PlanError: the runtime local has no packet_loss, which at(",
+                "Unsupported: the runtime local has no packet_loss, which at(",
                 "a proxy of byte streams has no packets",
                 "use runtime docker or netns",
             ],

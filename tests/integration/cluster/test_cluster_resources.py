@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -239,7 +240,8 @@ def test_a_full_disk_refuses_the_nodes_own_writes_until_it_is_healed(cluster: Si
     assert ask(cluster, "n2", "write more 1") == "ok", "the other node has a disk of its own"
     assert ask(cluster, "n1", "files") == "before,more", "what fills it is not to be seen"
     ask(cluster, "n1", "remove before")
-    until(lambda: ask(cluster, "n1", "write more 1") == "ENOSPC", 5.0, "what came free is taken")
+    files = (f"write more{number} 1" for number in count())  # each needs a block of its own
+    until(lambda: ask(cluster, "n1", next(files)) == "ENOSPC", 5.0, "what came free is taken")
     healed = cluster.give_back("disk_full", "n1")
     assert "bytes free, a write works" in healed
     assert ask(cluster, "n1", f"write more {8 * MB}") == "ok"

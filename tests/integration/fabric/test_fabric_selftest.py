@@ -174,7 +174,7 @@ def test_a_way_out_of_the_proxy_that_is_missing(routed: Routed) -> None:
     for a, b in routed.layout.pairs:
         with missing(routed, f"-A OUTPUT -d {routed.layout.upstream(a, b)}/32 "):
             found = {(f.protocol, f.link) for f in findings(routed)}
-            assert {("proxy leg connect", (a, b)), ("TCP echo", (a, b))} <= found
+            assert ("proxy leg connect", (a, b)) in found
 
 
 def test_a_sender_that_is_not_restored(routed: Routed) -> None:
