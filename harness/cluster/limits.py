@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
@@ -254,7 +255,9 @@ def killed_for_memory(client: DockerClient, container: Container, within: float 
         if state["Running"] or state["OOMKilled"] or state["ExitCode"] != 137:
             return bool(state["OOMKilled"]) and not state["Running"]
         chosen = {"container": container.id, "event": "oom"}
-        since = time.time() - 2.0
+        # not what ended it before it was started again, a moment ago
+        started = datetime.fromisoformat(f"{state['StartedAt'].rstrip('Z')[:26]}+00:00").timestamp()
+        since = max(time.time() - 2.0, started)
         events = client.events(since=since, until=time.time() + within, filters=chosen)
         try:
             return any(True for _ in events)
