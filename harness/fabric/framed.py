@@ -35,8 +35,8 @@ class FramedStreams:
         """
         if not self._knows:
             raise FaultUnsupported(
-                f"fault {name!r}: the proxy server is a real Toxiproxy, which knows no messages. Runtimes"
-                " local and netns always have the embedded server, docker where the target declares `framing`"
+                f"fault {name!r}: the proxy server is a real Toxiproxy, which knows no messages;"
+                " the embedded server serves a run whose plan has such a fault: let the plan have one"
             )
         if bare := [pair for pair, streams in own.items() if self._told.isdisjoint(streams)]:
             raise FaultUnsupported(

@@ -204,7 +204,7 @@ def test_the_ways_without_a_framing_are_left_alone_and_told() -> None:
 @pytest.mark.parametrize(
     ("kind", "framing", "says"),
     [
-        ("real", {"main": Lines()}, r"is a real Toxiproxy, which knows no messages.*docker where"),
+        ("real", {"main": Lines()}, r"a real Toxiproxy, which knows no messages.*embedded server serves"),
         ("embedded", {}, r"nobody knows where messages end on n1→n2.*framing = \{\"main\": Lines\(\)\}"),
     ],
 )
