@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import ipaddress
 import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock, Thread
@@ -28,6 +29,7 @@ SOCKETS, PROGRAMS = "/nemesis/sock", "/nemesis/harness"
 AGENT, PROXY = f"{PROGRAMS}/fabric/agent.py", f"{PROGRAMS}/proxy/embedded.py"
 ENGINE = f"{PROGRAMS}/fabric/packet_engine.py"
 FILLER = f"{PROGRAMS}/fabric/filler.py"
+ENDING = 1.0  # seconds for a container that is ending to have ended
 DATA = "/data"  # where a node's own volume is, unless the target says otherwise
 
 
@@ -137,10 +139,18 @@ class Containers:
             )  # fmt: skip
 
     def ended(self) -> str:
-        """Which containers of the run have ended, and what they wrote last; '' where none has."""
+        """Which containers of the run have ended, and what they wrote last; '' where none has.
+
+        One that is ending is given a moment: the engine says late what others have felt already.
+        """
         chosen = {"label": f"{RUN}={self.labels[RUN]}", "status": "exited"}
-        with asking("the containers that have ended cannot be listed"):
-            found = self.client.containers.list(all=True, filters=chosen, ignore_removed=True)
+        deadline = time.monotonic() + ENDING
+        while True:
+            with asking("the containers that have ended cannot be listed"):
+                found = self.client.containers.list(all=True, filters=chosen, ignore_removed=True)
+            if found or time.monotonic() > deadline:
+                break
+            time.sleep(0.02)
         return "\n".join(f"{one.name} has ended:\n{output(one).decode(errors='replace')}" for one in found)
 
     def _bounded(self, node: str) -> Mapping[str, Any]:
