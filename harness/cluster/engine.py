@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 RUN, BOOT = "nemesis.run", "nemesis.boot"  # labels: the run's directory, and the boot in which it was made
 REMOVED_WITHIN = 10.0  # seconds for the engine to let go of a network or a volume
+AT_MOST = 60.0  # seconds of trying to remove what a dead owner has left
 SETTLED = 3.0  # seconds after which an engine makes no more of what an owner had asked for when it died
 
 
@@ -154,15 +155,24 @@ def _abandoned(run: Path, boot: str) -> Iterator[bool]:
 
 
 def main() -> None:
+    """Remove a run's things until nothing new has come for a while, whatever the engine says in between: what
+    is just being made cannot be removed yet."""
     try:
-        client, quiet = connect(), time.monotonic()
-        while time.monotonic() - quiet < SETTLED:
-            if remove(client, sys.argv[2]):
-                quiet = time.monotonic()
-            time.sleep(0.1)
-    except (NoEngine, ClusterError) as error:
-        print(error, file=sys.stderr, flush=True)
-        sys.exit(1)
+        client = connect()
+    except NoEngine as error:
+        sys.exit(str(error))
+    began = quiet = time.monotonic()
+    trouble = ""
+    while (now := time.monotonic()) - quiet < SETTLED and now - began < AT_MOST:
+        try:
+            found, trouble = remove(client, sys.argv[2]), ""
+        except ClusterError as error:
+            found, trouble = [], str(error)
+        if found or trouble:
+            quiet = time.monotonic()
+        time.sleep(0.1)
+    if trouble:
+        sys.exit(trouble)
 
 
 if __name__ == "__main__":

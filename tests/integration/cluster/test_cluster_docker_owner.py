@@ -73,6 +73,9 @@ def test_killed_while_it_starts(tmp_path: Path, client: DockerClient, neighbour:
             time.sleep(rng.uniform(0, 1.5))  # the moment is what is tested
             process.send_signal(number)
             process.wait(20)
+            gone(
+                client, tmp_path, run_id, GONE_WITHIN
+            )  # first: a supervisor that execs has no label for an instant
             until(partial(no_process, tmp_path, run_id), GONE_WITHIN, "its supervisor's end")
         assert not of_run(client, tmp_path, run_id)
 
