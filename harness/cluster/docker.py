@@ -209,11 +209,6 @@ class DockerSite(ProcessSite):
     def _reap(self, argv: list[str]) -> None:
         """What is to be run should this process die without having taken everything down."""
         self.supervisor.request("last", argv=argv)
-        self._own(self._reaped)
-
-    def _reaped(self) -> None:
-        with contextlib.suppress(ClusterError):  # where it has died, nothing is to be taken back
-            self.supervisor.request("last", argv=[])
 
     def _let_go(self) -> None:
         """Of resources that are taken still."""
@@ -221,7 +216,10 @@ class DockerSite(ProcessSite):
             taken.close()
 
     def _remove(self) -> None:
+        """Take everything down; where that fails, the supervisor does it once this process lets go of it."""
         engine.remove(self.client, self.ground.run.label)
+        with contextlib.suppress(ClusterError):  # where it has died, nothing is to be taken back
+            self.supervisor.request("last", argv=[])
 
     # ------------------------------------------------------------------ nodes
 

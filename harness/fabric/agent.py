@@ -90,12 +90,6 @@ class Agent:
         descriptors.append(ours.detach())
         return {"pid": started.pid}
 
-    def do_start(self, descriptors: list[int], argv: list[str]) -> dict[str, Any]:
-        """Start a program that goes on by itself, its output with the agent's own."""
-        started = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
-        threading.Thread(target=started.wait, daemon=True).start()
-        return {"pid": started.pid}
-
     def do_namespace(self, descriptors: list[int]) -> dict[str, Any]:
         """Where another process finds this namespace, to enter it."""
         task = f"/proc/{os.getpid()}/task/{threading.get_native_id()}"

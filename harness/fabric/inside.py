@@ -91,11 +91,6 @@ class Inside:
         _, (descriptor,) = self._ask("spawn", argv=list(argv))
         return socket.socket(fileno=descriptor)
 
-    def start(self, argv: Sequence[str]) -> int:
-        """Start a program in this place that goes on by itself; its pid there."""
-        answer, _ = self._ask("start", argv=list(argv))
-        return int(answer["pid"])
-
     def namespace(self) -> tuple[str, str]:
         """Paths below /proc of this place's user and network namespaces, for who wants to enter them."""
         answer, _ = self._ask("namespace")

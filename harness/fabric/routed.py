@@ -171,10 +171,6 @@ class Routed(Proxied):
         included."""
         return {pair: one.bytes for pair, one in self._counted().items()}
 
-    def dropped(self) -> Mapping[Pair, int]:
-        """Packets that each cut in force has stopped."""
-        return {pair: one.dropped for pair, one in self._counted().items() if one.dropped}
-
     def close(self) -> None:
         """Close the probes; the namespaces stay, with their rules, until they are taken down."""
         super().close()

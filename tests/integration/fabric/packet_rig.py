@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
+import select
 import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
 from harness.fabric import packet_engine
-from harness.fabric.packet_channel import Piped
+from harness.fabric.binomial import interval
 from harness.fabric.packet_faults import PacketFaults
 
 A, B, C = ADDRESSES = ("10.77.0.1", "10.77.0.2", "10.77.0.3")
@@ -67,6 +68,49 @@ class Space:
     def close(self) -> None:
         self.process.kill()
         self.process.communicate()
+
+
+class Piped:
+    """A channel to a command that is run as a child process.
+
+    An answer must come `within` so many seconds; after one that did not, the channel is of no use.
+    """
+
+    def __init__(self, argv: Sequence[str], within: float = 15.0) -> None:
+        # In a session of its own: Ctrl-C must not take the engine away before its faults are healed.
+        self.process = subprocess.Popen(
+            list(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        )
+        self._within, self._unread = within, b""
+
+    def ask(self, line: str) -> str:
+        assert self.process.stdin and self.process.stdout
+        if self.process.stdin.closed:
+            raise EOFError("the channel to the packet engine is closed")
+        data = line.encode() + b"\n"
+        while data:
+            data = data[os.write(self.process.stdin.fileno(), data) :]
+        end = time.monotonic() + self._within
+        while b"\n" not in self._unread:
+            if not select.select([self.process.stdout], [], [], max(0.0, end - time.monotonic()))[0]:
+                raise TimeoutError(f"the packet engine did not answer within {self._within:g} s")
+            data = os.read(self.process.stdout.fileno(), 1 << 16)
+            if not data:
+                raise EOFError("the packet engine has ended")
+            self._unread += data
+        answer, _, self._unread = self._unread.partition(b"\n")
+        return answer.decode()
+
+    def close(self) -> None:
+        assert self.process.stdin and self.process.stdout
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+        try:
+            self.process.wait(self._within)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
 
 
 class Rig:
@@ -163,20 +207,4 @@ def within_binomial(seen: int, trials: int, probability: float, confidence: floa
 
 def binomial_bounds(trials: int, probability: float, confidence: float = 0.999) -> tuple[int, int]:
     """The counts between which `trials` of this probability fall, exactly, with this confidence at least."""
-    if probability in (0, 1):
-        return int(trials * probability), int(trials * probability)
-    tail = (1 - confidence) / 2
-
-    def mass(k: int) -> float:
-        ways = math.lgamma(trials + 1) - math.lgamma(k + 1) - math.lgamma(trials - k + 1)
-        return math.exp(ways + k * math.log(probability) + (trials - k) * math.log1p(-probability))
-
-    low, below = 0, mass(0)
-    while below <= tail:
-        low += 1
-        below += mass(low)
-    high, above = trials, mass(trials)
-    while above <= tail:
-        high -= 1
-        above += mass(high)
-    return low, high
+    return interval(trials, probability, 1 - confidence)

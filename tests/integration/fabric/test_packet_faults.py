@@ -12,10 +12,9 @@ from contextlib import contextmanager
 import pytest
 
 from harness.fabric import FaultError, FaultUnsupported, packet_engine
-from harness.fabric.packet_channel import Piped
 from harness.fabric.packet_faults import PacketFaults
 from harness.fabric.packet_spec import PacketSpec
-from tests.integration.fabric.packet_rig import A, B, C, NoNamespaces, Rig, rig, within_binomial
+from tests.integration.fabric.packet_rig import A, B, C, NoNamespaces, Piped, Rig, rig, within_binomial
 
 AB = (A, B)
 TRIES = 5  # of a measurement that another process of the machine can spoil

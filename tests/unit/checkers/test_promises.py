@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import monotonic
+from time import process_time
 from typing import Any
 
 import pytest
@@ -218,12 +218,12 @@ def test_vacuity_is_quick_to_tell() -> None:
          for i in range(100_000)),
         extra=faults,
     )  # fmt: skip
-    began = monotonic()
+    began = process_time()
     assert len(missing(h)) == 5
-    assert monotonic() - began < 15
-    began = monotonic()
+    assert process_time() - began < 3
+    began = process_time()
     assert _without_observer(Kinds(h.columns, MODELS["register"])) != []
-    assert monotonic() - began < 25  # quadratic, it would take minutes
+    assert process_time() - began < 5
 
 
 def vars_of(op: Any) -> dict[str, Any]:
