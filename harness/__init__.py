@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from harness.condition import event as event, leader_elected as leader_elected, restarted as restarted
     from harness.faults import (
         bandwidth as bandwidth,
+        clock_drift as clock_drift,
+        clock_jump as clock_jump,
+        clock_scramble as clock_scramble,
+        clock_strobe as clock_strobe,
         cpu_limit as cpu_limit,
         disk_full as disk_full,
         fault as fault,
@@ -115,10 +119,10 @@ _HOMES = {
     "harness.compose_target": "ComposeTarget",
     "harness.condition": "event leader_elected restarted",
     "harness.faults": (
-        "bandwidth cpu_limit disk_full fault kill latency limit_data memory_limit message_corrupt "
-        "message_delay message_drop message_duplicate message_reorder packet_corrupt packet_delay "
-        "packet_duplicate packet_loss packet_rate packet_reorder partition pause reset_peer restart slicer "
-        "slow_close timeout"
+        "bandwidth clock_drift clock_jump clock_scramble clock_strobe cpu_limit disk_full fault kill latency "
+        "limit_data memory_limit message_corrupt message_delay message_drop message_duplicate "
+        "message_reorder packet_corrupt packet_delay packet_duplicate packet_loss packet_rate "
+        "packet_reorder partition pause reset_peer restart slicer slow_close timeout"
     ),
     "harness.framing": "Framings Http1 LengthPrefixed Lines",
     "harness.history": "Fault History HistoryError NodeEvent Operation",

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.clock_faults import ClockFault, clock_drift, clock_jump, clock_scramble, clock_strobe
 from harness.fault_base import Fault, Links
 from harness.link_faults import (
     bandwidth,
@@ -48,11 +49,15 @@ FAULTS: tuple[type[Fault], ...] = (
     partition, latency, bandwidth, reset_peer, slicer, limit_data, slow_close, timeout,
     packet_loss, packet_delay, packet_reorder, packet_duplicate, packet_corrupt, packet_rate,
     message_drop, message_duplicate, message_corrupt, message_reorder, message_delay,
+    clock_jump, clock_drift, clock_strobe, clock_scramble,
     kill, pause, restart, cpu_limit, memory_limit, disk_full, fault,
 )  # fmt: skip
 
 MESSAGE_FAULTS = frozenset(kind.__name__ for kind in FAULTS if issubclass(kind, MessageFault))
 """Names of the faults on whole messages."""
+
+CLOCK_FAULTS = frozenset(kind.__name__ for kind in FAULTS if issubclass(kind, ClockFault))
+"""Names of the faults on clocks."""
 
 
 def read_fault(data: Any) -> Fault:
@@ -61,9 +66,10 @@ def read_fault(data: Any) -> Fault:
 
 
 __all__ = [
-    "FAULTS", "MESSAGE_FAULTS", "Fault", "Links", "Resolved", "bandwidth", "cpu_limit", "disk_full",
-    "fault", "kill", "latency", "limit_data", "memory_limit", "message_corrupt", "message_delay",
-    "message_drop", "message_duplicate", "message_reorder", "packet_corrupt", "packet_delay",
-    "packet_duplicate", "packet_loss", "packet_rate", "packet_reorder", "partition", "pause", "read_fault",
-    "reset_peer", "restart", "slicer", "slow_close", "timeout",
+    "CLOCK_FAULTS", "FAULTS", "MESSAGE_FAULTS", "Fault", "Links", "Resolved", "bandwidth", "clock_drift",
+    "clock_jump", "clock_scramble", "clock_strobe", "cpu_limit", "disk_full", "fault", "kill", "latency",
+    "limit_data", "memory_limit", "message_corrupt", "message_delay", "message_drop", "message_duplicate",
+    "message_reorder", "packet_corrupt", "packet_delay", "packet_duplicate", "packet_loss", "packet_rate",
+    "packet_reorder", "partition", "pause", "read_fault", "reset_peer", "restart", "slicer", "slow_close",
+    "timeout",
 ]  # fmt: skip

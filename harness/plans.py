@@ -12,6 +12,9 @@ from __future__ import annotations
 
 from harness.faults import (
     bandwidth,
+    clock_jump,
+    clock_scramble,
+    clock_strobe,
     kill,
     latency,
     limit_data,
@@ -122,6 +125,25 @@ def paused_leader() -> Plan:
     return Plan(at(1, pause("leader"), lasts=2), name="paused_leader")
 
 
+def scrambled_clocks() -> Plan:
+    """Every wall clock is wrong in its own way: order by timestamps, leases that end too early or late."""
+    return Plan(every(1.4, clock_scramble("all", 30), lasts=1, times=3), name="scrambled_clocks")
+
+
+def strobing_clock() -> Plan:
+    """The leader's wall clock jumps to and fro, a hundred times a second: time that goes back."""
+    return Plan(at(1, clock_strobe("leader", 0.2, 0.01), lasts=3), name="strobing_clock")
+
+
+def overdue_leader() -> Plan:
+    """The leader's wall clock is behind when it is cut off: a lease that outlives the leadership."""
+    return Plan(
+        at(1, clock_jump("leader", -5), lasts=3.5),
+        at(1.5, partition(isolate("leader")), lasts=2.5),
+        name="overdue_leader",
+    )
+
+
 def storm() -> Plan:
     """Slow links, a partition and a dead node at the same time: recovery that meets the next fault."""
     return Plan(
@@ -136,7 +158,8 @@ def storm() -> Plan:
 STANDARD = (
     "calm", "isolated_leader", "split_brain", "overlapping_majorities", "bridged_halves", "mute_leader",
     "flapping_partition", "slow_leader", "thin_links", "broken_connections", "lossy_links", "jumbled_packets",
-    "killed_leader", "rolling_restarts", "paused_leader", "storm",
+    "killed_leader", "rolling_restarts", "paused_leader", "scrambled_clocks", "strobing_clock",
+    "overdue_leader", "storm",
 )  # fmt: skip
 """The names of the standard plans, each a function of this module without arguments."""
 

@@ -187,6 +187,7 @@ class Target:
         "Traceback (most recent call last)",
         "fatal error:",
     )
+    clock_resolution: ClassVar[float] = 0.0
     ready_within: ClassVar[float] = 20.0
     status_every: ClassVar[float] = 0.2
 
@@ -229,6 +230,14 @@ class Target:
         Selectors such as ``leader`` need it. Raise OSError where the node does not answer.
         """
         return None
+
+    def clock(self, node: Endpoint) -> float:
+        """The time that `node` itself tells, in seconds since 1970: optional, the best proof of clock faults.
+
+        Whatever the application shows of its wall clock: an SQL ``clock_timestamp()``, Redis' TIME, the Date
+        of an HTTP answer. `clock_resolution` says how coarse that is. Must answer within a second.
+        """
+        raise NotImplementedError(f"{self.name} has no clock(node)")
 
     def event(self, line: str) -> tuple[str, Mapping[str, Any]] | None:
         """A line of a node's log as node event ``(kind, detail)``, or None: most lines are none.

@@ -18,8 +18,9 @@ from harness.cluster.resources import RESOURCES
 from harness.fabric import CLIENT, Effect, FaultError, FaultUnsupported, Pair
 from harness.fabric.message_spec import MessageSpec
 from harness.fabric.packet_spec import PacketSpec
-from harness.faults import MESSAGE_FAULTS
+from harness.faults import CLOCK_FAULTS, MESSAGE_FAULTS
 from harness.nemesis.acts import PACKETS
+from harness.skew.skew import Skew
 from harness.target import Client, Endpoint, Failed, Node, Op, Target, TargetError, Unknown
 
 BUGS = {
@@ -97,6 +98,7 @@ class MemoryCluster:
     unsupported: ClassVar[Mapping[str, str]] = {
         **dict.fromkeys(PACKETS, "memory has no packets"),
         **dict.fromkeys(MESSAGE_FAULTS, "memory carries no messages"),
+        **dict.fromkeys(CLOCK_FAULTS, "memory has no processes with clocks"),
         **dict.fromkeys(RESOURCES, "memory has no resources of a node's own"),
     }
     nodes: tuple[Node, ...] = ()
@@ -265,6 +267,14 @@ class MemoryCluster:
     def give_back(self, resource: str, name: str) -> str:
         """Not in memory."""
         raise FaultUnsupported(f"{resource}: {self.unsupported[resource]}")
+
+    def skew(self, name: str, skew: Skew) -> tuple[str, str]:
+        """Not in memory."""
+        raise FaultUnsupported(self.unsupported["clock_jump"])
+
+    def set_right(self, name: str) -> str:
+        """Not in memory."""
+        raise FaultUnsupported(self.unsupported["clock_jump"])
 
 
 class MemoryFabric:

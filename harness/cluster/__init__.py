@@ -15,6 +15,7 @@ from harness.cluster.lock import ClusterError
 from harness.cluster.netns import NetnsCluster
 from harness.cluster.observer import OnEvent
 from harness.fabric import Fabric, FaultError
+from harness.skew.skew import Skew
 from harness.target import Endpoint, Node, Target
 
 
@@ -46,6 +47,8 @@ class Cluster(Protocol):
     def resume(self, name: str) -> str: ...
     def take(self, resource: str, name: str, amount: float) -> str: ...
     def give_back(self, resource: str, name: str) -> str: ...
+    def skew(self, name: str, skew: Skew) -> tuple[str, str]: ...
+    def set_right(self, name: str) -> str: ...
 
 
 def runtime_class(runtime: str) -> type[SiteCluster]:

@@ -12,6 +12,7 @@ from threading import Condition, Event, RLock, Thread
 from typing import Any, ClassVar, Literal
 
 from harness.cluster.bypass import BypassWatch
+from harness.cluster.clocks import Clocks
 from harness.cluster.lock import ClusterError, RunDirectory, base_directory, gate
 from harness.cluster.member import Member, how_ended, last, last_lines
 from harness.cluster.observer import Observer, OnEvent
@@ -21,6 +22,7 @@ from harness.cluster.site import Ground, Refused, Site
 from harness.cluster.sweep import end, sweep
 from harness.fabric import Fabric
 from harness.faults import MESSAGE_FAULTS
+from harness.skew.skew import Skew
 from harness.target import Endpoint, Node, Target
 
 LOOK_EVERY = 0.02  # seconds between questions whether a node is ready
@@ -63,6 +65,10 @@ class SiteCluster:
         self._state = Condition(RLock())  # guards the members; never held while anything outside is called
         self._observer = Observer(target, self.logs, self._is_up, on_event)
         self._bypass = BypassWatch(self._pid, self._bypassed)
+        ask = None if type(target).clock is Target.clock else lambda name: target.clock(self.node(name))
+        self._clocks = Clocks(
+            lambda name: self._here().ways(name), self._observer.tell, ask, target.clock_resolution
+        )
         self._past: dict[str, int] = {}  # packets past the fabric that were told, by who received them
         self._closing, self._stopped, self._stop_lock = Event(), Event(), RLock()
         self._broken = ""
@@ -106,6 +112,7 @@ class SiteCluster:
             self._closing,
             self._check,
             self.messages,
+            self._clocks.noticed,
         )
         site = self.site(ground)
         self._own("_site", site, site.end)
@@ -200,6 +207,7 @@ class SiteCluster:
             if member.state == "starting":
                 member.pid = pid
         self._observer.tell(name, kind, {"pid": pid})
+        self._clocks.started(name)
 
     def _await_ready(self, members: Sequence[Member]) -> None:
         """Wait until all `members` are up; ClusterError for the first that ended or took too long."""
@@ -415,6 +423,19 @@ class SiteCluster:
             again = member.state == "down" and member.starved
         return f"{given.said}; started again: {self.restart(name)}" if again else given.said
 
+    # ------------------------------------------------------------------ clocks
+
+    def skew(self, name: str, skew: Skew) -> tuple[str, str]:
+        """Have the clocks of `name` be off by `skew`; by which mechanism, and what proves it.
+
+        Raises FaultUnsupported, FaultError.
+        """
+        return self._clocks.skew(name, skew, self._running(name).state != "down")
+
+    def set_right(self, name: str) -> str:
+        """Set the clocks of `name` right; what proves that they were off until now, and are right."""
+        return self._clocks.right(name, self._running(name).state != "down")
+
     # ------------------------------------------------------------------ what happens by itself
 
     def _pid(self, name: str) -> int:
@@ -495,6 +516,7 @@ class SiteCluster:
                 self._closing.set()
                 self._state.notify_all()
             self._observer.stop_polling()
+            self._clocks.close()
             self._bypass.stop()
             failed: list[str] = []
             if self._site is not None:

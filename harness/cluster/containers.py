@@ -7,7 +7,7 @@ import hashlib
 import ipaddress
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ SOCKETS, PROGRAMS = "/nemesis/sock", "/nemesis/harness"
 AGENT, PROXY = f"{PROGRAMS}/fabric/agent.py", f"{PROGRAMS}/proxy/embedded.py"
 ENGINE = f"{PROGRAMS}/fabric/packet_engine.py"
 FILLER = f"{PROGRAMS}/fabric/filler.py"
+PATCHER = f"{PROGRAMS}/skew/patcher.py"
 ENDING = 1.0  # seconds for a container that is ending to have ended
 DATA = "/data"  # where a node's own volume is, unless the target says otherwise
 
@@ -136,6 +137,16 @@ class Containers:
             return self.client.containers.run(
                 image or self.image, argv, name=self.name("router.proxy"), labels=self.labels, detach=True,
                 network_mode=f"container:{router.id}", mounts=[] if image else [_programs()],
+            )  # fmt: skip
+
+    def patcher(self, name: str, node: Container) -> Container:
+        """What patches the clocks of a node from beside it, not yet started; it sees no more than the node's
+        own processes."""
+        with asking(f"container {self.name(f'{name}.clock')} cannot be made"):
+            return self.client.containers.create(
+                self.image, ["python3", "-I", "-S", PATCHER], name=self.name(f"{name}.clock"), labels=self.labels,
+                pid_mode=f"container:{node.id}", network_mode="none", cap_add=["SYS_PTRACE"],
+                stdin_open=True, mounts=[_programs()],
             )  # fmt: skip
 
     def ended(self) -> str:
@@ -294,7 +305,7 @@ class Life:
         return bool(self.state()["Paused"])
 
     def _copy(self, stream: Any) -> None:
-        """The engine's frames (stream number, three zeros, length) to the log, without a torn last line."""
+        """What it writes to the log, without a torn last line."""
         raw: socket.socket = stream._sock
         raw.settimeout(None)
         with contextlib.suppress(OSError), open(self._log, "ab+") as file:
@@ -302,8 +313,8 @@ class Life:
                 file.seek(size - 1)
                 if file.read(1) != b"\n":
                     file.write(b"\n")
-            while head := _exactly(raw, 8):
-                file.write(_exactly(raw, int.from_bytes(head[4:], "big")))
+            for data in frames(raw):
+                file.write(data)
                 file.flush()
         _close(stream)
 
@@ -331,6 +342,12 @@ def output(container: Container) -> bytes:
         return bytes(container.logs(tail=50))
 
 
+def frames(sock: socket.socket) -> Iterator[bytes]:
+    """What the engine sends of a container's output: each frame is a stream's number, zeros, a length."""
+    while head := _exactly(sock, 8):
+        yield _exactly(sock, int.from_bytes(head[4:], "big"))
+
+
 def _close(stream: Any) -> None:
     """Close what the library returned for an attachment, and the connection below it, which it keeps open."""
     sock: socket.socket = stream._sock
@@ -349,4 +366,4 @@ def _exactly(sock: socket.socket, size: int) -> bytes:
     return data
 
 
-__all__ = ["DATA", "SOCKETS", "Containers", "Life", "end_of", "output", "published"]
+__all__ = ["DATA", "SOCKETS", "Containers", "Life", "end_of", "frames", "output", "published"]

@@ -27,7 +27,8 @@ class Supervisor:
     """A running supervisor process (`harness.cluster.supervisor`).
 
     `exited(name, how)` is called for each exit of something it started, `lost()` when it is gone though
-    nobody closed it; both in a thread of this object, where no request may be made.
+    nobody closed it, ``clock(event)`` for what its patcher of clocks tells; all in a thread of this object,
+    where no request may be made.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Supervisor:
         log: Path,
         exited: Callable[[str, Mapping[str, Any]], None],
         lost: Callable[[], None],
+        clock: Callable[[Mapping[str, Any]], None] = lambda event: None,
     ) -> None:
         ours, theirs = socket.socketpair()
         with theirs, open(log, "ab") as output:
@@ -50,7 +52,7 @@ class Supervisor:
                 start_new_session=True,
             )
         self.pid = self._process.pid
-        self._log, self._exited, self._lost = log, exited, lost
+        self._log, self._exited, self._lost, self._clock = log, exited, lost, clock
         self._socket = ours
         self._sending, self._waiting = Lock(), dict[int, SimpleQueue[dict[str, Any]]]()
         self._ids = itertools.count()
@@ -128,7 +130,9 @@ class Supervisor:
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
                 message = json.loads(line)
-                if "re" not in message:
+                if "clock" in message:
+                    self._clock(message["clock"])
+                elif "re" not in message:
                     self._exited(message.pop("exit"), message)
                 elif waiting := self._waiting.get(message["re"]):
                     waiting.put(message)

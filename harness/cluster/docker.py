@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.cluster import engine
 from harness.cluster.base import SiteCluster
+from harness.cluster.clock_ways import ContainerWays
 from harness.cluster.containers import DATA, ENGINE, FILLER, Containers, Life, end_of, output, published
 from harness.cluster.disk import DiskFull, unbounded
 from harness.cluster.engine import asking
@@ -45,6 +46,7 @@ from harness.fabric.rules import RESTORE, apart, bypassed
 from harness.images import TOXIPROXY, Found, Image, ImageError, ensure, fabric_image, find
 from harness.images.progress import silent
 from harness.proxy.adapter import Server
+from harness.skew.program import Way
 from harness.target import Endpoint, Node, Target
 
 if TYPE_CHECKING:
@@ -124,6 +126,8 @@ class DockerSite(ProcessSite):
         self._reap([sys.executable, "-m", engine.__name__, "remove", run.label])
         self._own(self._remove)
         self.made = made = Containers(self.client, run.label, fabric, sockets, self.ground.target.disk)
+        self._clocks = ContainerWays(made, self._lives.__getitem__, self.ground.clock)
+        self._own(self._clocks.close)
         places = (*self.members(), *self.ground.target.jobs())
         nodes = [name for name, _ in places]
         if taken := [name for name in nodes if name in (ROUTER, *self.helpers)]:
@@ -343,6 +347,9 @@ class DockerSite(ProcessSite):
         if resource == DISK and self.ground.target.disk:
             return DiskFull(self.inside[name], name, container, self.made.name(f"{name}.data"), FILLER)
         raise FaultUnsupported(unbounded(self.ground.target.name).get(resource, f"nobody takes {resource}"))
+
+    def ways(self, name: str) -> Sequence[Way]:
+        return self._clocks.ways()
 
     def starved(self, name: str) -> bool:
         limit = self._taken.get((MEMORY, name))

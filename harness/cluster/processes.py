@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import monotonic
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from harness.cluster.control import Supervisor
 from harness.cluster.lock import ClusterError
@@ -23,6 +23,7 @@ from harness.cluster.supervisor import NODE, RUN
 from harness.cluster.sweep import end
 from harness.kernel import PATH
 from harness.proxy import embedded
+from harness.skew.program import PatcherError, Way
 from harness.target import Node
 
 PROXY = "proxy"
@@ -39,7 +40,8 @@ class ProcessSite(Site):
     def __init__(self, ground: Ground) -> None:
         super().__init__(ground)
         run = ground.run
-        self.supervisor = Supervisor(run.label, run.path / "supervisor.log", ground.exited, ground.lost)
+        log = run.path / "supervisor.log"
+        self.supervisor = Supervisor(run.label, log, ground.exited, ground.lost, ground.clock)
         self._own(self.supervisor.close)
 
     # ------------------------------------------------------------------ nodes
@@ -60,6 +62,19 @@ class ProcessSite(Site):
     def signal(self, name: str, number: int) -> list[int]:
         pids: list[int] = self.supervisor.request("signal", name=name, signal=number)["pids"]
         return pids
+
+    def ways(self, name: str) -> Sequence[Way]:
+        return [Way("by the nodes' supervisor", self._patch, self._tree)]
+
+    def _patch(self, do: str, **how: Any) -> Mapping[str, Any]:
+        """The supervisor is the one who may: of all processes only an ancestor, where Yama is in force."""
+        try:
+            return self.supervisor.request("patch", what=do, how=how)
+        except ClusterError as error:
+            raise PatcherError(str(error)) from error
+
+    def _tree(self, name: str) -> Mapping[str, Any]:
+        return {"label": [[RUN, self.ground.run.label], [NODE, name]]}  # the root's pid the supervisor knows
 
     def explain(self, member: Member, error: Refused) -> str:
         program = member.argv[0]

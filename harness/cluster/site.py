@@ -14,6 +14,7 @@ from harness.cluster.member import Member
 from harness.cluster.resources import NO_CONTAINERS, Given
 from harness.cluster.seat import Seat
 from harness.fabric import CLIENT, Fabric, FaultUnsupported
+from harness.skew.program import Heard, Way
 from harness.target import Endpoint, Node, Target
 
 Exited = Callable[[str, Mapping[str, Any]], None]
@@ -31,7 +32,8 @@ class Refused(ClusterError):
 class Ground:
     """What a site builds on. `exited(name, how)` is told of each end of what it started, `lost` that all is
     gone; `closing` is set when the cluster is being stopped, from whatever thread; `check` raises then.
-    `messages` says that faults on whole messages are wanted.
+    `messages` says that faults on whole messages are wanted. ``clock(event)`` is told what a patcher of
+    clocks tells.
     """
 
     target: Target
@@ -42,6 +44,7 @@ class Ground:
     closing: Event
     check: Callable[[], None]
     messages: bool = False
+    clock: Heard = lambda event: None
 
 
 class Site(ABC):
@@ -174,6 +177,10 @@ class Site(ABC):
     def give_back(self, resource: str, name: str) -> Given:
         """End what `take` began. Raises FaultError, too."""
         raise FaultUnsupported(f"{resource}: {NO_CONTAINERS.get(resource, 'there is no such resource')}")
+
+    def ways(self, name: str) -> Sequence[Way]:
+        """How the clocks of a node's processes can be reached, the preferred way first."""
+        return ()
 
     def starved(self, name: str) -> bool:
         """Whether a node that has just ended was killed by the kernel for lack of memory, as far as known."""

@@ -1,8 +1,9 @@
 """The nodes' parent: a small process that starts, signals and reaps them, and ends them with its owner.
 
 Runs as a file of standard library (``python -I -S supervisor.py FD OWNER-PID``), in a session of its own,
-and takes JSON lines on the inherited socket FD: ``start``, ``signal``, ``stop``, ``keep``. Answers carry
-the request's id in ``re``; the exit of a node is told unasked, at once: ``{"exit": name, ...}``.
+and takes JSON lines on the inherited socket FD: ``start``, ``signal``, ``stop``, ``keep``, ``patch``. Answers
+carry the request's id in ``re``; the exit of a node is told unasked, at once: ``{"exit": name, ...}``, and so
+is what the patcher of clocks tells: ``{"clock": event}``.
 
 Whatever happens to its owner, nothing it started outlives it: it ends everything when the socket closes or
 the owner dies (two ways, since a fork of the owner may hold the socket open); nodes carry PDEATHSIG, should
@@ -17,6 +18,8 @@ from __future__ import annotations
 import array
 import contextlib
 import ctypes
+import importlib.machinery
+import importlib.util
 import json
 import os
 import selectors
@@ -29,7 +32,10 @@ from typing import Any, NamedTuple
 
 RUN, NODE = "NEMESIS_RUN", "NEMESIS_NODE"  # labels in the environment of everything a run starts
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+WALL = 0x40000000  # of waitpid: threads, too
 PATIENCE = 5.0  # seconds until a killed process that does not go away is reported
+PATCHER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "skew", "patcher.py")
+BEAT = 0.02  # seconds between looks at processes whose clocks are skewed
 
 
 class Process(NamedTuple):
@@ -95,6 +101,7 @@ class Supervisor:
         self.pidfd = -1
         self.last: list[str] = []  # run at the end, should the owner be gone without having taken it back
         self.lock: list[int] = []  # the run's lock, once the cluster is kept
+        self.patcher: Any = None  # of the nodes' clocks, once it is asked for
         self.libc = ctypes.CDLL(None, use_errno=True)
         self.selector = selectors.DefaultSelector()
 
@@ -118,11 +125,13 @@ class Supervisor:
             self.selector.register(self.pidfd, selectors.EVENT_READ, self.end)
         try:
             while not self.ending:
-                for key, events in self.selector.select(1.0):
+                for key, events in self.selector.select(1.0 if self.patcher is None else BEAT):
                     if key.fileobj is self.sock and events & selectors.EVENT_WRITE:
                         self.flush()
                     if events & selectors.EVENT_READ:
                         key.data()
+                for event in () if self.patcher is None else self.patcher.beat():
+                    self.send({"clock": event})
                 if os.getppid() != self.owner and not self.kept:
                     self.ending = True
         finally:
@@ -170,6 +179,7 @@ class Supervisor:
             "stop": self.stop_all,
             "keep": self.keep,
             "last": self.run_last,
+            "patch": self.patch,
         }
         return verbs[name]
 
@@ -296,6 +306,24 @@ class Supervisor:
         self.last = argv
         return {}
 
+    def patch(self, what: str, how: dict[str, Any]) -> dict[str, Any]:
+        """Have the patcher of clocks do something: where Yama is in force, only an ancestor may."""
+        if self.patcher is None:
+            loader = importlib.machinery.SourceFileLoader("patcher", PATCHER)
+            spec = importlib.util.spec_from_loader("patcher", loader)
+            assert spec is not None
+            module = importlib.util.module_from_spec(spec)
+            sys.modules["patcher"] = module
+            loader.exec_module(module)
+            self.patcher = module.Patcher()
+        if "who" in how:
+            name = how["name"]
+            if name not in self.nodes:
+                raise ProcessLookupError(f"{name} is not running")
+            how["who"]["tree"] = self.nodes[name]
+        answer: dict[str, Any] = self.patcher.verb(what)(**how)
+        return answer
+
     def keep(self) -> dict[str, Any]:
         """Outlive the owner until SIGTERM, holding the run's lock, which came with the request."""
         self.kept = True
@@ -333,11 +361,14 @@ class Supervisor:
         ended: list[tuple[str, int]] = []
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status = os.waitpid(-1, os.WNOHANG | WALL)
             except ChildProcessError:
                 break
             if pid == 0:
                 break
+            if os.WIFSTOPPED(status):  # of one that the patcher follows
+                self.patcher.traced(pid, status)
+                continue
             for name in [name for name, root in self.nodes.items() if root == pid]:
                 del self.nodes[name]
                 code = os.waitstatus_to_exitcode(status)

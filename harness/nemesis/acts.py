@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,8 +15,9 @@ from harness.cluster.resources import RESOURCES
 from harness.fabric import Effect, FaultError, FaultUnsupported
 from harness.fabric.message_spec import MessageSpec
 from harness.fabric.packet_spec import PacketSpec
-from harness.faults import fault
+from harness.faults import CLOCK_FAULTS, fault
 from harness.resolved import Resolved
+from harness.skew.skew import Skew, now
 
 PACKETS: Mapping[str, Callable[[Mapping[str, float]], PacketSpec]] = {
     "packet_loss": lambda n: PacketSpec(loss=n["probability"]),
@@ -93,6 +94,8 @@ class Act:
                 return self._each(self._restart, "SIGKILL and start")
             case kind if kind in RESOURCES:
                 return self._take(kind, numbers.get("cpus", numbers.get("bytes", 0.0)))
+            case kind if kind in CLOCK_FAULTS:
+                return self._skew()
             case "fault":
                 return self._own_inject()
         raise FaultError(f"nobody carries out a fault of kind {fault.kind!r}")
@@ -106,6 +109,8 @@ class Act:
                 return self._each(self.cluster.resume, "SIGCONT")
             case kind if kind in RESOURCES:
                 return self._each(partial(self.cluster.give_back, kind), RESOURCES[kind])
+            case kind if kind in CLOCK_FAULTS:
+                return self._each(self.cluster.set_right, "true clock")
             case "fault":
                 return self._own_heal()
         return self.cluster.fabric.heal(self.name)
@@ -116,22 +121,41 @@ class Act:
     def _take(self, resource: str, amount: float) -> Effect:
         if reason := self.cluster.unsupported.get(resource):
             raise FaultUnsupported(f"the runtime {self.cluster.runtime} has no {resource}: {reason}")
+        return self._each_or_none(
+            lambda node: self.cluster.take(resource, node, amount),
+            partial(self.cluster.give_back, resource),
+            RESOURCES[resource],
+        )
+
+    def _each_or_none(self, verb: Callable[[str], str], undo: Callable[[str], str], mechanism: str) -> Effect:
+        """As `_each`, but what does not hold on all nodes is left on none."""
         held: list[str] = []
 
-        def take(node: str) -> str:
-            proof = self.cluster.take(resource, node, amount)
+        def hold(node: str) -> str:
+            proof = verb(node)
             held.append(node)
             return proof
 
         try:
-            return self._each(take, RESOURCES[resource])
-        except BaseException as error:  # what does not hold on all is left on none
+            return self._each(hold, mechanism)
+        except BaseException as error:
             for node in held:
                 try:
-                    self.cluster.give_back(resource, node)
+                    undo(node)
                 except (FaultError, ClusterError) as also:
                     error.add_note(f"and its end on {node}: {also}")
             raise
+
+    def _skew(self) -> Effect:
+        mechanisms, origin = set[str](), now()
+
+        def skew(node: str) -> str:
+            mechanism, proof = self.cluster.skew(node, _skew_of(self.resolved, node, origin))
+            mechanisms.add(mechanism)
+            return proof
+
+        effect = self._each_or_none(skew, self.cluster.set_right, "")
+        return replace(effect, mechanism=", ".join(sorted(mechanisms)))
 
     def _each(self, verb: Callable[[str], str], mechanism: str) -> Effect:
         began = time.monotonic()
@@ -203,6 +227,20 @@ def _message_spec(kind: str, numbers: Mapping[str, float]) -> MessageSpec:
         return MessageSpec(delay=numbers["delay"], jitter=numbers["jitter"])
     share = {kind.removeprefix("message_"): numbers["probability"]}
     return MessageSpec(**share, hold=numbers.get("hold", 0.0))
+
+
+def _skew_of(fault: Resolved, node: str, origin: tuple[int, int]) -> Skew:
+    """What the clocks of `node` are to be; changes in step with the other nodes of the fault."""
+    numbers, monotonic = fault.parameters, bool(fault.spec.get("monotonic"))
+    match fault.kind:
+        case "clock_drift":
+            return Skew(rate=numbers["rate"], monotonic=monotonic, origin=origin)
+        case "clock_strobe":
+            amplitude, period = numbers["offset"], numbers["period"]
+            return Skew(amplitude=amplitude, period=period, monotonic=monotonic, origin=origin)
+        case "clock_scramble":
+            return Skew(offset=numbers[node], monotonic=monotonic, origin=origin)
+    return Skew(offset=numbers["offset"], monotonic=monotonic, origin=origin)
 
 
 def _ms(seconds: float) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from harness.cluster.resources import CPU, DISK, MEMORY
+from harness.faults import CLOCK_FAULTS
 from harness.resolved import Resolved
 
 PROCESS = "process"
@@ -13,6 +14,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     CPU: ("cpu",),
     MEMORY: ("memory", PROCESS),  # it may end the node, which then can be neither killed nor paused
     DISK: ("disk",),
+    **dict.fromkeys(CLOCK_FAULTS, ("clock",)),
 }
 """The parts of a node that a kind of fault holds; faults on links hold none, and unite."""
 

@@ -70,7 +70,7 @@ FAMILIES = {
     "partition": "partition", "isolate": "partition",
     "pause": "pause", "kill": "kill", "restart": "kill",
     **dict.fromkeys(("cpu_limit", "memory_limit", "disk_full"), "resource"),
-    "clock": "clock", "clock_skew": "clock", "clock_drift": "clock", "clock_jump": "clock",
+    **dict.fromkeys(("clock_jump", "clock_drift", "clock_strobe", "clock_scramble"), "clock"),
     **dict.fromkeys(("latency", "bandwidth", "reset_peer", "packet_loss", "packet_delay"), "link"),
     **dict.fromkeys(("packet_reorder", "packet_duplicate", "packet_corrupt", "packet_rate"), "link"),
     **dict.fromkeys(("message_drop", "message_duplicate", "message_corrupt"), "link"),

@@ -11,6 +11,10 @@ from harness.condition import Condition, event, leader_elected, restarted, until
 from harness.faults import (
     Fault,
     bandwidth,
+    clock_drift,
+    clock_jump,
+    clock_scramble,
+    clock_strobe,
     cpu_limit,
     disk_full,
     kill,
@@ -114,6 +118,7 @@ def _slicers(draw: st.DrawFn) -> slicer:
     return slicer(draw(LINKS), size, draw(st.integers(0, size - 1)), draw(_floats(0, 10)))
 
 
+OFFSETS = st.floats(0.001, 1e6) | st.floats(-1e6, -0.001)
 FAULTS: st.SearchStrategy[Fault] = st.one_of(
     st.builds(partition, TOPOLOGIES | SELECTORS),
     st.builds(partition, SELECTORS, st.booleans()),
@@ -142,6 +147,10 @@ FAULTS: st.SearchStrategy[Fault] = st.one_of(
     st.builds(cpu_limit, SELECTORS, _floats(1, 64) | st.floats(0.01, 1)),
     st.builds(memory_limit, SELECTORS, st.integers(6 << 20, 1 << 40)),
     st.builds(disk_full, SELECTORS),
+    st.builds(clock_jump, SELECTORS, OFFSETS, st.booleans()),
+    st.builds(clock_drift, SELECTORS, st.floats(1e-4, 0.9) | st.floats(-0.9, -1e-4), st.booleans()),
+    st.builds(clock_strobe, SELECTORS, OFFSETS, st.floats(0.001, 3600), st.booleans()),
+    st.builds(clock_scramble, SELECTORS, st.floats(0.01, 1e6), st.booleans()),
 )
 MATCHED = st.sampled_from(("all", "node", *NODES)) | st.just(nodes("n1", "n3"))
 DETAILS = st.dictionaries(

@@ -16,6 +16,10 @@ from harness.faults import (
     FAULTS,
     Resolved,
     bandwidth,
+    clock_drift,
+    clock_jump,
+    clock_scramble,
+    clock_strobe,
     cpu_limit,
     disk_full,
     fault,
@@ -198,6 +202,13 @@ def test_other_streams_draw_other_nodes() -> None:
         (cpu_limit(nodes("n3", "n1"), 0.25), "n1, n3 limited to 0.25 CPUs"),
         (memory_limit("leader", 64 << 20), "n2 limited to 67108864 bytes of memory"),
         (disk_full("n4"), "n4 without a free byte on the data volume"),
+        (clock_jump("leader", -2), "n2 2 s behind"),
+        (clock_jump("n1", 0.5, monotonic=True), "n1 0.5 s ahead, monotonic ones too"),
+        (clock_drift("n1", -0.02), "n1 with clocks that go 2 % too slow"),
+        (
+            clock_strobe("n1", 0.2, 0.01),
+            "n1 by turns 0.2 s ahead and true, each for 0.01 s",
+        ),
         (fault(wound), "wound"),
     ],
 )
@@ -229,6 +240,17 @@ def test_a_message_fault_draws_the_seed_of_its_choices_with_its_nodes() -> None:
     first, same, other = (planned.resolve(SCENE, stream(seed, "plan", 0)) for seed in (1, 1, 2))
     assert first == same and set(first.parameters) == {"probability", "seed"}
     assert first.parameters["seed"] != other.parameters["seed"] > 0
+    assert Resolved.from_json(first.to_json()) == first
+
+
+def test_a_scramble_draws_an_offset_for_each_node() -> None:
+    planned = clock_scramble("all", 5)
+    first, same, other = (planned.resolve(SCENE, stream(seed, "plan", 0)) for seed in (1, 1, 2))
+    assert first == same != other
+    offsets = [first.parameters[node] for node in NODES]
+    assert len(set(offsets)) == len(NODES) and all(0.001 <= abs(offset) <= 5 for offset in offsets)
+    assert {offset < 0 for offset in offsets + [other.parameters[node] for node in NODES]} == {True, False}
+    assert f"n1 {abs(offsets[0]):g} s {'ahead' if offsets[0] > 0 else 'behind'}" in first.what
     assert Resolved.from_json(first.to_json()) == first
 
 
@@ -269,6 +291,14 @@ def _bad(make: str) -> str:
         ("memory_limit('n1', 1000)", "bytes is 1000, but must be a whole number of bytes, at least 6291456"),
         ("memory_limit('n1', 1e7 + 0.5)", "bytes is 10000000.5"),
         ("disk_full(3)", "disk_full: selector is 3"),
+        ("clock_jump('n1', 0)", "offset is 0, but must be seconds, of a size of at least 0.001 and at most"),
+        ("clock_jump('n1', float('nan'))", "offset is nan"),
+        ("clock_jump('n1', 10**400)", "offset is 1000"),
+        ("clock_jump('n1', 1, monotonic=1)", "monotonic is 1, but must be True or False"),
+        ("clock_drift('n1', -1)", "rate is -1, but must be seconds in a second"),
+        ("clock_strobe('n1', 1, 0)", "period is 0, but must be seconds, at least 0.001"),
+        ("clock_scramble('n1', 0.001)", "within is 0.001, but must be seconds, at least 0.01"),
+        ("clock_scramble(link('n1', 'n2'), 1)", "clock_scramble: selector is link('n1', 'n2')"),
         ("bandwidth('n1', 999)", "rate is 999, but must be a whole number of bytes a second, at least 1000"),
         ("bandwidth('n1', 1000.5)", "rate is 1000.5"),
         ("packet_loss('n1', 0)", "probability is 0, but must be a probability, at least 0.002 and at most 1"),

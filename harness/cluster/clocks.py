@@ -1,0 +1,248 @@
+"""The clocks of a cluster's nodes: skewed, looked at while they are, and set right again."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from threading import Event, RLock, Thread
+from typing import Any
+
+from harness.cluster.lock import ClusterError
+from harness.cluster.observer import OnEvent
+from harness.fabric import FaultError, FaultUnsupported
+from harness.skew.program import PatcherError, Way
+from harness.skew.skew import Skew
+
+LOOK_EVERY = 0.25  # seconds between looks at clocks that are skewed
+TOLERANCE = 1e-4  # seconds beyond what the bracket of a look leaves open
+ARM_WITHIN = 2.0  # seconds for a process to be stopped
+
+Ask = Callable[[str], float]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An offset as it was observed: `offset` seconds, give or take `error`, at a moment between two (ns).
+
+    `how` it was seen: ``called`` (the process itself was made to read its clock), ``asked`` (the target's
+    own probe) or ``read back`` (the skew that stands in the process's memory).
+    """
+
+    how: str
+    offset: float
+    error: float
+    since: int
+    until: int
+    pid: int | None = None
+
+    def words(self) -> str:
+        return f"{self.how} {self.offset:+.6f} s ± {self.error * 1e6:.0f} µs"
+
+
+@dataclass
+class Worn:
+    """A skew in force on a node; `way` and `mechanism` are None and '' while it has no process to bear it."""
+
+    skew: Skew
+    way: Way | None = None
+    mechanism: str = ""
+    processes: int = 0
+
+
+class Clocks:
+    """The nodes' clocks. `ways` are how a node's processes can be reached, the preferred one first;
+    ``tell(node, kind, detail)`` is told what is observed: ``clock`` and ``clock-gap``; `ask` is the target's
+    own probe of a node's clock, with its `resolution` in seconds.
+    """
+
+    def __init__(
+        self,
+        ways: Callable[[str], Sequence[Way]],
+        tell: OnEvent,
+        ask: Ask | None = None,
+        resolution: float = 0.0,
+    ) -> None:
+        self._ways, self._tell, self._ask, self._resolution = ways, tell, ask, resolution
+        self._worn: dict[str, Worn] = {}
+        self._lock = RLock()
+        self._over = Event()
+        self._looking: Thread | None = None
+
+    # ------------------------------------------------------------------ verbs
+
+    def skew(self, name: str, skew: Skew, up: bool) -> tuple[str, str]:
+        """Have the clocks of `name` be `skew`; how it is done, and what proves it.
+
+        A node that is not `up` has them so from its next start on. Raises FaultUnsupported that says of every
+        way why not, FaultError where the skew was not seen.
+        """
+        with self._lock:
+            if name in self._worn:
+                raise ClusterError(f"the clocks of {name} are skewed already: set them right first")
+            worn = self._worn[name] = Worn(skew)
+        try:
+            if not up:
+                return "vdso", "it does not run: from its start on"
+            before = self._asked(name, Skew(), "before")
+            proof = self._put(name, worn)
+        except BaseException as error:
+            try:
+                self._take_off(name, worn)
+            except (PatcherError, FaultError, ClusterError) as also:
+                error.add_note(f"and its end: {also}")
+            raise
+        finally:
+            self._look()
+        return worn.mechanism, "; ".join(filter(None, (before, proof)))
+
+    def right(self, name: str, up: bool) -> str:
+        """Set the clocks of `name` right; what proves that they were skewed until now, and are right."""
+        with self._lock:
+            worn = self._worn.get(name)
+        if worn is None:
+            raise ClusterError(f"the clocks of {name} are not skewed")
+        try:
+            if not up:
+                return "it does not run: its next start has true clocks"
+            if worn.way is None:
+                raise FaultError(f"{name} runs, but its clocks were never skewed")
+            held = self._seen(name, worn, worn.skew, "until its end")
+        finally:
+            gone = self._take_off(name, worn)
+        return f"until its end {held}; then {gone}"
+
+    def started(self, name: str) -> None:
+        """`name` runs again: where its clocks are skewed, so are those of its new processes."""
+        with self._lock:
+            worn = self._worn.get(name)
+        if worn is not None:
+            self._put(name, worn)
+
+    def close(self) -> None:
+        """Look no more; processes are left as they are, since they are about to end. Idempotent."""
+        self._over.set()
+
+    # ------------------------------------------------------------------ how
+
+    def _put(self, name: str, worn: Worn) -> str:
+        """Reach its processes by the first way that can, skew them, and see it."""
+        refused = list[str]()
+        for way in self._ways(name) if worn.way is None else [worn.way]:
+            try:
+                armed = way.request("arm", name=name, who=way.who(name), within=ARM_WITHIN)
+            except PatcherError as error:
+                refused.append(f"{way.name}: {error}")
+                continue
+            worn.way, worn.mechanism = way, f"{armed['mechanism']}, {way.name}"
+            way.request("set", name=name, spec=worn.skew.json())
+            return self._seen(name, worn, worn.skew, "")
+        raise FaultUnsupported(f"the clocks of {name} cannot be skewed:\n  " + "\n  ".join(refused))
+
+    def _take_off(self, name: str, worn: Worn) -> str:
+        with self._lock:
+            self._worn.pop(name, None)
+        if worn.way is None:
+            return ""
+        true = Skew(monotonic=worn.skew.monotonic)
+        worn.way.request("set", name=name, spec=true.json())
+        try:
+            return self._seen(name, worn, true, "after heal")
+        finally:
+            worn.way.request("drop", name=name)
+
+    def _seen(self, name: str, worn: Worn, skew: Skew, when: str) -> str:
+        """See `skew` on each process of `name`. Raises FaultError where one has another."""
+        assert worn.way is not None
+        looks = self._looks(name, worn.way, call=True)
+        for one in looks:
+            self._must_fit(name, one, skew, when)
+            self._told(name, one)
+        worn.processes = len({one.pid for one in looks})
+        called = [one for one in looks if one.how == "called"] or looks
+        worst = max(called, key=lambda one: one.error)
+        many = f"{worn.processes} processes " if worn.processes > 1 else ""
+        return "; ".join(filter(None, (f"{many}{worst.words()}", self._asked(name, skew, when))))
+
+    def _looks(self, name: str, way: Way, call: bool) -> list[Seen]:
+        since = time.time_ns()
+        answer = way.request("verify", name=name, call=call)
+        until = time.time_ns()
+        if not answer["processes"]:
+            raise FaultError(f"{name} has no process whose clock is skewed")
+        found = list[Seen]()
+        for one in answer["processes"]:
+            if one.get("error"):
+                raise FaultError(f"{name}, pid {one['pid']} ({one.get('exe', '')}): {one['error']}")
+            found.append(Seen("read back", one["offset_read"], 0.0, since, until, one["pid"]))
+            if one.get("offset_called") is not None:
+                found.append(
+                    Seen("called", one["offset_called"], one["uncertainty"], since, until, one["pid"])
+                )
+        return found
+
+    def _asked(self, name: str, skew: Skew, when: str) -> str:
+        """What the target's own probe says, in words; '' where it has none. Raises FaultError."""
+        if (one := self._probe(name)) is None:
+            return ""
+        self._must_fit(name, one, skew, when)
+        self._told(name, one)
+        return one.words()
+
+    def _probe(self, name: str) -> Seen | None:
+        if self._ask is None:
+            return None
+        since = time.time_ns()
+        try:
+            said = self._ask(name)
+        except Exception as error:  # a user's own code
+            raise FaultError(f"the target's clock({name}) raised {type(error).__name__}: {error}") from error
+        until = time.time_ns()
+        half = (until - since) / 2e9
+        return Seen("asked", said - (since + until) / 2e9, half + self._resolution, since, until)
+
+    def _must_fit(self, name: str, one: Seen, skew: Skew, when: str) -> None:
+        if not skew.fits(one.offset, one.since, one.until, one.error + TOLERANCE):
+            who = f"{name}, pid {one.pid}" if one.pid else name
+            raise FaultError(
+                f"{who}: clock {one.words()}{f' {when}' if when else ''}, expected {skew.words()}"
+            )
+
+    # ------------------------------------------------------------------ while it lasts
+
+    def noticed(self, event: Mapping[str, Any]) -> None:
+        """A patcher tells that a process came, went, or lost its skew."""
+        detail = {key: value for key, value in event.items() if key != "name"}
+        self._tell(str(event["name"]), "clock-gap", detail)
+
+    def _told(self, name: str, one: Seen) -> None:
+        self._tell(
+            name,
+            "clock",
+            {"offset": round(one.offset, 9), "error": round(one.error, 9), "how": one.how, "pid": one.pid},
+        )
+
+    def _look(self) -> None:
+        with self._lock:
+            if self._worn and self._looking is None and not self._over.is_set():
+                self._looking = Thread(target=self._look_on, name="nemesis-clocks", daemon=True)
+                self._looking.start()
+
+    def _look_on(self) -> None:
+        """Record what the clocks are like for as long as any is skewed."""
+        while not self._over.wait(LOOK_EVERY):
+            with self._lock:
+                if not self._worn:
+                    self._looking = None
+                    return
+                now = list(self._worn.items())
+            for name, worn in now:
+                if worn.way is not None:
+                    with contextlib.suppress(PatcherError, FaultError, ClusterError):
+                        for one in (*self._looks(name, worn.way, call=False), self._probe(name)):
+                            if one is not None and self._worn.get(name) is worn:
+                                self._told(name, one)
+
+
+__all__ = ["Clocks", "Seen"]
