@@ -11,8 +11,8 @@ from signal import SIGCONT, SIGKILL, SIGSTOP
 from threading import Condition, Event, RLock, Thread
 from typing import Any, ClassVar, Literal
 
+from harness.cluster import clocks
 from harness.cluster.bypass import BypassWatch
-from harness.cluster.clocks import Clocks
 from harness.cluster.lock import ClusterError, RunDirectory, base_directory, gate
 from harness.cluster.member import Member, how_ended, last, last_lines
 from harness.cluster.observer import Observer, OnEvent
@@ -66,7 +66,7 @@ class SiteCluster:
         self._observer = Observer(target, self.logs, self._is_up, on_event)
         self._bypass = BypassWatch(self._pid, self._bypassed)
         ask = None if type(target).clock is Target.clock else lambda name: target.clock(self.node(name))
-        self._clocks = Clocks(
+        self._clocks = clocks.Clocks(
             lambda name: self._here().ways(name), self._observer.tell, ask, target.clock_resolution
         )
         self._past: dict[str, int] = {}  # packets past the fabric that were told, by who received them
@@ -207,7 +207,7 @@ class SiteCluster:
             if member.state == "starting":
                 member.pid = pid
         self._observer.tell(name, kind, {"pid": pid})
-        self._clocks.started(name)
+        self._clocks.goes_on(name)
 
     def _await_ready(self, members: Sequence[Member]) -> None:
         """Wait until all `members` are up; ClusterError for the first that ended or took too long."""
@@ -366,6 +366,7 @@ class SiteCluster:
         with self._state:
             if member.state == "paused":
                 member.state = "up"
+        self._clocks.goes_on(name)
         held = held or self._held(member, hit)
         try:
             return f"{held.seat.goes_on}: {held.prove_gone()}"
@@ -430,11 +431,17 @@ class SiteCluster:
 
         Raises FaultUnsupported, FaultError.
         """
-        return self._clocks.skew(name, skew, self._running(name).state != "down")
+        return self._clocks.skew(name, skew, self._moves(self._running(name)))
 
     def set_right(self, name: str) -> str:
         """Set the clocks of `name` right; what proves that they were off until now, and are right."""
-        return self._clocks.right(name, self._running(name).state != "down")
+        return self._clocks.right(name, self._moves(self._running(name)))
+
+    def _moves(self, member: Member) -> clocks.State:
+        """What its processes can be asked for now."""
+        if member.state != "paused":
+            return "down" if member.state == "down" else "runs"
+        return "stopped" if self._here().seat(member.node).stops == "SIGSTOP" else "frozen"
 
     # ------------------------------------------------------------------ what happens by itself
 

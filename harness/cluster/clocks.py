@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Event, RLock, Thread
-from typing import Any
+from typing import Any, Literal
 
 from harness.cluster.lock import ClusterError
 from harness.cluster.observer import OnEvent
@@ -20,6 +20,13 @@ TOLERANCE = 1e-4  # seconds beyond what the bracket of a look leaves open
 ARM_WITHIN = 2.0  # seconds for a process to be stopped
 
 Ask = Callable[[str], float]
+State = Literal["runs", "stopped", "frozen", "down"]
+"""What a node's processes can be asked for: one that is stopped can be patched but not called, one that is
+frozen only once it goes on."""
+LATER: Mapping[State, str] = {
+    "frozen": "it is frozen: from when it goes on",
+    "down": "it is down: from its start",
+}
 
 
 @dataclass(frozen=True)
@@ -72,10 +79,10 @@ class Clocks:
 
     # ------------------------------------------------------------------ verbs
 
-    def skew(self, name: str, skew: Skew, up: bool) -> tuple[str, str]:
+    def skew(self, name: str, skew: Skew, state: State) -> tuple[str, str]:
         """Have the clocks of `name` be `skew`; how it is done, and what proves it.
 
-        A node that is not `up` has them so from its next start on. Raises FaultUnsupported that says of every
+        One that is down or frozen has them so from when it runs. Raises FaultUnsupported that says of every
         way why not, FaultError where the skew was not seen.
         """
         with self._lock:
@@ -83,13 +90,13 @@ class Clocks:
                 raise ClusterError(f"the clocks of {name} are skewed already: set them right first")
             worn = self._worn[name] = Worn(skew)
         try:
-            if not up:
-                return "vdso", "it does not run: from its start on"
-            before = self._asked(name, Skew(), "before")
-            proof = self._put(name, worn)
+            if state in LATER:
+                return "vdso", LATER[state]
+            before = self._asked(name, Skew(), "before") if state == "runs" else ""
+            proof = self._put(name, worn, state)
         except BaseException as error:
             try:
-                self._take_off(name, worn)
+                self._take_off(name, worn, state)
             except (PatcherError, FaultError, ClusterError) as also:
                 error.add_note(f"and its end: {also}")
             raise
@@ -97,28 +104,26 @@ class Clocks:
             self._look()
         return worn.mechanism, "; ".join(filter(None, (before, proof)))
 
-    def right(self, name: str, up: bool) -> str:
+    def right(self, name: str, state: State) -> str:
         """Set the clocks of `name` right; what proves that they were skewed until now, and are right."""
         with self._lock:
             worn = self._worn.get(name)
         if worn is None:
             raise ClusterError(f"the clocks of {name} are not skewed")
         try:
-            if not up:
-                return "it does not run: its next start has true clocks"
-            if worn.way is None:
-                raise FaultError(f"{name} runs, but its clocks were never skewed")
-            held = self._seen(name, worn, worn.skew, "until its end")
+            if state == "down" or worn.way is None:
+                return "it is down: its next start has true clocks" if state == "down" else LATER["frozen"]
+            held = self._seen(name, worn, worn.skew, "until its end", state)
         finally:
-            gone = self._take_off(name, worn)
+            gone = self._take_off(name, worn, state)
         return f"until its end {held}; then {gone}"
 
-    def started(self, name: str) -> None:
-        """`name` runs again: where its clocks are skewed, so are those of its new processes."""
+    def goes_on(self, name: str) -> None:
+        """`name` was started, or goes on: where its clocks are skewed, all its processes are now."""
         with self._lock:
             worn = self._worn.get(name)
         if worn is not None:
-            self._put(name, worn)
+            self._put(name, worn, "runs")
 
     def close(self) -> None:
         """Look no more; processes are left as they are, since they are about to end. Idempotent."""
@@ -126,7 +131,7 @@ class Clocks:
 
     # ------------------------------------------------------------------ how
 
-    def _put(self, name: str, worn: Worn) -> str:
+    def _put(self, name: str, worn: Worn, state: State) -> str:
         """Reach its processes by the first way that can, skew them, and see it."""
         refused = list[str]()
         for way in self._ways(name) if worn.way is None else [worn.way]:
@@ -137,25 +142,25 @@ class Clocks:
                 continue
             worn.way, worn.mechanism = way, f"{armed['mechanism']}, {way.name}"
             way.request("set", name=name, spec=worn.skew.json())
-            return self._seen(name, worn, worn.skew, "")
+            return self._seen(name, worn, worn.skew, "", state)
         raise FaultUnsupported(f"the clocks of {name} cannot be skewed:\n  " + "\n  ".join(refused))
 
-    def _take_off(self, name: str, worn: Worn) -> str:
+    def _take_off(self, name: str, worn: Worn, state: State) -> str:
         with self._lock:
             self._worn.pop(name, None)
-        if worn.way is None:
+        if worn.way is None or state == "down":
             return ""
         true = Skew(monotonic=worn.skew.monotonic)
         worn.way.request("set", name=name, spec=true.json())
         try:
-            return self._seen(name, worn, true, "after heal")
+            return self._seen(name, worn, true, "after heal", state)
         finally:
             worn.way.request("drop", name=name)
 
-    def _seen(self, name: str, worn: Worn, skew: Skew, when: str) -> str:
+    def _seen(self, name: str, worn: Worn, skew: Skew, when: str, state: State) -> str:
         """See `skew` on each process of `name`. Raises FaultError where one has another."""
         assert worn.way is not None
-        looks = self._looks(name, worn.way, call=True)
+        looks = self._looks(name, worn.way, call=state == "runs")
         for one in looks:
             self._must_fit(name, one, skew, when)
             self._told(name, one)
@@ -163,7 +168,8 @@ class Clocks:
         called = [one for one in looks if one.how == "called"] or looks
         worst = max(called, key=lambda one: one.error)
         many = f"{worn.processes} processes " if worn.processes > 1 else ""
-        return "; ".join(filter(None, (f"{many}{worst.words()}", self._asked(name, skew, when))))
+        asked = self._asked(name, skew, when) if state == "runs" else ""
+        return "; ".join(filter(None, (f"{many}{worst.words()}", asked)))
 
     def _looks(self, name: str, way: Way, call: bool) -> list[Seen]:
         since = time.time_ns()

@@ -144,8 +144,8 @@ class Containers:
         own processes."""
         with asking(f"container {self.name(f'{name}.clock')} cannot be made"):
             return self.client.containers.create(
-                self.image, ["python3", "-I", "-S", PATCHER], name=self.name(f"{name}.clock"), labels=self.labels,
-                pid_mode=f"container:{node.id}", network_mode="none", cap_add=["SYS_PTRACE"],
+                self.image, ["python3", "-I", "-S", PATCHER],
+                name=self.name(f"{name}.clock"), labels=self.labels, pid_mode=f"container:{node.id}", network_mode="none", cap_add=["SYS_PTRACE"],
                 stdin_open=True, mounts=[_programs()],
             )  # fmt: skip
 

@@ -1,0 +1,235 @@
+"""Clock faults on every runtime: what nodes themselves read, their children, and programs that they run."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from harness.cluster import ClusterError, LocalCluster, NetnsCluster, SiteCluster
+from harness.cluster.docker import DockerCluster
+from harness.engine import NoEngine, engine
+from harness.fabric import FaultError
+from harness.skew.skew import Skew
+from harness.target import Endpoint, Node, Target
+from targets.raft_kv import RaftKV
+from tests.integration.cluster.support import Events, no_namespaces, running, until
+
+PROGRAM = Path(__file__).with_name("clock_program.py")
+KINDS: dict[str, type[SiteCluster]] = {
+    kind.runtime: kind for kind in (LocalCluster, NetnsCluster, DockerCluster)
+}
+NEAR = 0.02  # seconds: an answer's way, on a busy machine
+
+
+@dataclass(frozen=True)
+class Clocked(Target):
+    """Nodes of `clock_program.py`, in an image that has Python."""
+
+    nodes: int | Mapping[str, int] = 2
+
+    image: ClassVar[str] = RaftKV.image
+    context: ClassVar[Path | None] = RaftKV.context
+
+    def command(self, node: Node) -> Sequence[str]:
+        return ["python3", "-S", "-c", PROGRAM.read_text(), node.host, str(node.port)]
+
+    def clock(self, node: Endpoint) -> float:
+        return read(node)["wall"]
+
+
+class Silent(Clocked):
+    """Without a probe of its own."""
+
+    clock = Target.clock
+
+
+def read(node: Endpoint, what: str = "here") -> dict[str, float]:
+    """What a node reads: its clocks."""
+    with socket.create_connection((node.host, node.port), timeout=5) as sock:
+        sock.sendall(what.encode() + b"\n")
+        answer: dict[str, float] = json.loads(sock.makefile().readline())
+    return answer
+
+
+def off(cluster: SiteCluster, name: str, what: str = "here") -> tuple[float, float]:
+    """How far its wall and its monotonic clock are off; the host's are the true ones for both."""
+    node = cluster.node(name)
+    before = time.time(), time.monotonic()
+    said = read(node, what)
+    return said["wall"] - before[0], said["monotonic"] - before[1]
+
+
+def lost(text: str) -> None:
+    (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(text)
+
+
+@pytest.fixture(scope="module", params=list(KINDS))
+def kind(request: pytest.FixtureRequest) -> type[SiteCluster]:
+    if request.param == "docker":
+        try:
+            with engine():
+                pass
+        except NoEngine as error:
+            lost(str(error))
+    if request.param == "netns" and (why := no_namespaces()):
+        lost(why)
+    return KINDS[request.param]
+
+
+@pytest.fixture(scope="module")
+def events() -> Events:
+    return Events()
+
+
+@pytest.fixture(scope="module")
+def cluster(
+    kind: type[SiteCluster], events: Events, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SiteCluster]:
+    with running(Clocked(), tmp_path_factory.mktemp("clocks"), events=events, kind=kind) as cluster:
+        yield cluster
+
+
+@pytest.mark.parametrize("offset", [0.5, -0.3, 3600.0])
+def test_a_jump_is_read_by_all_of_a_node_and_by_no_other(
+    cluster: SiteCluster, events: Events, offset: float
+) -> None:
+    read(cluster.node("n1"), "lasting")
+    mechanism, proof = cluster.skew("n1", Skew(offset=offset))
+    try:
+        assert mechanism.startswith("vdso") and f"called {offset:+.3f}" in proof and "asked" in proof
+        for what in ("here", "thread", "forked", "lasting"):
+            wall, monotonic = off(cluster, "n1", what)
+            assert offset - 0.001 < wall < offset + 10 * NEAR and 0 <= monotonic < 10 * NEAR, what
+        assert abs(off(cluster, "n2")[0]) < NEAR
+        seen = len(events.of("n1", "clock"))
+        until(lambda: len(events.of("n1", "clock")) > seen + 3, 5.0, "looks at a skewed clock")
+        for one in events.of("n1", "clock")[seen:]:
+            assert abs(one["offset"] - offset) <= one["error"] + 0.001, one
+    finally:
+        gone = cluster.set_right("n1")
+    assert "until its end" in gone and f"{offset:+.3f}" in gone and "then" in gone
+    for what in ("here", "thread", "forked", "lasting"):
+        assert 0 <= off(cluster, "n1", what)[0] < 10 * NEAR, what
+
+
+def test_a_drift_grows_and_ends(cluster: SiteCluster) -> None:
+    began = time.monotonic()
+    cluster.skew("n1", Skew(rate=0.5))
+    try:
+        until(lambda: off(cluster, "n1")[0] > 0.2, 5.0, "a clock that is 0.2 s ahead")
+        lasted, (wall, _) = time.monotonic() - began, off(cluster, "n1")
+        assert wall < 0.5 * (lasted + 5 * NEAR) + 5 * NEAR
+    finally:
+        cluster.set_right("n1")
+    assert abs(off(cluster, "n1")[0]) < NEAR
+
+
+def test_a_strobe_goes_to_and_fro(cluster: SiteCluster) -> None:
+    cluster.skew("n1", Skew(amplitude=10.0, period=0.01))
+    try:
+        seen = {round(off(cluster, "n1")[0] / 10.0) for _ in range(200)}
+        assert seen == {0, 1}
+    finally:
+        cluster.set_right("n1")
+    assert {round(off(cluster, "n1")[0] / 10.0) for _ in range(50)} == {0}
+
+
+def test_monotonic_clocks_on_request(cluster: SiteCluster) -> None:
+    cluster.skew("n1", Skew(offset=5.0, monotonic=True))
+    try:
+        wall, monotonic = off(cluster, "n1")
+        assert abs(wall - 5) < NEAR and abs(monotonic - 5) < NEAR
+    finally:
+        cluster.set_right("n1")
+    assert max(map(abs, off(cluster, "n1"))) < NEAR
+
+
+def test_a_program_that_is_started_meanwhile_is_skewed_and_its_gap_told(
+    cluster: SiteCluster, events: Events
+) -> None:
+    cluster.kill("n2")
+    cluster.restart("n2")  # without the child of an earlier test
+    cluster.skew("n2", Skew(offset=100.0))
+    try:
+        read(cluster.node("n2"), "lasting")
+        until(lambda: abs(off(cluster, "n2", "lasting")[0] - 100) < NEAR, 5.0, "a skewed program")
+        gap = events.wait("n2", "clock-gap")
+        assert 0 <= gap["gap"] < 5 and gap["pid"] > 0
+    finally:
+        cluster.set_right("n2")
+    assert abs(off(cluster, "n2", "lasting")[0]) < NEAR
+
+
+def test_a_node_that_is_killed_and_started_again_stays_skewed(cluster: SiteCluster) -> None:
+    cluster.skew("n1", Skew(offset=-50.0))
+    try:
+        cluster.kill("n1")
+        cluster.restart("n1")
+        assert abs(off(cluster, "n1")[0] + 50) < NEAR
+    finally:
+        cluster.set_right("n1")
+    assert abs(off(cluster, "n1")[0]) < NEAR
+
+
+def test_a_node_that_is_down_is_skewed_from_its_start(cluster: SiteCluster) -> None:
+    cluster.kill("n1")
+    _, proof = cluster.skew("n1", Skew(offset=7.0))
+    assert "from its start" in proof
+    cluster.restart("n1")
+    assert abs(off(cluster, "n1")[0] - 7) < NEAR
+    cluster.kill("n1")
+    assert "does not run" in cluster.set_right("n1")
+    cluster.restart("n1")
+    assert abs(off(cluster, "n1")[0]) < NEAR
+
+
+def test_a_node_that_stands_still_is_skewed_when_it_goes_on(cluster: SiteCluster) -> None:
+    cluster.pause("n1")
+    cluster.skew("n1", Skew(offset=9.0))
+    cluster.resume("n1")
+    try:
+        assert abs(off(cluster, "n1")[0] - 9) < NEAR
+        cluster.pause("n1")
+    finally:
+        cluster.set_right("n1")
+    cluster.resume("n1")
+    assert abs(off(cluster, "n1")[0]) < NEAR
+
+
+def test_one_skew_at_a_time(cluster: SiteCluster) -> None:
+    cluster.skew("n1", Skew(offset=1.0))
+    try:
+        with pytest.raises(ClusterError, match="n1 are skewed already"):
+            cluster.skew("n1", Skew(offset=2.0))
+    finally:
+        cluster.set_right("n1")
+    with pytest.raises(ClusterError, match="n1 are not skewed"):
+        cluster.set_right("n1")
+
+
+def test_a_clock_that_lies_is_found(tmp_path: Path) -> None:
+    """The target's own probe is believed more than ours."""
+
+    class Lying(Clocked):
+        def clock(self, node: Endpoint) -> float:
+            return time.time()
+
+    with running(Lying(nodes=1), tmp_path) as cluster:
+        with pytest.raises(FaultError, match=r"n1: clock asked .* expected \+0.5 s"):
+            cluster.skew("n1", Skew(offset=0.5))
+        assert abs(off(cluster, "n1")[0]) < NEAR, "what is not proved is not left in force"
+
+
+def test_what_has_no_probe_is_called(tmp_path: Path) -> None:
+    with running(Silent(nodes=1), tmp_path) as cluster:
+        _, proof = cluster.skew("n1", Skew(offset=0.5))
+        assert "called +0.5" in proof and "asked" not in proof
+        assert "called +0.0" in cluster.set_right("n1")
