@@ -207,7 +207,7 @@ class SiteCluster:
             if member.state == "starting":
                 member.pid = pid
         self._observer.tell(name, kind, {"pid": pid})
-        self._clocks.goes_on(name)
+        self._clocks.goes_on(name, anew=True)
 
     def _await_ready(self, members: Sequence[Member]) -> None:
         """Wait until all `members` are up; ClusterError for the first that ended or took too long."""
@@ -334,7 +334,8 @@ class SiteCluster:
         took = time.monotonic() - member.launched
         if member.pid == before:
             raise NotProved(f"{name} was started again but still has pid {before}")
-        return f"pid {member.pid} after pid {before}, ready after {took:.2f} s"
+        clock = self._clocks.settled(name)
+        return f"pid {member.pid} after pid {before}, ready after {took:.2f} s{clock and f', clock {clock}'}"
 
     def pause(self, name: str) -> str:
         """SIGSTOP to the whole tree of `name`; proved by a connection that nobody accepts."""
@@ -366,7 +367,7 @@ class SiteCluster:
         with self._state:
             if member.state == "paused":
                 member.state = "up"
-        self._clocks.goes_on(name)
+        self._clocks.goes_on(name, anew=False)
         held = held or self._held(member, hit)
         try:
             return f"{held.seat.goes_on}: {held.prove_gone()}"

@@ -18,6 +18,7 @@ from harness.skew.skew import Skew
 LOOK_EVERY = 0.25  # seconds between looks at clocks that are skewed
 TOLERANCE = 1e-4  # seconds beyond what the bracket of a look leaves open
 ARM_WITHIN = 2.0  # seconds for a process to be stopped
+SETTLED_WITHIN = 1.0  # seconds for one that is becoming another program to be that
 
 Ask = Callable[[str], float]
 State = Literal["runs", "stopped", "frozen", "down"]
@@ -118,12 +119,27 @@ class Clocks:
             gone = self._take_off(name, worn, state)
         return f"until its end {held}; then {gone}"
 
-    def goes_on(self, name: str) -> None:
-        """`name` was started, or goes on: where its clocks are skewed, all its processes are now."""
+    def goes_on(self, name: str, anew: bool) -> None:
+        """`name` was started `anew`, or goes on: where its clocks are skewed, so are those of its processes.
+
+        What proves it, once it serves, is `settled`: its start may be a chain of programs.
+        """
         with self._lock:
             worn = self._worn.get(name)
-        if worn is not None:
-            self._put(name, worn, "runs")
+        if worn is None:
+            return
+        if worn.way is not None and anew:  # what it has armed is no more
+            with contextlib.suppress(PatcherError):
+                worn.way.request("drop", name=name)
+            worn.way = None
+        if worn.way is None:
+            self._reach(name, worn)
+
+    def settled(self, name: str) -> str:
+        """What proves the skew of a node that serves again; '' where its clocks are true."""
+        with self._lock:
+            worn = self._worn.get(name)
+        return "" if worn is None else self._seen(name, worn, worn.skew, "since it runs again", "runs")
 
     def close(self) -> None:
         """Look no more; processes are left as they are, since they are about to end. Idempotent."""
@@ -132,30 +148,39 @@ class Clocks:
     # ------------------------------------------------------------------ how
 
     def _put(self, name: str, worn: Worn, state: State) -> str:
-        """Reach its processes by the first way that can, skew them, and see it."""
+        """Skew its processes, and see it."""
+        self._reach(name, worn)
+        return self._seen(name, worn, worn.skew, "", state)
+
+    def _reach(self, name: str, worn: Worn) -> None:
+        """Skew its processes by the first way that can."""
         refused = list[str]()
-        for way in self._ways(name) if worn.way is None else [worn.way]:
+        for way in self._ways(name):
             try:
-                armed = way.request("arm", name=name, who=way.who(name), within=ARM_WITHIN)
+                mechanisms = _armed(way, name)
+                way.request("set", name=name, spec=worn.skew.json())
             except PatcherError as error:
                 refused.append(f"{way.name}: {error}")
                 continue
-            worn.way, worn.mechanism = way, f"{armed['mechanism']}, {way.name}"
-            way.request("set", name=name, spec=worn.skew.json())
-            return self._seen(name, worn, worn.skew, "", state)
+            worn.way, worn.mechanism = way, f"{mechanisms}, {way.name}"
+            return
         raise FaultUnsupported(f"the clocks of {name} cannot be skewed:\n  " + "\n  ".join(refused))
 
     def _take_off(self, name: str, worn: Worn, state: State) -> str:
         with self._lock:
             self._worn.pop(name, None)
-        if worn.way is None or state == "down":
+        if worn.way is None:
+            return ""
+        if state == "down":  # what is started next is none of its
+            with contextlib.suppress(PatcherError):
+                worn.way.request("drop", name=name)
             return ""
         true = Skew(monotonic=worn.skew.monotonic)
         worn.way.request("set", name=name, spec=true.json())
         try:
             return self._seen(name, worn, true, "after heal", state)
         finally:
-            worn.way.request("drop", name=name)
+            worn.way.request("drop", name=name)  # which takes the patch away, too
 
     def _seen(self, name: str, worn: Worn, skew: Skew, when: str, state: State) -> str:
         """See `skew` on each process of `name`. Raises FaultError where one has another."""
@@ -172,15 +197,20 @@ class Clocks:
         return "; ".join(filter(None, (f"{many}{worst.words()}", asked)))
 
     def _looks(self, name: str, way: Way, call: bool) -> list[Seen]:
-        since = time.time_ns()
-        answer = way.request("verify", name=name, call=call)
-        until = time.time_ns()
-        if not answer["processes"]:
+        deadline = time.monotonic() + SETTLED_WITHIN
+        while True:  # some may just be ending, or becoming another program
+            since = time.time_ns()
+            processes = way.request("verify", name=name, call=call)["processes"]
+            until = time.time_ns()
+            failed = [one for one in processes if one["error"]]
+            if (processes and not failed) or time.monotonic() > deadline or self._over.wait(0.01):
+                break
+        if not processes:
             raise FaultError(f"{name} has no process whose clock is skewed")
+        if failed:
+            raise FaultError(f"{name}, pid {failed[0]['pid']} ({failed[0]['exe']}): {failed[0]['error']}")
         found = list[Seen]()
-        for one in answer["processes"]:
-            if one.get("error"):
-                raise FaultError(f"{name}, pid {one['pid']} ({one.get('exe', '')}): {one['error']}")
+        for one in processes:
             found.append(Seen("read back", one["offset_read"], 0.0, since, until, one["pid"]))
             if one.get("offset_called") is not None:
                 found.append(
@@ -249,6 +279,15 @@ class Clocks:
                         for one in (*self._looks(name, worn.way, call=False), self._probe(name)):
                             if one is not None and self._worn.get(name) is worn:
                                 self._told(name, one)
+
+
+def _armed(way: Way, name: str) -> str:
+    """Arm all processes of `name` or none; the mechanisms. Raises PatcherError."""
+    armed = way.request("arm", name=name, who=way.who(name), within=ARM_WITHIN)["processes"]
+    if failed := [f"pid {one['pid']} ({one['exe']}): {one['error']}" for one in armed if one["error"]]:
+        way.request("drop", name=name)
+        raise PatcherError("; ".join(failed))
+    return ", ".join(sorted({one["mechanism"] for one in armed})) or "vdso"
 
 
 __all__ = ["Clocks", "Seen"]

@@ -145,8 +145,9 @@ class Containers:
         with asking(f"container {self.name(f'{name}.clock')} cannot be made"):
             return self.client.containers.create(
                 self.image, ["python3", "-I", "-S", PATCHER],
-                name=self.name(f"{name}.clock"), labels=self.labels, pid_mode=f"container:{node.id}", network_mode="none", cap_add=["SYS_PTRACE"],
-                stdin_open=True, mounts=[_programs()],
+                name=self.name(f"{name}.clock"), labels=self.labels, stdin_open=True,
+                pid_mode=f"container:{node.id}", network_mode="none", cap_add=["SYS_PTRACE"],
+                mounts=[_programs()],
             )  # fmt: skip
 
     def ended(self) -> str:

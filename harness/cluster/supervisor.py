@@ -321,7 +321,7 @@ class Supervisor:
             if name not in self.nodes:
                 raise ProcessLookupError(f"{name} is not running")
             how["who"]["tree"] = self.nodes[name]
-        answer: dict[str, Any] = self.patcher.verb(what)(**how)
+        answer: dict[str, Any] = self.patcher.do(what, how)
         return answer
 
     def keep(self) -> dict[str, Any]:

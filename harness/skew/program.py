@@ -54,7 +54,12 @@ class Conversation:
         self._sending, self._waiting = Lock(), dict[int, SimpleQueue[Mapping[str, Any]]]()
         self._ids = itertools.count()
         self._open = True
-        Thread(target=self._read, name="nemesis-patcher", daemon=True).start()
+        self._reader = Thread(target=self._read, name="nemesis-patcher", daemon=True)
+        self._reader.start()
+
+    def join(self) -> None:
+        """Wait until there are no more lines."""
+        self._reader.join(WITHIN)
 
     def request(self, do: str, **how: Any) -> Mapping[str, Any]:
         """Have it `do` something. Raises PatcherError where it refuses, has ended or does not answer."""
@@ -107,20 +112,23 @@ class Program:
             stderr=subprocess.PIPE,
         )
         assert self._process.stdin is not None and self._process.stdout is not None
-        talk = Conversation(self._process.stdin.write, self._process.stdout, self._why, heard)
-        self.request = talk.request
+        self._talk = Conversation(self._process.stdin.write, self._process.stdout, self._why, heard)
+        self.request = self._talk.request
 
     def close(self) -> None:
         """End it; the processes that it has patched stay as they are. Idempotent."""
-        for pipe in (self._process.stdin, self._process.stderr):
-            assert pipe is not None
-            with contextlib.suppress(OSError):
-                pipe.close()
+        process = self._process
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        with contextlib.suppress(OSError):
+            process.stdin.close()
         try:
-            self._process.wait(5.0)
+            process.wait(5.0)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            process.kill()
+            process.wait()
+        self._talk.join()
+        for pipe in (process.stdout, process.stderr):
+            pipe.close()
 
     def _why(self) -> str:
         assert self._process.stderr is not None

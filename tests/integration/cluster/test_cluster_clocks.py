@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ PROGRAM = Path(__file__).with_name("clock_program.py")
 KINDS: dict[str, type[SiteCluster]] = {
     kind.runtime: kind for kind in (LocalCluster, NetnsCluster, DockerCluster)
 }
-NEAR = 0.02  # seconds: an answer's way, on a busy machine
+NEAR = 0.001  # seconds
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,35 @@ def read(node: Endpoint, what: str = "here") -> dict[str, float]:
     return answer
 
 
-def off(cluster: SiteCluster, name: str, what: str = "here") -> tuple[float, float]:
-    """How far its wall and its monotonic clock are off; the host's are the true ones for both."""
+@dataclass(frozen=True)
+class Off:
+    """How far a node's clocks are off: wall and monotonic, each between two bounds; the host's are the true
+    ones for both."""
+
+    wall: tuple[float, float]
+    monotonic: tuple[float, float]
+
+    def at(self, wall: float, monotonic: float = 0.0) -> bool:
+        """Whether they may be these."""
+        given = zip((wall, monotonic), (self.wall, self.monotonic), strict=True)
+        return all(low - NEAR <= value <= high + NEAR for value, (low, high) in given)
+
+
+def off(cluster: SiteCluster, name: str, what: str = "here") -> Off:
     node = cluster.node(name)
     before = time.time(), time.monotonic()
     said = read(node, what)
-    return said["wall"] - before[0], said["monotonic"] - before[1]
+    after = time.time(), time.monotonic()
+    values = said["wall"], said["monotonic"]
+    wall, monotonic = ((value - t1, value - t0) for value, t0, t1 in zip(values, before, after, strict=True))
+    return Off(wall, monotonic)
+
+
+def called(proof: str) -> float:
+    """The offset that processes had when they were made to read their clocks."""
+    found = re.search(r"called (\S+) s", proof)
+    assert found, proof
+    return float(found[1])
 
 
 def lost(text: str) -> None:
@@ -104,52 +128,56 @@ def test_a_jump_is_read_by_all_of_a_node_and_by_no_other(
     read(cluster.node("n1"), "lasting")
     mechanism, proof = cluster.skew("n1", Skew(offset=offset))
     try:
-        assert mechanism.startswith("vdso") and f"called {offset:+.3f}" in proof and "asked" in proof
+        assert mechanism.startswith("vdso") and "asked" in proof
+        assert abs(called(proof) - offset) < 0.001
         for what in ("here", "thread", "forked", "lasting"):
-            wall, monotonic = off(cluster, "n1", what)
-            assert offset - 0.001 < wall < offset + 10 * NEAR and 0 <= monotonic < 10 * NEAR, what
-        assert abs(off(cluster, "n2")[0]) < NEAR
+            assert off(cluster, "n1", what).at(offset), what
+        assert off(cluster, "n2").at(0)
         seen = len(events.of("n1", "clock"))
         until(lambda: len(events.of("n1", "clock")) > seen + 3, 5.0, "looks at a skewed clock")
         for one in events.of("n1", "clock")[seen:]:
             assert abs(one["offset"] - offset) <= one["error"] + 0.001, one
     finally:
         gone = cluster.set_right("n1")
-    assert "until its end" in gone and f"{offset:+.3f}" in gone and "then" in gone
+    held, right = gone.split("; then ")
+    assert held.startswith("until its end") and abs(called(held) - offset) < 0.001 > abs(called(right))
     for what in ("here", "thread", "forked", "lasting"):
-        assert 0 <= off(cluster, "n1", what)[0] < 10 * NEAR, what
+        assert off(cluster, "n1", what).at(0), what
 
 
 def test_a_drift_grows_and_ends(cluster: SiteCluster) -> None:
-    began = time.monotonic()
+    before = time.monotonic()
     cluster.skew("n1", Skew(rate=0.5))
+    after = time.monotonic()
     try:
-        until(lambda: off(cluster, "n1")[0] > 0.2, 5.0, "a clock that is 0.2 s ahead")
-        lasted, (wall, _) = time.monotonic() - began, off(cluster, "n1")
-        assert wall < 0.5 * (lasted + 5 * NEAR) + 5 * NEAR
+        until(lambda: off(cluster, "n1").wall[0] > 0.2, 5.0, "a clock that is 0.2 s ahead")
+        least = 0.5 * (time.monotonic() - after)
+        low, high = off(cluster, "n1").wall
+        most = 0.5 * (time.monotonic() - before)
+        assert low <= most + NEAR and high >= least - NEAR
     finally:
         cluster.set_right("n1")
-    assert abs(off(cluster, "n1")[0]) < NEAR
+    assert off(cluster, "n1").at(0)
 
 
 def test_a_strobe_goes_to_and_fro(cluster: SiteCluster) -> None:
     cluster.skew("n1", Skew(amplitude=10.0, period=0.01))
     try:
-        seen = {round(off(cluster, "n1")[0] / 10.0) for _ in range(200)}
-        assert seen == {0, 1}
+        seen = [off(cluster, "n1") for _ in range(200)]
+        assert all(one.at(0) or one.at(10) for one in seen)
+        assert any(one.at(0) for one in seen) and any(one.at(10) for one in seen)
     finally:
         cluster.set_right("n1")
-    assert {round(off(cluster, "n1")[0] / 10.0) for _ in range(50)} == {0}
+    assert all(off(cluster, "n1").at(0) for _ in range(50))
 
 
 def test_monotonic_clocks_on_request(cluster: SiteCluster) -> None:
     cluster.skew("n1", Skew(offset=5.0, monotonic=True))
     try:
-        wall, monotonic = off(cluster, "n1")
-        assert abs(wall - 5) < NEAR and abs(monotonic - 5) < NEAR
+        assert off(cluster, "n1").at(5, 5)
     finally:
         cluster.set_right("n1")
-    assert max(map(abs, off(cluster, "n1"))) < NEAR
+    assert off(cluster, "n1").at(0)
 
 
 def test_a_program_that_is_started_meanwhile_is_skewed_and_its_gap_told(
@@ -160,23 +188,23 @@ def test_a_program_that_is_started_meanwhile_is_skewed_and_its_gap_told(
     cluster.skew("n2", Skew(offset=100.0))
     try:
         read(cluster.node("n2"), "lasting")
-        until(lambda: abs(off(cluster, "n2", "lasting")[0] - 100) < NEAR, 5.0, "a skewed program")
+        until(lambda: off(cluster, "n2", "lasting").at(100), 5.0, "a skewed program")
         gap = events.wait("n2", "clock-gap")
         assert 0 <= gap["gap"] < 5 and gap["pid"] > 0
     finally:
         cluster.set_right("n2")
-    assert abs(off(cluster, "n2", "lasting")[0]) < NEAR
+    assert off(cluster, "n2", "lasting").at(0)
 
 
 def test_a_node_that_is_killed_and_started_again_stays_skewed(cluster: SiteCluster) -> None:
     cluster.skew("n1", Skew(offset=-50.0))
     try:
         cluster.kill("n1")
-        cluster.restart("n1")
-        assert abs(off(cluster, "n1")[0] + 50) < NEAR
+        assert abs(called(cluster.restart("n1")) + 50) < 0.001
+        assert off(cluster, "n1").at(-50)
     finally:
         cluster.set_right("n1")
-    assert abs(off(cluster, "n1")[0]) < NEAR
+    assert off(cluster, "n1").at(0)
 
 
 def test_a_node_that_is_down_is_skewed_from_its_start(cluster: SiteCluster) -> None:
@@ -184,11 +212,11 @@ def test_a_node_that_is_down_is_skewed_from_its_start(cluster: SiteCluster) -> N
     _, proof = cluster.skew("n1", Skew(offset=7.0))
     assert "from its start" in proof
     cluster.restart("n1")
-    assert abs(off(cluster, "n1")[0] - 7) < NEAR
+    assert off(cluster, "n1").at(7)
     cluster.kill("n1")
-    assert "does not run" in cluster.set_right("n1")
+    assert "is down" in cluster.set_right("n1")
     cluster.restart("n1")
-    assert abs(off(cluster, "n1")[0]) < NEAR
+    assert off(cluster, "n1").at(0)
 
 
 def test_a_node_that_stands_still_is_skewed_when_it_goes_on(cluster: SiteCluster) -> None:
@@ -196,12 +224,12 @@ def test_a_node_that_stands_still_is_skewed_when_it_goes_on(cluster: SiteCluster
     cluster.skew("n1", Skew(offset=9.0))
     cluster.resume("n1")
     try:
-        assert abs(off(cluster, "n1")[0] - 9) < NEAR
+        assert off(cluster, "n1").at(9)
         cluster.pause("n1")
     finally:
         cluster.set_right("n1")
     cluster.resume("n1")
-    assert abs(off(cluster, "n1")[0]) < NEAR
+    assert off(cluster, "n1").at(0)
 
 
 def test_one_skew_at_a_time(cluster: SiteCluster) -> None:
@@ -225,11 +253,11 @@ def test_a_clock_that_lies_is_found(tmp_path: Path) -> None:
     with running(Lying(nodes=1), tmp_path) as cluster:
         with pytest.raises(FaultError, match=r"n1: clock asked .* expected \+0.5 s"):
             cluster.skew("n1", Skew(offset=0.5))
-        assert abs(off(cluster, "n1")[0]) < NEAR, "what is not proved is not left in force"
+        assert off(cluster, "n1").at(0), "what is not proved is not left in force"
 
 
 def test_what_has_no_probe_is_called(tmp_path: Path) -> None:
     with running(Silent(nodes=1), tmp_path) as cluster:
         _, proof = cluster.skew("n1", Skew(offset=0.5))
-        assert "called +0.5" in proof and "asked" not in proof
-        assert "called +0.0" in cluster.set_right("n1")
+        assert abs(called(proof) - 0.5) < 0.001 and "asked" not in proof
+        assert abs(called(cluster.set_right("n1").split("; then ")[1])) < 0.001
