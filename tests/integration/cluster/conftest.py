@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,6 +27,14 @@ def client() -> Iterator[DockerClient]:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"runtime docker: {error}")
     yield engine
     engine.close()
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A directory that every user can reach: those of pytest are closed again by each session that starts."""
+    with TemporaryDirectory(prefix="nemesis-tests-") as path:
+        os.chmod(path, 0o755)
+        yield Path(path)
 
 
 @pytest.fixture

@@ -172,12 +172,17 @@ AS_MEMBER = """
 import sys, pathlib
 sys.path[:0] = sys.argv[2:]
 from tests.integration.cluster.engines import boxes
+from harness.skew.skew import Skew
 from tests.integration.cluster.support import Boxed
 with boxes(Boxed(nodes=2), pathlib.Path(sys.argv[1])) as cluster:
     print("roots", [path.stat().st_uid for path in cluster._run.path.glob("net/*.sock")])
     print(cluster.fabric.cut("c", [("n1", "n2")]).proof)
     print(cluster.fabric.heal("c").proof)
     print(cluster.kill("n1"), cluster.restart("n1"), cluster.pause("n2"), cluster.resume("n2"))
+    for again in range(2):
+        print(*cluster.skew("n1", Skew(offset=5.0)))
+        print(cluster.kill("n1"), cluster.restart("n1"))
+        print(cluster.set_right("n1"))
 """
 
 
@@ -195,16 +200,13 @@ def member() -> Iterator[str]:
 
 
 def test_no_privilege_is_needed_beside_the_engine_s(
-    tmp_path: Path, client: DockerClient, member: str
+    open_path: Path, client: DockerClient, member: str
 ) -> None:
     """By the system's Python, which all may run."""
     python, packages = shutil.which("python3", path="/usr/bin:/bin"), Path(pytest.__file__).parents[1]
-    home = tmp_path / "home"
+    home = open_path / "home"
     home.mkdir()
     shutil.chown(home, member)
-    for path in tmp_path.parents[:3]:
-        path.chmod(path.stat().st_mode | 0o011)
-    tmp_path.chmod(0o755)
     who = ("setpriv", f"--reuid={member}", "--regid=nogroup", "--init-groups")
     argv = [*who, str(python), "-c", AS_MEMBER, str(home), str(Path(__file__).parents[3]), str(packages)]
     env = {**os.environ, "HOME": str(home), "TMPDIR": str(home)}
@@ -214,4 +216,5 @@ def test_no_privilege_is_needed_beside_the_engine_s(
     assert done.returncode == 0, done.stderr
     assert "roots [0, 0, 0]" in done.stdout, "what containers left in the run's directory"
     assert "no datagram crossed n1→n2" in done.stdout and "0 packets crossed" in done.stdout
+    assert done.stdout.count("vdso, from a helper container called +4.99999") == 2, done.stdout
     assert not of_run(client, home) and not list((home / "base" / "runs").iterdir())
