@@ -46,6 +46,7 @@ ORDER = (
         "verdict",
         "engine",
         "kernel",
+        "skew",
         "compose",
         "compose_target",
         "lock",

@@ -1,0 +1,325 @@
+"""The preload library that skews the clocks of programs that are started with it, and its control file.
+
+It is for what cannot be patched while it runs (`harness.skew.patcher`): where ptrace is refused, or where a
+program starts many short-lived others. A program that has it mapped must not be patched as well: it would be
+skewed twice. One control file is for the processes of one pid namespace: a node.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import shutil
+import stat
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol, Self
+
+LIBRARY = Path(__file__).with_name("nemesis-skew-x86_64.so.1")  # with .so at the end Python would import it
+SOURCE = Path(__file__).with_name("shim.c")
+VARIABLE = "NEMESIS_SKEW"  # names the control file
+BUILD = (
+    "gcc", "-O2", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-fPIC", "-shared",
+    "-nostdlib", "-fvisibility=hidden", "-fno-stack-protector", "-fno-asynchronous-unwind-tables",
+    "-fcf-protection=none", "-fno-tree-loop-distribute-patterns", "-fno-ident",
+    "-Wl,--build-id=none,--hash-style=both,-z,now,-z,noexecstack,-z,noseparate-code,-s",
+)  # fmt: skip
+BUILT_BY = "gcc (Debian 12.2.0-14+deb12u1) 12.2.0, GNU ld (GNU Binutils for Debian) 2.40"
+
+# The layout of shim.c, native and aligned so that each field is one store.
+MAGIC = b"CLKSHIM1"
+CLOCKS_AT, SELECTOR_AT, ATTACHED_AT, SLOTS_AT, TABLE_AT = 8, 16, 24, 96, 512
+SLOTS, LINES, LINE = 4, 255, 64
+SLOT = struct.Struct("@qqqqq")  # start, offset, rate, half, amplitude; the generation follows
+WORD = struct.Struct("@Q")
+ENTRY = struct.Struct("@IIQQq")  # pid, unused, hits, generation, last
+SIZE = TABLE_AT + LINES * LINE
+CLOCKS = {
+    "wall": 1 << 0 | 1 << 5 | 1 << 8 | 1 << 11,
+    "monotonic": 1 << 1 | 1 << 4 | 1 << 6,
+    "boot": 1 << 7 | 1 << 9,
+}
+
+
+class Spec(Protocol):
+    """What `Control.set` reads of a skew: seconds, and seconds a second for `rate`."""
+
+    @property
+    def offset(self) -> float: ...
+    @property
+    def rate(self) -> float: ...
+    @property
+    def half(self) -> float: ...
+    @property
+    def amplitude(self) -> float: ...
+    @property
+    def clocks(self) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a control file says: the skew in force since `start` (seconds since the epoch) and its number.
+
+    `attached` counts the programs that have mapped the file since it was made, also those that have ended.
+    """
+
+    offset: float
+    rate: float
+    half: float
+    amplitude: float
+    clocks: tuple[str, ...]
+    start: float
+    generation: int
+    attached: int
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What one process made of a control file that it has mapped.
+
+    `hits` are its skewed answers (those within a millisecond may count as one), `generation` the number of
+    the skew that the last of them had, `last` when that was (seconds since the epoch, true time).
+    """
+
+    pid: int
+    hits: int
+    generation: int
+    last: float
+
+
+class Control:
+    """A control file: what is set in it is in force for the next answer of every process that has it mapped.
+
+    Differs from a patched process in that it knows nobody: who uses it is found by `use` and `users`. Makes
+    the file if it is not there. Raises ValueError where another file is, OSError where none can be.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        with suppress(FileExistsError):
+            _make(self.path)
+        with self.path.open("r+b") as file:
+            status = os.fstat(file.fileno())
+            if status.st_size != SIZE or file.read(len(MAGIC)) != MAGIC:
+                raise ValueError(f"{self.path} is no control file of a skew: expected {SIZE} bytes that "
+                                 f"begin with {MAGIC.decode()}; give it a name of its own")  # fmt: skip
+            self._inode = status.st_ino
+            self._map = mmap.mmap(file.fileno(), SIZE)
+            self._words = memoryview(self._map).cast("Q")  # pack_into would write zeros first
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Unmap it. What is set stays in force."""
+        self._words.release()
+        self._map.close()
+
+    def set(self, spec: Spec, start: float | None = None) -> State:
+        """Put a skew into force, whole and at once; drift and strobe count from `start`, or from now.
+
+        A clock that only one of the two skews names is true for the moment between. Raises ValueError for a
+        clock that is not known, struct.error for what does not fit in 64 bits of nanoseconds.
+        """
+        before = self._selected()
+        slot = (self._map[SELECTOR_AT] + 1) % SLOTS
+        at = SLOTS_AT + slot * 64
+        begin = time.time_ns() if start is None else round(start * 1e9)
+        numbers = (_nanoseconds(spec.offset), round(spec.rate * 2**32), _nanoseconds(spec.half))
+        clocks, was = mask(spec.clocks), self._words[CLOCKS_AT // 8]
+        self._words[(at + SLOT.size) // 8] = 0
+        SLOT.pack_into(self._map, at, begin, *numbers, _nanoseconds(spec.amplitude))
+        self._words[(at + SLOT.size) // 8] = before + 1
+        self._words[CLOCKS_AT // 8] = was & clocks
+        self._map[SELECTOR_AT] = slot
+        self._words[CLOCKS_AT // 8] = clocks
+        return self.state()
+
+    def state(self) -> State:
+        """What is in force, read back."""
+        at = SLOTS_AT + self._map[SELECTOR_AT] % SLOTS * 64
+        start, offset, rate, half, amplitude = SLOT.unpack_from(self._map, at)
+        bits = self._words[CLOCKS_AT // 8]
+        return State(
+            offset / 1e9, rate / 2**32, half / 1e9, amplitude / 1e9,
+            tuple(name for name, clocks in CLOCKS.items() if bits & clocks == clocks),
+            start / 1e9, self._selected(), self._words[ATTACHED_AT // 8],
+        )  # fmt: skip
+
+    def use(self, pid: int) -> Use | None:
+        """How process `pid` uses it; None: it has not mapped it. OSError: it is gone, or another user's."""
+        files = {(Path(name).name, inode) for inode, name in _maps(pid)}
+        if (self.path.name, self._inode) not in files or LIBRARY.name not in dict(files):
+            return None
+        own = _innermost(pid)
+        lines = (ENTRY.unpack_from(self._map, TABLE_AT + n * LINE) for n in range(LINES))
+        used = [(hits, generation, last) for one, _, hits, generation, last in lines if one == own]
+        hits = sum(one for one, _, _ in used)
+        _, generation, last = max(used, key=lambda line: line[2], default=(0, 0, 0))
+        return Use(pid, hits, generation, last / 1e9)
+
+    def users(self) -> list[Use]:
+        """How each process of this machine that has it mapped uses it, as far as this user may look."""
+        found = []
+        for entry in os.listdir("/proc"):
+            if entry.isdecimal():
+                with suppress(OSError):
+                    if use := self.use(int(entry)):
+                        found.append(use)
+        return found
+
+    def _selected(self) -> int:
+        """The number of the skew that is in force."""
+        return self._words[(SLOTS_AT + self._map[SELECTOR_AT] % SLOTS * 64 + SLOT.size) // 8]
+
+
+def mask(clocks: tuple[str, ...]) -> int:
+    """The bits of the kernel's clocks that a name stands for.
+
+    >>> hex(mask(("wall",)))
+    '0x921'
+    """
+    bits = 0
+    for name in clocks:
+        if name not in CLOCKS:
+            raise ValueError(f"no clock is named {name!r}: expected one of {', '.join(CLOCKS)}")
+        bits |= CLOCKS[name]
+    return bits
+
+
+def environment(control: Path | str, library: Path | str = LIBRARY, before: str = "") -> dict[str, str]:
+    """The variables to start a program with; paths as the program sees them, `before` its own LD_PRELOAD.
+
+    >>> environment("/skew/control", "/skew/lib.so", before="libjemalloc.so")
+    {'LD_PRELOAD': '/skew/lib.so:libjemalloc.so', 'NEMESIS_SKEW': '/skew/control'}
+    """
+    return {"LD_PRELOAD": ":".join(filter(None, (str(library), before))), VARIABLE: str(control)}
+
+
+def mapped(pid: int) -> bool:
+    """Whether process `pid` has the library, so that its vDSO must be left as it is. Raises OSError."""
+    return any(Path(name).name == LIBRARY.name for _, name in _maps(pid))
+
+
+def _make(path: Path) -> None:
+    """Make a control file of no skew, whole at once. Raises FileExistsError."""
+    content = bytearray(SIZE)
+    content[: len(MAGIC)] = MAGIC
+    WORD.pack_into(content, CLOCKS_AT, CLOCKS["wall"])
+    WORD.pack_into(content, SLOTS_AT + SLOT.size, 1)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_bytes(content)
+    try:
+        draft.chmod(0o666)  # programs of any user count their hits in it
+        os.link(draft, path)
+    finally:
+        draft.unlink()
+
+
+def _nanoseconds(seconds: float) -> int:
+    return round(seconds * 1e9)
+
+
+def _maps(pid: int) -> Iterator[tuple[int, str]]:
+    """Inode and name of each file that a process has mapped."""
+    with open(f"/proc/{pid}/maps") as lines:
+        for line in lines:
+            fields = line.rstrip("\n").split(maxsplit=5)
+            if len(fields) == 6 and fields[4] != "0":
+                yield int(fields[4]), fields[5].removesuffix(" (deleted)")
+
+
+def _innermost(pid: int) -> int:
+    """The pid that a process has for itself."""
+    with open(f"/proc/{pid}/status") as lines:
+        for line in lines:
+            if line.startswith("NSpid:"):
+                return int(line.split()[-1])
+    return pid
+
+
+# ---------------------------------------------------------------- what can be preloaded
+
+PT_INTERP, PT_NOTE, X86_64 = 3, 4, 62
+
+
+def dynamic(executable: Path | str, environ: Mapping[str, str] = os.environ) -> str | None:
+    """Why a program cannot be preloaded, or None: then its hits prove whether it was. Raises OSError.
+
+    A script is as its interpreter. What the file cannot say: whether the program makes system calls of its
+    own, or cleans the environment before it starts others.
+    """
+    path = Path(executable)
+    with path.open("rb") as file:
+        start = file.read(256)
+        if start.startswith(b"#!"):
+            return _interpreter(path, start, environ)
+        if start[:5] != b"\x7fELF\x02" or struct.unpack_from("<H", start, 18) != (X86_64,):
+            return f"{path} is no 64-bit ELF program of x86-64, and the library is only built for these"
+        if reason := _secure(path):
+            return f"{path} {reason}, and the loader preloads nothing into such a program"
+        segments = [*_segments(file, start)]
+        if not any(kind == PT_INTERP for kind, _, _ in segments):
+            return f"{path} is linked statically: it has no loader that could preload anything"
+        if any(kind == PT_NOTE and b"Go\0\0" in _read(file, at, size) for kind, at, size in segments):
+            return f"{path} is a Go program, which asks the kernel for the time without libc"
+    return None
+
+
+def _interpreter(script: Path, start: bytes, environ: Mapping[str, str]) -> str | None:
+    words = start[2:].split(b"\n")[0].decode(errors="replace").split()
+    if words and Path(words[0]).name == "env":
+        names = [word for word in words[1:] if not word.startswith("-") and "=" not in word]
+        found = shutil.which(names[0], path=environ.get("PATH")) if names else None
+        words = [found] if found else []
+    if not words or Path(words[0]).resolve() == script.resolve():
+        return f"{script} is a script whose interpreter cannot be found: {start.splitlines()[0]!r}"
+    reason = dynamic(words[0], environ)
+    return reason and f"{script} is a script: {reason}"
+
+
+def _secure(path: Path) -> str | None:
+    mode = path.stat().st_mode
+    if mode & stat.S_ISUID:
+        return "is setuid"
+    if mode & stat.S_ISGID and mode & stat.S_IXGRP:
+        return "is setgid"
+    with suppress(OSError):
+        if os.getxattr(path, "security.capability"):
+            return "has file capabilities"
+    return None
+
+
+def _segments(file: IO[bytes], head: bytes) -> Iterator[tuple[int, int, int]]:
+    """Type, offset and size of each."""
+    (table,), (size, count) = struct.unpack_from("<Q", head, 32), struct.unpack_from("<HH", head, 54)
+    data = _read(file, table, size * count)
+    for at in range(0, len(data) - 55, size):
+        kind, _, offset, _, _, length = struct.unpack_from("<IIQQQQ", data, at)
+        yield kind, offset, length
+
+
+def _read(file: IO[bytes], offset: int, size: int) -> bytes:
+    file.seek(offset)
+    return file.read(size)
+
+
+# ---------------------------------------------------------------- making it
+
+
+def build(library: Path) -> None:
+    """Compile shim.c. Raises FileNotFoundError without gcc, CalledProcessError for what gcc refuses."""
+    subprocess.run([*BUILD, "-o", str(library), str(SOURCE)], check=True)
+
+
+if __name__ == "__main__":
+    build(Path(sys.argv[1]) if len(sys.argv) > 1 else LIBRARY)
