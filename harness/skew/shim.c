@@ -24,18 +24,22 @@ struct timeval { int64_t tv_sec, tv_usec; };
 
 /* ---------------------------------------------------------------- the control file */
 
-struct slot { /* nanoseconds; rate in units of 2^-32 */
-    int64_t start, offset, rate, half, amplitude;
+struct slot { /* nanoseconds; rate in units of 2^-32; the first 80 bytes are as in stub.S */
+    uint64_t clocks; /* which are skewed, a bit each */
+    int64_t offset, rate, half, amplitude;
+    int64_t origins[5];  /* what drift and strobe count from, by the kind of the clock */
     uint64_t generation; /* the number of the change; 0 while it is written */
-    int64_t unused[2];
+    uint64_t unused[5];
 };
+
+static const uint8_t KINDS[16] = {0, 2, 0, 0, 3, 0, 2, 4, 0, 4, 0, 1}; /* wall, TAI, monotonic, raw, boot */
 
 struct process { /* a line of its own in the cache for each */
     uint32_t pid; /* as the process sees it; 0: free */
     uint32_t unused;
     uint64_t hits;       /* skewed answers; those within a millisecond may count as one */
-    uint64_t generation; /* of the last answer */
-    int64_t last;        /* true time of the last hit, ns since the epoch */
+    uint64_t generation; /* of the last hit */
+    int64_t last;        /* true time of the last hit, by the clock that was asked */
     int64_t more[4];
 };
 
@@ -44,21 +48,18 @@ struct process { /* a line of its own in the cache for each */
 
 struct control {
     char magic[8];
-    uint64_t clocks; /* which clocks are skewed, a bit each */
     uint8_t selector;
     uint8_t unused[7];
     uint64_t attached; /* how many programs have mapped this file since it was made */
-    uint8_t more[64];
+    uint64_t more[5];
     struct slot slots[SLOTS];
-    uint8_t rest[160];
     struct process processes[PROCESSES];
 };
 
-_Static_assert(sizeof(struct slot) == 64 && sizeof(struct process) == 64, "layout");
-_Static_assert(__builtin_offsetof(struct control, slots) == 96, "layout");
-_Static_assert(sizeof(struct control) % 64 == 0, "layout");
+_Static_assert(sizeof(struct slot) == 128 && sizeof(struct process) == 64, "layout");
+_Static_assert(__builtin_offsetof(struct control, processes) == 64 + 4 * 128, "layout");
 
-static const char MAGIC[8] = "CLKSHIM1";
+static const char MAGIC[8] = "NEMSHIM\n";
 static const char VARIABLE[] = "NEMESIS_SKEW=";
 
 /* ---------------------------------------------------------------- the kernel */
@@ -271,35 +272,33 @@ static void hit(struct control *all, uint64_t generation, int64_t now) {
 
 /* ---------------------------------------------------------------- skewed time */
 
-static int64_t nanoseconds(const struct timespec *time) { return time->tv_sec * NANO + time->tv_nsec; }
-
 static int64_t relaxed(const int64_t *value) { return __atomic_load_n(value, __ATOMIC_RELAXED); }
 
-/* By how much a clock is off when the true time is `now`, and the number of the change that says so. */
-static int64_t skew(const struct control *all, int64_t now, uint64_t *generation) {
+/* What a clock tells at the true time `now`. The change that says so is `generation`; 0: it is not skewed. */
+static int64_t skewed(const struct control *all, unsigned clock, int64_t now, uint64_t *generation) {
     for (;;) { /* again where a writer took the slot meanwhile; it never takes the one that is selected */
         const struct slot *slot = &all->slots[__atomic_load_n(&all->selector, __ATOMIC_ACQUIRE) % SLOTS];
-        *generation = __atomic_load_n(&slot->generation, __ATOMIC_ACQUIRE);
-        int64_t elapsed = now - relaxed(&slot->start), off = relaxed(&slot->offset);
+        uint64_t number = __atomic_load_n(&slot->generation, __ATOMIC_ACQUIRE);
+        uint64_t clocks = __atomic_load_n(&slot->clocks, __ATOMIC_RELAXED);
+        int64_t elapsed = now - relaxed(&slot->origins[KINDS[clock]]), told = now + relaxed(&slot->offset);
         int64_t rate = relaxed(&slot->rate), half = relaxed(&slot->half), amplitude = relaxed(&slot->amplitude);
         __atomic_thread_fence(__ATOMIC_ACQUIRE);
-        if (!*generation || __atomic_load_n(&slot->generation, __ATOMIC_RELAXED) != *generation) continue;
-        if (rate) off += (int64_t)(((__int128)elapsed * rate) >> 32);
-        if (half && (elapsed / half & 1)) off += amplitude;
-        return off;
+        if (!number || __atomic_load_n(&slot->generation, __ATOMIC_RELAXED) != number) continue;
+        *generation = clocks >> clock & 1 ? number : 0;
+        if (!*generation) return now;
+        if (rate) told += (int64_t)(((__int128)elapsed * rate) >> 32);
+        if (half && ((elapsed / half - (elapsed % half < 0)) & 1)) told += amplitude;
+        return told;
     }
 }
 
 static int skewed_time(int clock, struct timespec *time) {
     int error = true_time(clock, time);
-    if (error) return error;
     struct control *all = attached();
-    if (all == NONE || (unsigned)clock > 63 || !(__atomic_load_n(&all->clocks, __ATOMIC_RELAXED) >> clock & 1))
-        return 0;
-    struct timespec wall = *time; /* drift and strobe count from one clock, whichever is asked */
-    if (clock != REALTIME) true_time(REALTIME, &wall);
+    if (error || all == NONE || (unsigned)clock >= sizeof KINDS) return error;
     uint64_t generation;
-    int64_t now = nanoseconds(&wall), told = nanoseconds(time) + skew(all, now, &generation);
+    int64_t now = time->tv_sec * NANO + time->tv_nsec, told = skewed(all, clock, now, &generation);
+    if (!generation) return 0;
     time->tv_sec = told / NANO - (told % NANO < 0); /* also before 1970 */
     time->tv_nsec = told - time->tv_sec * NANO;
     hit(all, generation, now);

@@ -32,19 +32,26 @@ BUILD = (
 )  # fmt: skip
 BUILT_BY = "gcc (Debian 12.2.0-14+deb12u1) 12.2.0, GNU ld (GNU Binutils for Debian) 2.40"
 
-# The layout of shim.c, native and aligned so that each field is one store.
-MAGIC = b"CLKSHIM1"
-CLOCKS_AT, SELECTOR_AT, ATTACHED_AT, SLOTS_AT, TABLE_AT = 8, 16, 24, 96, 512
+# The layout of shim.c. A slot begins with what a slot of the patched vDSO has.
+MAGIC = b"NEMSHIM\n"
+SELECTOR_AT, ATTACHED_AT, SLOTS_AT, TABLE_AT = 8, 16, 64, 576
 SLOTS, LINES, LINE = 4, 255, 64
-SLOT = struct.Struct("@qqqqq")  # start, offset, rate, half, amplitude; the generation follows
-WORD = struct.Struct("@Q")
-ENTRY = struct.Struct("@IIQQq")  # pid, unused, hits, generation, last
+SLOT = struct.Struct("@Q9q")  # clocks, offset, rate, half, amplitude, five origins; the generation follows
+SLOT_SIZE = 128
+ENTRY = struct.Struct("@IIQQ")  # pid, unused, hits, generation
 SIZE = TABLE_AT + LINES * LINE
 CLOCKS = {
     "wall": 1 << 0 | 1 << 5 | 1 << 8 | 1 << 11,
     "monotonic": 1 << 1 | 1 << 4 | 1 << 6,
     "boot": 1 << 7 | 1 << 9,
 }
+ORIGINS = (
+    time.CLOCK_REALTIME,
+    time.CLOCK_TAI,
+    time.CLOCK_MONOTONIC,
+    time.CLOCK_MONOTONIC_RAW,
+    time.CLOCK_BOOTTIME,
+)
 
 
 class Spec(Protocol):
@@ -84,13 +91,12 @@ class Use:
     """What one process made of a control file that it has mapped.
 
     `hits` are its skewed answers (those within a millisecond may count as one), `generation` the number of
-    the skew that the last of them had, `last` when that was (seconds since the epoch, true time).
+    the skew that the last of them had.
     """
 
     pid: int
     hits: int
     generation: int
-    last: float
 
 
 class Control:
@@ -127,33 +133,29 @@ class Control:
     def set(self, spec: Spec, start: float | None = None) -> State:
         """Put a skew into force, whole and at once; drift and strobe count from `start`, or from now.
 
-        A clock that only one of the two skews names is true for the moment between. Raises ValueError for a
-        clock that is not known, struct.error for what does not fit in 64 bits of nanoseconds.
+        Raises ValueError for a clock that is not known, struct.error for what does not fit in 64 bits of
+        nanoseconds.
         """
-        before = self._selected()
         slot = (self._map[SELECTOR_AT] + 1) % SLOTS
-        at = SLOTS_AT + slot * 64
-        begin = time.time_ns() if start is None else round(start * 1e9)
-        numbers = (_nanoseconds(spec.offset), round(spec.rate * 2**32), _nanoseconds(spec.half))
-        clocks, was = mask(spec.clocks), self._words[CLOCKS_AT // 8]
+        at = SLOTS_AT + slot * SLOT_SIZE
+        generation = self.state().generation + 1
+        origins = [time.clock_gettime_ns(clock) for clock in ORIGINS]
+        shift = 0 if start is None else _nanoseconds(start) - origins[0]
+        lengths = (_nanoseconds(spec.half), _nanoseconds(spec.amplitude))
+        numbers = (mask(spec.clocks), _nanoseconds(spec.offset), round(spec.rate * 2**32), *lengths)
         self._words[(at + SLOT.size) // 8] = 0
-        SLOT.pack_into(self._map, at, begin, *numbers, _nanoseconds(spec.amplitude))
-        self._words[(at + SLOT.size) // 8] = before + 1
-        self._words[CLOCKS_AT // 8] = was & clocks
+        SLOT.pack_into(self._map, at, *numbers, *(origin + shift for origin in origins))
+        self._words[(at + SLOT.size) // 8] = generation
         self._map[SELECTOR_AT] = slot
-        self._words[CLOCKS_AT // 8] = clocks
         return self.state()
 
     def state(self) -> State:
         """What is in force, read back."""
-        at = SLOTS_AT + self._map[SELECTOR_AT] % SLOTS * 64
-        start, offset, rate, half, amplitude = SLOT.unpack_from(self._map, at)
-        bits = self._words[CLOCKS_AT // 8]
-        return State(
-            offset / 1e9, rate / 2**32, half / 1e9, amplitude / 1e9,
-            tuple(name for name, clocks in CLOCKS.items() if bits & clocks == clocks),
-            start / 1e9, self._selected(), self._words[ATTACHED_AT // 8],
-        )  # fmt: skip
+        at = SLOTS_AT + self._map[SELECTOR_AT] % SLOTS * SLOT_SIZE
+        bits, offset, rate, half, amplitude, start, *_ = SLOT.unpack_from(self._map, at)
+        names = tuple(name for name, clocks in CLOCKS.items() if bits & clocks == clocks)
+        numbers = (self._words[(at + SLOT.size) // 8], self._words[ATTACHED_AT // 8])
+        return State(offset / 1e9, rate / 2**32, half / 1e9, amplitude / 1e9, names, start / 1e9, *numbers)
 
     def use(self, pid: int) -> Use | None:
         """How process `pid` uses it; None: it has not mapped it. OSError: it is gone, or another user's."""
@@ -162,10 +164,8 @@ class Control:
             return None
         own = _innermost(pid)
         lines = (ENTRY.unpack_from(self._map, TABLE_AT + n * LINE) for n in range(LINES))
-        used = [(hits, generation, last) for one, _, hits, generation, last in lines if one == own]
-        hits = sum(one for one, _, _ in used)
-        _, generation, last = max(used, key=lambda line: line[2], default=(0, 0, 0))
-        return Use(pid, hits, generation, last / 1e9)
+        used = [(hits, generation) for one, _, hits, generation in lines if one == own]
+        return Use(pid, sum(hits for hits, _ in used), max((number for _, number in used), default=0))
 
     def users(self) -> list[Use]:
         """How each process of this machine that has it mapped uses it, as far as this user may look."""
@@ -176,10 +176,6 @@ class Control:
                     if use := self.use(int(entry)):
                         found.append(use)
         return found
-
-    def _selected(self) -> int:
-        """The number of the skew that is in force."""
-        return self._words[(SLOTS_AT + self._map[SELECTOR_AT] % SLOTS * 64 + SLOT.size) // 8]
 
 
 def mask(clocks: tuple[str, ...]) -> int:
@@ -214,8 +210,7 @@ def _make(path: Path) -> None:
     """Make a control file of no skew, whole at once. Raises FileExistsError."""
     content = bytearray(SIZE)
     content[: len(MAGIC)] = MAGIC
-    WORD.pack_into(content, CLOCKS_AT, CLOCKS["wall"])
-    WORD.pack_into(content, SLOTS_AT + SLOT.size, 1)
+    content[SLOTS_AT + SLOT.size] = 1  # the generation of no skew
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_bytes(content)
     try:
