@@ -14,12 +14,13 @@ import stat
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol, Self
+from typing import IO, Self
+
+from harness.skew.patcher import SLOT, Spec
 
 LIBRARY = Path(__file__).with_name("nemesis-skew-x86_64.so.1")  # with .so at the end Python would import it
 SOURCE = Path(__file__).with_name("shim.c")
@@ -32,56 +33,22 @@ BUILD = (
 )  # fmt: skip
 BUILT_BY = "gcc (Debian 12.2.0-14+deb12u1) 12.2.0, GNU ld (GNU Binutils for Debian) 2.40"
 
-# The layout of shim.c. A slot begins with what a slot of the patched vDSO has.
+# The layout of shim.c. A slot begins with what a slot of the patched vDSO has; the generation follows.
 MAGIC = b"NEMSHIM\n"
 SELECTOR_AT, ATTACHED_AT, SLOTS_AT, TABLE_AT = 8, 16, 64, 576
-SLOTS, LINES, LINE = 4, 255, 64
-SLOT = struct.Struct("@Q9q")  # clocks, offset, rate, half, amplitude, five origins; the generation follows
-SLOT_SIZE = 128
+SLOTS, SLOT_SIZE, LINES, LINE = 4, 128, 255, 64
 ENTRY = struct.Struct("@IIQQ")  # pid, unused, hits, generation
 SIZE = TABLE_AT + LINES * LINE
-CLOCKS = {
-    "wall": 1 << 0 | 1 << 5 | 1 << 8 | 1 << 11,
-    "monotonic": 1 << 1 | 1 << 4 | 1 << 6,
-    "boot": 1 << 7 | 1 << 9,
-}
-ORIGINS = (
-    time.CLOCK_REALTIME,
-    time.CLOCK_TAI,
-    time.CLOCK_MONOTONIC,
-    time.CLOCK_MONOTONIC_RAW,
-    time.CLOCK_BOOTTIME,
-)
-
-
-class Spec(Protocol):
-    """What `Control.set` reads of a skew: seconds, and seconds a second for `rate`."""
-
-    @property
-    def offset(self) -> float: ...
-    @property
-    def rate(self) -> float: ...
-    @property
-    def half(self) -> float: ...
-    @property
-    def amplitude(self) -> float: ...
-    @property
-    def clocks(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a control file says: the skew in force since `start` (seconds since the epoch) and its number.
+    """What a control file says: the skew in force, and the number of the change that brought it.
 
     `attached` counts the programs that have mapped the file since it was made, also those that have ended.
     """
 
-    offset: float
-    rate: float
-    half: float
-    amplitude: float
-    clocks: tuple[str, ...]
-    start: float
+    spec: Spec
     generation: int
     attached: int
 
@@ -130,32 +97,21 @@ class Control:
         self._words.release()
         self._map.close()
 
-    def set(self, spec: Spec, start: float | None = None) -> State:
-        """Put a skew into force, whole and at once; drift and strobe count from `start`, or from now.
-
-        Raises ValueError for a clock that is not known, struct.error for what does not fit in 64 bits of
-        nanoseconds.
-        """
+    def set(self, spec: Spec) -> State:
+        """Put a skew into force, whole and at once; what is then in force, read back."""
         slot = (self._map[SELECTOR_AT] + 1) % SLOTS
         at = SLOTS_AT + slot * SLOT_SIZE
         generation = self.state().generation + 1
-        origins = [time.clock_gettime_ns(clock) for clock in ORIGINS]
-        shift = 0 if start is None else _nanoseconds(start) - origins[0]
-        lengths = (_nanoseconds(spec.half), _nanoseconds(spec.amplitude))
-        numbers = (mask(spec.clocks), _nanoseconds(spec.offset), round(spec.rate * 2**32), *lengths)
         self._words[(at + SLOT.size) // 8] = 0
-        SLOT.pack_into(self._map, at, *numbers, *(origin + shift for origin in origins))
+        self._map[at : at + SLOT.size] = spec.packed()
         self._words[(at + SLOT.size) // 8] = generation
         self._map[SELECTOR_AT] = slot
         return self.state()
 
     def state(self) -> State:
-        """What is in force, read back."""
         at = SLOTS_AT + self._map[SELECTOR_AT] % SLOTS * SLOT_SIZE
-        bits, offset, rate, half, amplitude, start, *_ = SLOT.unpack_from(self._map, at)
-        names = tuple(name for name, clocks in CLOCKS.items() if bits & clocks == clocks)
-        numbers = (self._words[(at + SLOT.size) // 8], self._words[ATTACHED_AT // 8])
-        return State(offset / 1e9, rate / 2**32, half / 1e9, amplitude / 1e9, names, start / 1e9, *numbers)
+        spec = Spec.unpacked(self._map[at : at + SLOT.size])
+        return State(spec, self._words[(at + SLOT.size) // 8], self._words[ATTACHED_AT // 8])
 
     def use(self, pid: int) -> Use | None:
         """How process `pid` uses it; None: it has not mapped it. OSError: it is gone, or another user's."""
@@ -178,20 +134,6 @@ class Control:
         return found
 
 
-def mask(clocks: tuple[str, ...]) -> int:
-    """The bits of the kernel's clocks that a name stands for.
-
-    >>> hex(mask(("wall",)))
-    '0x921'
-    """
-    bits = 0
-    for name in clocks:
-        if name not in CLOCKS:
-            raise ValueError(f"no clock is named {name!r}: expected one of {', '.join(CLOCKS)}")
-        bits |= CLOCKS[name]
-    return bits
-
-
 def environment(control: Path | str, library: Path | str = LIBRARY, before: str = "") -> dict[str, str]:
     """The variables to start a program with; paths as the program sees them, `before` its own LD_PRELOAD.
 
@@ -210,6 +152,7 @@ def _make(path: Path) -> None:
     """Make a control file of no skew, whole at once. Raises FileExistsError."""
     content = bytearray(SIZE)
     content[: len(MAGIC)] = MAGIC
+    content[SLOTS_AT : SLOTS_AT + SLOT.size] = Spec().packed()
     content[SLOTS_AT + SLOT.size] = 1  # the generation of no skew
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_bytes(content)
@@ -218,10 +161,6 @@ def _make(path: Path) -> None:
         os.link(draft, path)
     finally:
         draft.unlink()
-
-
-def _nanoseconds(seconds: float) -> int:
-    return round(seconds * 1e9)
 
 
 def _maps(pid: int) -> Iterator[tuple[int, str]]:
