@@ -1,1 +1,1 @@
-"""Clock skew of single processes: each mechanism in a module of its own."""
+"""Skewed clocks: what is written into running processes, and the program that writes it."""

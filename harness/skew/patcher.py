@@ -1,0 +1,1157 @@
+"""Skews the clocks of running processes from outside: writes a jump to a stub over the vDSO's time functions.
+
+A file of standard library. As a program (``python -I -S patcher.py``) it takes JSON lines on standard input
+(``{"id": 1, "do": "arm", "with": {...}}``), answers with the request's id in ``re``, and tells unasked what it
+sees (``{"event": {...}}``). When its input closes it ends and leaves the processes as they are: `drop` first.
+
+The process is stopped with ptrace only to write and to take away the jumps. What the stub adds is changed by
+writing its parameters, without a stop: a slot is filled, then one byte selects it. All that is needed to read,
+change and undo a patch lies in the patched process, so that any later patcher can. Forks inherit stub and
+parameters; an exec loses both.
+
+All system calls for one process are made in a thread that ends with the stop: the kernel lets go what is still
+attached to a thread that ends (a frozen one cannot be detached otherwise), and gives the exit of what died to
+its real parent. So no exit is ever waited for here. The exception is `follow`, which stays attached.
+But while a process is stopped, its parent sees stops: another thread of the parent's own process that is in
+``waitpid`` (``Popen.wait``) would take one for the exit. There, use the program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import json
+import os
+import platform
+import re
+import select
+import signal
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, TypeVar
+
+T = TypeVar("T")
+BILLION = 1_000_000_000
+CLOCKS = {  # Linux's numbers; the place in Spec.origin that each is measured from
+    "wall": {
+        0: 0,
+        5: 0,
+        8: 0,
+        11: 1,
+    },  # REALTIME, _COARSE, _ALARM, TAI; gettimeofday and time go with 0 and 5
+    "monotonic": {1: 2, 6: 2, 4: 3, 7: 4, 9: 4},  # MONOTONIC, _COARSE, _RAW, BOOTTIME, _ALARM
+}
+ORIGINS = (0, 11, 1, 4, 7)  # the clocks whose readings an origin has, in its order
+PATIENCE = 2.0  # seconds for a process to stop
+
+
+class Refused(Exception):
+    """A process cannot be skewed, or not now; the text says by which mechanism and why."""
+
+
+class Replaced(Refused):
+    """The process runs another program by now (exec), or has none any more."""
+
+
+# ---------------------------------------------------------------------- what is asked for
+
+
+@dataclass(frozen=True)
+class Spec:
+    """How far a clock is off, in seconds: ``offset + rate * elapsed``, and `amplitude` in each second `half`.
+
+    `rate` 0.02 is 2 % fast. `elapsed` counts from `origin`: nanoseconds of CLOCK_REALTIME and CLOCK_MONOTONIC
+    at one instant, the same for all processes that are to be in phase; none: when it is set. `clocks` are
+    ``"wall"`` (REALTIME and its kin, TAI, gettimeofday, time) and ``"monotonic"`` (MONOTONIC, RAW, BOOTTIME).
+    Raises ValueError for what no clock can do.
+    """
+
+    offset: float = 0.0
+    rate: float = 0.0
+    half: float = 0.0
+    amplitude: float = 0.0
+    clocks: tuple[str, ...] = ("wall",)
+    origin: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "clocks", tuple(self.clocks))
+        if self.origin is not None:
+            object.__setattr__(self, "origin", tuple(self.origin))
+        century = 3.2e9
+        if not all(abs(value) <= century for value in (self.offset, self.amplitude)):
+            raise ValueError(f"offset and amplitude must be within a century: {self}")
+        if not -1.0 <= self.rate <= 100.0:
+            raise ValueError(f"rate must lie between -1 (the clock stands) and 100, it is {self.rate}")
+        if not (self.half == 0.0 or 1e-6 <= self.half <= century):
+            raise ValueError(f"half must be 0 (no strobe) or 1 µs and more, it is {self.half}")
+        if wrong := set(self.clocks) - set(CLOCKS):
+            raise ValueError(f"clocks are {', '.join(CLOCKS)}, not {', '.join(sorted(wrong))}")
+
+    @property
+    def mask(self) -> int:
+        """A bit for each clock that is skewed."""
+        return sum(1 << clock for name in set(self.clocks) for clock in CLOCKS[name])
+
+    def based(self) -> Spec:
+        """The same with an origin for each of ORIGINS: from the two given, or from now."""
+        if self.origin is not None and len(self.origin) == len(ORIGINS):
+            return self
+        wall, tai, monotonic, raw, boot = (time.clock_gettime_ns(clock) for clock in ORIGINS)
+        if self.origin is None:
+            return replace(self, origin=(wall, tai, monotonic, raw, boot))
+        first, second = self.origin
+        offset = round((tai - wall) / BILLION) * BILLION  # whole seconds
+        return replace(
+            self, origin=(first, first + offset, second, second + raw - monotonic, second + boot - monotonic)
+        )
+
+    def packed(self) -> bytes:
+        """As a slot of the stub."""
+        origin = self.based().origin
+        assert origin is not None
+        numbers = (nanoseconds(self.offset), round(self.rate * 2**32), nanoseconds(self.half))
+        return SLOT.pack(self.mask, *numbers, nanoseconds(self.amplitude), *origin)
+
+    @classmethod
+    def unpacked(cls, slot: bytes) -> Spec:
+        """What a slot of a stub says."""
+        mask, offset, rate, half, amplitude, *origin = SLOT.unpack(slot)
+        clocks = tuple(name for name, bits in CLOCKS.items() if all(mask >> bit & 1 for bit in bits))
+        numbers = (offset / BILLION, rate / 2**32, half / BILLION, amplitude / BILLION)
+        return cls(*numbers, clocks, tuple(origin))
+
+
+def nanoseconds(seconds: float) -> int:
+    return round(seconds * BILLION)
+
+
+def skewed(slot: bytes, clock: int, real: int) -> int:
+    """What the stub makes of `real`, a reading of `clock` in nanoseconds."""
+    mask, offset, rate, half, amplitude, *origins = SLOT.unpack(slot)
+    if not mask >> clock & 1:
+        return real
+    elapsed = real - origins[next(kinds[clock] for kinds in CLOCKS.values() if clock in kinds)]
+    strobe = amplitude if half and (elapsed // half) & 1 else 0
+    return int(real + offset + (elapsed * rate >> 32) + strobe)
+
+
+# ---------------------------------------------------------------------- the stub, and the code around it
+
+SLOT = struct.Struct("<Q4q5q")
+MAGIC, VERSION = b"NEMSKEW\n", 1
+HEAD = struct.Struct(
+    "<8sHBB5HBB"
+)  # magic, version, mode, place, five distances into the code, nothing, selector
+SELECTOR, OWNER, SCRATCH, SAVED, SLOTS = 23, 24, 32, 40, 104
+SAVE = struct.Struct("<II8s")  # distance from the image's start, whether there is one, what was overwritten
+MODES = {"fast": 1, "stub": 2}  # calls the vDSO's own code; calls the kernel
+MECHANISM = {"fast": "vdso", "stub": "vdso syscall"}
+
+
+class X86_64:
+    """All that depends on the processor: names, stub, machine code, registers."""
+
+    name, machine, page = "x86_64", 62, 4096
+    functions = ("__vdso_clock_gettime", "__vdso_gettimeofday", "__vdso_time")  # the first there must be
+    stub = (
+        bytes.fromhex(
+            """
+            4e454d534b45570a01000000a801e4011d02fe0201030000000000000000000000000000000000000000000000000000
+            000000000000000000000000000000000000000000000000000000000000000000000000000000000002000003000204
+            0004000100000000
+            """
+        )
+        + bytes(4 * SLOT.size)
+        + bytes.fromhex(
+            """
+            83ff0f0f87500100000fb60d5ffeffff83e1036bc950488d15a3feffff8b0c0a0fa3f90f833001000056e85b0000005e
+            72094889064889560831c0c3574885f6740931ffb8600000000f0548833c2400741f31ffe8310000007218488b3c2448
+            890789d031d2b9e8030000f7f14889470831c05fc357bf05000000e80a0000005f4885ff7403488907c3574883ec1048
+            89e6e8c200000048690c2400ca9a3b48034c24088b7c24104883c41885c00f85a00000004989cb0fb635b1fdffff89f1
+            83e1036bc9504c8d05f3fdffff4901c84c89d8418b080fa3f97351488d0dcefdffff0fb60c39492b44c8284989c24d89
+            d94d034808498b48104885c9740b48f7e9480facd0204901c1498b48184885c974174c89d0489948f7f948c1fa3f4801
+            d0a80174044d0348204c89c8403a353cfdffff7582b900ca9a3b489948f7f94889d148c1f93f4801c881e100ca9a3b48
+            01caf8c3f9c3ffd3cc
+            """
+        )
+    )
+    kernel = bytes.fromhex("b8e40000000f05c3")  # mov eax, 228 (clock_gettime); syscall; ret
+    syscall = b"\x0f\x05"
+    mmap, munmap = 9, 11
+    jump_size = 5
+    registers = (
+        "r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip cs eflags rsp ss fs_base gs_base"
+        " ds es fs gs"
+    ).split()
+    pc = "rip"
+
+    @staticmethod
+    def landing(code: bytes) -> int:
+        """How many bytes at a function's entry must stay (endbr64: an indirect call may land only there)."""
+        return 4 if code[:4] == b"\xf3\x0f\x1e\xfa" else 0
+
+    @staticmethod
+    def jump(source: int, target: int) -> bytes:
+        distance = target - (source + 5)
+        if not -(2**31) <= distance < 2**31:
+            raise Refused(f"from {source:#x} to {target:#x} is too far for a jump")
+        return b"\xe9" + struct.pack("<i", distance)
+
+    @staticmethod
+    def jump_target(source: int, code: bytes) -> int | None:
+        """Where a jump at `source` goes; None where `code` begins with something else."""
+        return source + 5 + int(struct.unpack_from("<i", code, 1)[0]) if code[:1] == b"\xe9" else None
+
+    @staticmethod
+    def instruction(code: bytes) -> tuple[int, int | None]:
+        """Length of the first instruction, and where in it lies a distance from its end, if it has one.
+
+        Knows what compilers put at the start of a function, nothing that branches. Raises Refused.
+        """
+        place, wide = 0, False
+        if not code:
+            raise Refused("the function ends within the bytes to be overwritten")
+        if 0x40 <= code[0] <= 0x4F:
+            wide, place = bool(code[0] & 8), 1
+        opcode, place = code[place : place + 1], place + 1
+        if not opcode:
+            raise Refused("the function ends within the bytes to be overwritten")
+        number, relative = opcode[0], None
+        if 0x50 <= number <= 0x5F:  # push, pop
+            pass
+        elif 0xB8 <= number <= 0xBF:  # mov register, immediate
+            place += 8 if wide else 4
+        elif number in MODRM:
+            if place >= len(code):
+                raise Refused("the function ends within the bytes to be overwritten")
+            modrm = code[place]
+            place += 1
+            mode, register, memory = modrm >> 6, modrm >> 3 & 7, modrm & 7
+            sib = None
+            if mode != 3 and memory == 4:
+                sib = code[place] if place < len(code) else 0
+                place += 1
+            if mode == 0 and memory == 5:
+                relative = place
+                place += 4
+            elif mode == 2 or (mode == 0 and sib is not None and sib & 7 == 5):
+                place += 4
+            elif mode == 1:
+                place += 1
+            if number in (0x80, 0x83):
+                place += 1
+            elif number == 0xC7 and register != 0:  # xbegin
+                raise Refused(f"instruction {code[:8].hex()} is not known")
+            elif number in (0x81, 0xC7):
+                place += 4
+            elif number == 0xF7:
+                place += 4 if register < 2 else 0
+        else:
+            raise Refused(f"instruction {code[:8].hex()} is not known")
+        if place > len(code):
+            raise Refused("the function ends within the bytes to be overwritten")
+        return place, relative
+
+    @staticmethod
+    def branches_into(code: bytes, low: int, high: int) -> bool:
+        """Whether anything in `code` that could be a branch goes to [low, high): too often rather than missed."""
+        for place in range(len(code) - 1):
+            first = code[place]
+            if first == 0xEB or 0x70 <= first <= 0x7F or 0xE0 <= first <= 0xE3:
+                target = place + 2 + struct.unpack_from("<b", code, place + 1)[0]
+                if low <= target < high:
+                    return True
+            skip = (
+                1 if first in (0xE8, 0xE9) else 2 if first == 0x0F and 0x80 <= code[place + 1] <= 0x8F else 0
+            )
+            if skip and place + skip + 4 <= len(code):
+                target = place + skip + 4 + struct.unpack_from("<i", code, place + skip)[0]
+                if low <= target < high:
+                    return True
+        return False
+
+    @staticmethod
+    def called(registers: dict[str, int], code: int, stack: int, arguments: Sequence[int]) -> dict[str, int]:
+        """Registers with which a thread calls `code`, through the stub's `remote`; no system call is restarted."""
+        first, second = arguments
+        return registers | {
+            "rbx": code, "rdi": first, "rsi": second, "rsp": stack, "rax": 0, "orig_rax": 2**64 - 1,
+            "eflags": registers["eflags"] & ~0x400,
+        }  # fmt: skip
+
+    @staticmethod
+    def asking(registers: dict[str, int], number: int, arguments: Sequence[int]) -> dict[str, int]:
+        """Registers with which a thread at a system call instruction makes that call."""
+        names = ("rdi", "rsi", "rdx", "r10", "r8", "r9")
+        return registers | dict(zip(names, arguments, strict=False)) | {"rax": number, "orig_rax": 2**64 - 1}
+
+    @staticmethod
+    def in_call(registers: dict[str, int]) -> bool:
+        """Whether the thread was stopped inside a system call."""
+        return registers["orig_rax"] < 2**63
+
+
+MODRM = frozenset(
+    (
+        0x01,
+        0x09,
+        0x21,
+        0x29,
+        0x31,
+        0x33,
+        0x39,
+        0x3B,
+        0x63,
+        0x80,
+        0x81,
+        0x83,
+        0x85,
+        0x89,
+        0x8B,
+        0x8D,
+        0xC7,
+        0xF7,
+    )
+)
+ARCH = X86_64  # of the processes; a stub for aarch64 would be another such class
+
+
+def supported() -> None:
+    """Raises Refused where there is no stub for this processor."""
+    machine = platform.machine()
+    if machine not in ("x86_64", "AMD64") or sys.maxsize < 2**32:
+        raise Refused(
+            f"vdso: this Python runs on {machine} ({8 * struct.calcsize('P')} bits); there is a stub for 64-bit x86-64"
+            " only. aarch64 has been thought of (a class beside X86_64) and not been tried"
+        )
+
+
+def relocate(code: bytes, source: int, target: int, need: int = ARCH.jump_size) -> tuple[bytes, int]:
+    """The first instructions of `code` at `source`, at least `need` bytes of them, made to run at `target` and to
+    go on behind them; and how many bytes they were. Raises Refused for what it does not know."""
+    moved, count = b"", 0
+    while count < need:
+        length, relative = ARCH.instruction(code[count:])
+        instruction = bytearray(code[count : count + length])
+        if relative is not None:
+            distance = struct.unpack_from("<i", instruction, relative)[0] + source - target
+            if not -(2**31) <= distance < 2**31:
+                raise Refused(f"{source:#x} is too far from {target:#x}")
+            struct.pack_into("<i", instruction, relative, distance)
+        moved += instruction
+        count += length
+    if ARCH.branches_into(code, 0, count):
+        raise Refused(f"the function may branch into its own first {count} bytes")
+    return moved + ARCH.jump(target + len(moved), source + count), count
+
+
+class Image(NamedTuple):
+    """A vDSO: its size in memory, where its own bytes end, and its functions (distance, size)."""
+
+    size: int
+    end: int
+    functions: dict[str, tuple[int, int]]
+
+
+def parsed(data: bytes) -> Image:
+    """The vDSO that begins with `data`. Raises Refused."""
+    if data[:4] != b"\x7fELF":
+        raise Refused("vdso: there is none where the kernel said (gVisor, or an emulated process?)")
+    if data[4] != 2:
+        raise Refused("vdso: a 32-bit process; only 64-bit ones can be skewed")
+    (machine,) = struct.unpack_from("<H", data, 18)
+    if machine != ARCH.machine:
+        raise Refused(f"vdso: its code is for machine {machine}, not {ARCH.name}; no other has been tried")
+    headers, sections = struct.unpack_from("<QQ", data, 32)
+    header_size, count, section_size, section_count = struct.unpack_from("<4H", data, 54)
+    end = sections + section_size * section_count if sections else 0
+    load = dynamic = None
+    for index in range(count):
+        kind, _, offset, address, _, size = struct.unpack_from("<IIQQQQ", data, headers + header_size * index)
+        end = max(end, offset + size)
+        if kind == 1 and load is None:
+            load = address - offset
+        elif kind == 2:
+            dynamic = offset, size
+    if load is None or dynamic is None:
+        raise Refused("vdso: it has no dynamic section")
+    table: dict[int, int] = {}
+    for place in range(dynamic[0], dynamic[0] + dynamic[1], 16):
+        tag, value = struct.unpack_from("<qQ", data, place)
+        table.setdefault(tag, value)
+    strings, symbols = table[5] - load, table[6] - load
+    if 4 in table:  # the hash table's chain is as long as the table of symbols
+        (number,) = struct.unpack_from("<I", data, table[4] - load + 4)
+    else:  # kernels from 6.12 may have the GNU one only; the strings follow the symbols
+        number = (strings - symbols) // 24
+    functions = {}
+    for place in range(symbols, symbols + 24 * number, 24):
+        name, info, _, _, value, size = struct.unpack_from("<IBBHQQ", data, place)
+        if info & 15 == 2 and value:
+            text = data[strings + name : data.index(b"\0", strings + name)].decode()
+            functions[text] = (value - load, size)
+    if ARCH.functions[0] not in functions:
+        raise Refused(f"vdso: it has no {ARCH.functions[0]}")
+    return Image(-(-end // ARCH.page) * ARCH.page, end, functions)
+
+
+IMAGES: dict[bytes, Image] = {}  # a kernel has one: by its beginning, which is never written to
+
+
+def image(data: bytes) -> Image:
+    if (known := IMAGES.get(data[:1024])) is None:
+        try:
+            known = IMAGES[data[:1024]] = parsed(data)
+        except (struct.error, KeyError, ValueError, IndexError) as error:
+            raise Refused(f"vdso: not understood ({error})") from error
+    return known
+
+
+# ---------------------------------------------------------------------- what /proc tells
+
+
+class Stat(NamedTuple):
+    """A line of the process table; `start` (clock ticks since boot) tells a reused pid apart."""
+
+    pid: int
+    state: str
+    parent: int
+    group: int
+    session: int
+    flags: int
+    start: int
+
+    @property
+    def alive(self) -> bool:
+        return self.state not in "ZX" and not self.flags & 0x200000  # a zombie, a kernel thread
+
+
+def stat(pid: int, task: int | None = None) -> Stat | None:
+    """The process `pid` (or its thread `task`), None where there is none."""
+    path = f"/proc/{pid}/stat" if task is None else f"/proc/{pid}/task/{task}/stat"
+    try:
+        with open(path, "rb", buffering=0) as file:
+            fields = file.read().rpartition(b")")[2].split()
+        parent, group, session, flags, start = (int(fields[place]) for place in (1, 2, 3, 6, 19))
+        return Stat(pid, fields[0].decode(), parent, group, session, flags, start)
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def status(pid: int | str) -> dict[str, str]:
+    """The fields of /proc/PID/status."""
+    try:
+        with open(f"/proc/{pid}/status", errors="replace") as file:
+            return {key: value.strip() for key, _, value in (line.partition(":") for line in file)}
+    except OSError:
+        return {}
+
+
+def tasks(pid: int) -> list[int]:
+    """The threads of `pid`, its first one first."""
+    try:
+        return sorted(
+            (int(name) for name in os.listdir(f"/proc/{pid}/task")), key=lambda task: (task != pid, task)
+        )
+    except OSError:
+        return []
+
+
+def exe(pid: int) -> str:
+    """The program that `pid` runs, or its name where that may not be read."""
+    try:
+        return os.readlink(f"/proc/{pid}/exe")
+    except OSError:
+        return status(pid).get("Name", "")
+
+
+def vdso(pid: int) -> int:
+    """Where the vDSO of `pid` lies. Raises Refused, ProcessLookupError, PermissionError."""
+    with open(f"/proc/{pid}/auxv", "rb") as file:
+        data = file.read()
+    pairs = dict(struct.iter_unpack("<QQ", data[: len(data) // 16 * 16]))
+    if base := pairs.get(33):  # AT_SYSINFO_EHDR
+        return int(base)
+    if 33 in dict(struct.iter_unpack("<II", data[: len(data) // 8 * 8])):
+        raise Refused(f"vdso: process {pid} is a 32-bit one; only 64-bit ones can be skewed")
+    raise Replaced(f"vdso: the kernel gave process {pid} none (vdso=0), or it is starting or ending")
+
+
+def forbidden(pid: int, error: OSError) -> str:
+    """Why the kernel may have refused to let `pid` be traced, as far as that can be seen."""
+    theirs, ours = status(pid), status("self")
+    said = [f"process {pid} may not be traced: {os.strerror(error.errno or 0)}"]
+    if not theirs:
+        return f"{said[0]}; it has ended or is hidden"
+    if (tracer := theirs.get("TracerPid", "0")) != "0":
+        said.append(
+            f"process {tracer} ({status(tracer).get('Name', 'of another namespace')}) traces it already"
+        )
+    capable = bool(int(ours.get("CapEff", "0"), 16) >> 19 & 1)
+    users = theirs.get("Uid", "").split()
+    if not capable:
+        if set(users) != {str(os.geteuid())}:
+            said.append(f"it is user {users[0]}'s and this is user {os.geteuid()} without CAP_SYS_PTRACE")
+        else:
+            with contextlib.suppress(OSError):
+                if os.stat(f"/proc/{pid}").st_uid != os.geteuid():
+                    said.append("it made itself not dumpable (PR_SET_DUMPABLE, or a program with privileges)")
+    elif int(theirs.get("CapPrm", "0"), 16) & ~int(ours.get("CapPrm", "0"), 16):
+        said.append("it has capabilities that this process has not")
+    try:
+        with open("/proc/sys/kernel/yama/ptrace_scope") as file:
+            scope = file.read().strip()
+        meaning = {
+            "0": "any process of the same user",
+            "1": "descendants only",
+            "2": "CAP_SYS_PTRACE only",
+            "3": "none",
+        }
+        said.append(f"Yama's ptrace_scope is {scope} ({meaning.get(scope, 'unknown')})")
+    except OSError:
+        said.append("the kernel has no Yama")
+    if ours.get("Seccomp", "0") != "0":
+        said.append("a seccomp filter is on this process")
+    return "; ".join(said)
+
+
+# ---------------------------------------------------------------------- ptrace
+
+PEEKDATA, POKEDATA, CONT, SINGLESTEP, DETACH, SYSCALL = 2, 5, 7, 9, 17, 24
+SETOPTIONS, GETEVENTMSG, GETSIGINFO, SETSIGINFO, GETREGSET, SETREGSET, SEIZE, INTERRUPT, LISTEN = range(
+    0x4200, 0x4209
+)
+GETSIGMASK, SETSIGMASK, GET_SYSCALL_INFO = 0x420A, 0x420B, 0x420E
+SYSGOOD, FORK, VFORK, CLONE, EXEC = 1, 2, 4, 8, 16
+EVENT_FORK, EVENT_VFORK, EVENT_CLONE, EVENT_EXEC, EVENT_STOP = 1, 2, 3, 4, 128
+STOPS = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
+WALL = 0x40000000
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+LIBC.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
+LIBC.ptrace.restype = ctypes.c_long
+
+
+def ptrace(request: int, task: int, address: int = 0, data: int = 0) -> int:
+    """Raises OSError."""
+    ctypes.set_errno(0)
+    result: int = LIBC.ptrace(request, task, address, data)
+    if result == -1 and (number := ctypes.get_errno()):
+        raise OSError(number, os.strerror(number))
+    return result
+
+
+class Vector(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
+def registers(task: int, values: dict[str, int] | None = None) -> dict[str, int]:
+    """The registers of a stopped thread, or `values` put into them."""
+    block = (ctypes.c_uint64 * len(ARCH.registers))()
+    if values is not None:
+        block[:] = [values[name] & 2**64 - 1 for name in ARCH.registers]
+    vector = Vector(ctypes.addressof(block), ctypes.sizeof(block))
+    ptrace(GETREGSET if values is None else SETREGSET, task, 1, ctypes.addressof(vector))
+    return dict(zip(ARCH.registers, block, strict=True)) if values is None else values
+
+
+class Siginfo(NamedTuple):
+    """Why a thread is stopped."""
+
+    number: int
+    code: int
+    raw: bytes
+
+    @property
+    def event(self) -> int:
+        """The ptrace event, 0 for a signal that is about to be delivered."""
+        return self.code >> 8 if 0 <= self.code < 1 << 16 else 0
+
+
+def siginfo(task: int) -> Siginfo | None:
+    """Why `task` is stopped; None while it runs. It asks without waiting for it: no status is consumed."""
+    block = ctypes.create_string_buffer(128)
+    try:
+        ptrace(GETSIGINFO, task, 0, ctypes.addressof(block))
+    except OSError as error:
+        if error.errno == errno.ESRCH:
+            return None
+        raise
+    number, _, code = struct.unpack_from("<3i", block.raw)
+    return Siginfo(number, code, block.raw)
+
+
+def apart(work: Callable[[], T]) -> T:
+    """What `work` gives, called in a thread of its own that is gone when this returns, and with it all that it
+    was attached to."""
+    outcome: list[tuple[T | None, BaseException | None]] = []
+
+    def run() -> None:
+        try:
+            outcome.append((work(), None))
+        except BaseException as error:
+            outcome.append((None, error))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    while os.path.exists(f"/proc/self/task/{thread.native_id}"):  # Python is done with it a little earlier
+        os.sched_yield()
+    value, error = outcome[0]
+    if error is not None:
+        raise error
+    return value  # type: ignore[return-value]
+
+
+class Stop:
+    """Threads of one process, stopped by ptrace (not by a signal) within a context; all that are, or `one`.
+
+    Used inside `apart`; or, where `held` says which threads are attached to already and stay so, anywhere.
+    Raises Refused when they have not all stopped by `deadline`.
+    """
+
+    def __init__(self, pid: int, deadline: float, one: bool = False, held: set[int] | None = None) -> None:
+        self.pid, self.deadline, self.one, self.held = pid, deadline, one, held
+        self.threads: dict[int, Siginfo] = {}  # stopped, and why
+        self.pending: dict[int, Siginfo] = {}  # the signal that a thread is to get when it goes on
+        self.moved: set[int] = set()  # those that ran in between
+        self.steps = 0
+
+    def __enter__(self) -> Stop:
+        self.begun = time.perf_counter()
+        try:
+            gone: set[int] = set()
+            while new := [
+                task for task in self.candidates() if task not in self.threads and task not in gone
+            ]:
+                asked = [task for task in new if self.ask(task)]
+                gone |= set(new) - set(asked)
+                for task in asked:
+                    if (why := self.awaited(task)) is None:
+                        gone.add(task)
+                        continue
+                    self.threads[task] = why
+                    if not why.event:
+                        self.pending[task] = why
+            if not self.threads:
+                raise Replaced(f"process {self.pid} has ended")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def candidates(self) -> list[int]:
+        if not self.one:
+            return tasks(self.pid)
+        if self.threads:
+            return []
+        states = [
+            (task, entry.state) for task in tasks(self.pid) if (entry := stat(self.pid, task)) is not None
+        ]
+        # one that sleeps in a system call is in no restartable sequence, which a call would break
+        return [task for task, state in sorted(states, key=lambda pair: pair[1] != "S") if state not in "ZX"][
+            :1
+        ]
+
+    def ask(self, task: int) -> bool:
+        """Attach to a thread and make it stop; whether there is one."""
+        try:
+            if self.held is None or task not in self.held:
+                ptrace(SEIZE, task)
+            ptrace(INTERRUPT, task)
+        except OSError as error:
+            entry = stat(self.pid, task)
+            if entry is None or entry.state in "ZX":
+                return False
+            if error.errno == errno.EPERM:
+                raise Refused(f"vdso: {forbidden(self.pid, error)}") from error
+            if error.errno == errno.ESRCH:
+                return False
+            raise
+        return True
+
+    def awaited(self, task: int) -> Siginfo | None:
+        """Why `task` has stopped, once it has; None when it has ended."""
+        turn = 0
+        while (why := siginfo(task)) is None:
+            turn += 1
+            if turn % 16 == 0:
+                entry = stat(self.pid, task)
+                if entry is None or entry.state in "ZX":
+                    return None
+                if time.monotonic() > self.deadline:
+                    how = (
+                        " (D: frozen, or in a call that cannot be interrupted)" if entry.state == "D" else ""
+                    )
+                    raise Refused(
+                        f"vdso: thread {task} of process {self.pid} did not stop in time, its state is"
+                        f" {entry.state}{how}; nothing was changed, and it is not traced any more"
+                    )
+            if turn < 64:
+                os.sched_yield()
+            else:
+                time.sleep(0.0002)
+        return why
+
+    def step_out(self, low: int, high: int) -> None:
+        """Let each thread that is about to run [low, high) run, alone, until it is not."""
+        for task in list(self.threads):
+            if low <= registers(task)[ARCH.pc] < high:
+                with self.quiet(task):
+                    while low <= registers(task)[ARCH.pc] < high:
+                        self.run(task, SINGLESTEP)
+                        self.steps += 1
+
+    def run(self, task: int, how: int) -> None:
+        """Let one thread run until the trap that ends what was asked of it. Raises Refused, Replaced."""
+        while True:
+            self.moved.add(task)
+            ptrace(how, task)
+            if (why := self.awaited(task)) is None:
+                del self.threads[task]
+                raise Replaced(f"thread {task} of process {self.pid} has ended")
+            if why.event:  # the stop that had been asked for, or one of its whole group: nothing ran
+                continue
+            if why.number == signal.SIGTRAP:
+                return
+            if why.number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL) and why.code > 0 and how == CONT:
+                raise Refused(f"vdso: a call in process {self.pid} failed: {signal.Signals(why.number).name}")
+            self.pending.setdefault(task, why)  # what cannot be held back: SIGSTOP
+
+    @contextlib.contextmanager
+    def quiet(self, task: int) -> Iterator[None]:
+        """Signals of `task` wait meanwhile; the trap's own must not, or the kernel would reset its handler."""
+        mask = ctypes.c_uint64()
+        ptrace(GETSIGMASK, task, 8, ctypes.addressof(mask))
+        most = ctypes.c_uint64(2**64 - 1 & ~(1 << signal.SIGTRAP - 1))
+        ptrace(SETSIGMASK, task, 8, ctypes.addressof(most))
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                ptrace(SETSIGMASK, task, 8, ctypes.addressof(mask))
+
+    @contextlib.contextmanager
+    def borrowed(self) -> Iterator[tuple[int, dict[str, int]]]:
+        """A thread and its registers, which it has again at the end."""
+        task = next(iter(self.threads))
+        before = registers(task)
+        with self.quiet(task):
+            try:
+                yield task, before
+            finally:
+                if task in self.threads:
+                    registers(task, before)
+
+    def syscall(self, code: int, number: int, *arguments: int) -> int:
+        """Make a thread do a system call; `code` is the address of such an instruction. Raises OSError."""
+        with self.borrowed() as (task, before):
+            registers(task, ARCH.asking(before, number, arguments) | {ARCH.pc: code})
+            self.run(task, SINGLESTEP)
+            result = registers(task)["rax"]
+        if result >= 2**64 - 4095:
+            raise OSError(2**64 - result, os.strerror(2**64 - result))
+        return result
+
+    def __exit__(self, *_: object) -> None:
+        for task, why in self.threads.items():
+            signal_ = 0
+            with contextlib.suppress(OSError):
+                if (pending := self.pending.get(task)) is not None:
+                    signal_ = pending.number
+                    if (
+                        task in self.moved
+                    ):  # it stands at the trap of its last step: as if that were the signal
+                        block = ctypes.create_string_buffer(pending.raw, 128)
+                        ptrace(SETSIGINFO, task, 0, ctypes.addressof(block))
+                if self.held is None:
+                    ptrace(DETACH, task, 0, signal_)
+                elif task in self.moved:
+                    ptrace(INTERRUPT, task)
+                    ptrace(CONT, task, 0, signal_)
+                elif why.event == EVENT_STOP:
+                    ptrace(LISTEN if why.number in STOPS else CONT, task)
+        self.stopped = time.perf_counter() - self.begun
+
+
+# ---------------------------------------------------------------------- one process
+
+
+class Observed(NamedTuple):
+    """What a process's clock was seen to be off by, and how sure that is (±), in seconds; when, in nanoseconds."""
+
+    offset: float
+    error: float
+    real: int
+
+
+class Process:
+    """One process, and what is written into it. All numbers lie there: another Process finds the same.
+
+    `steps` (of threads that stood where a jump was to be written) and `stopped` (seconds) are of the last stop.
+    Not for several threads at once.
+    """
+
+    def __init__(self, pid: int, held: set[int] | None = None) -> None:
+        supported()
+        entry = stat(pid)
+        if entry is None or not entry.alive:
+            raise ProcessLookupError(errno.ESRCH, f"process {pid} has ended")
+        self.pid, self.start, self.held = pid, entry.start, held
+        self.steps, self.stopped = 0, 0.0
+        self.code = self.header = 0
+        try:
+            self.fd = os.open(f"/proc/{pid}/mem", os.O_RDWR | os.O_CLOEXEC)
+        except PermissionError as error:
+            raise Refused(f"vdso: {forbidden(pid, error)}") from error
+        except FileNotFoundError:
+            raise ProcessLookupError(errno.ESRCH, f"process {pid} has ended") from None
+        try:
+            self.base = vdso(pid)
+            data = self.read(self.base, 4 * ARCH.page, short=True)
+            self.image = image(data)
+            self.functions = [self.image.functions.get(name) for name in ARCH.functions]
+            self.find(data[: self.image.size])
+        except BaseException:
+            os.close(self.fd)
+            raise
+
+    @classmethod
+    def open(cls, pid: int) -> Process:
+        """The process `pid`. Raises Refused where it cannot be skewed, ProcessLookupError where it is none."""
+        return cls(pid)
+
+    def close(self) -> None:
+        """Let go of it, as it is."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------ memory
+
+    def read(self, address: int, size: int, short: bool = False) -> bytes:
+        """Raises Replaced when the program whose memory it was is gone."""
+        try:
+            data = os.pread(self.fd, size, address)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            data = b""
+        if not data or (len(data) < size and not short):
+            raise Replaced(f"process {self.pid} has ended, or runs another program")
+        return data
+
+    def write(self, address: int, data: bytes) -> None:
+        """Also where the process itself may only read. Raises OSError (EIO: this kernel lets nobody do that)."""
+        if (count := os.pwrite(self.fd, data, address)) != len(data):
+            raise Replaced(f"process {self.pid} has ended: {count} of {len(data)} bytes written")
+
+    def poke(self, stop: Stop, address: int, data: bytes) -> None:
+        """Write through ptrace, which may what `write` may not on some kernels."""
+        task = next(iter(stop.threads))
+        first, last = address & ~7, (address + len(data) + 7) & ~7
+        block = bytearray(self.read(first, last - first))
+        block[address - first : address - first + len(data)] = data
+        for place in range(0, len(block), 8):
+            ptrace(POKEDATA, task, first + place, struct.unpack_from("<Q", block, place)[0])
+
+    def write_code(self, stop: Stop, address: int, data: bytes) -> None:
+        if self.place == 2:
+            self.poke(stop, address, data)
+        else:
+            self.write(address, data)
+        if (there := self.read(address, len(data))) != data:
+            raise Refused(
+                f"vdso: process {self.pid}: {data.hex()} written at {address:#x}, {there.hex()} read"
+            )
+
+    # ------------------------------------------------------------------ what is there
+
+    def find(self, data: bytes) -> None:
+        """Look for a stub: in the padding, or where the entry of the first function jumps to."""
+        self.header = 0
+        distance, size = self.functions[0]  # type: ignore[misc]
+        code = data[distance : distance + size]
+        entry = distance + ARCH.landing(code)
+        places = [self.base + place] if (place := data.find(MAGIC, self.image.end)) >= 0 else []
+        if (target := ARCH.jump_target(self.base + entry, data[entry : entry + 5])) is not None:
+            places.insert(0, target & -ARCH.page)  # a page of its own
+        for header in places:
+            with contextlib.suppress(Replaced):
+                if self.read(header, HEAD.size).startswith(MAGIC):
+                    self.header = header
+                    break
+        if self.header:
+            self.load(self.header)
+
+    def load(self, header: int) -> None:
+        self.header = header
+        head = HEAD.unpack(self.read(header, HEAD.size))
+        _, self.version, mode, self.place, *self.codes, _, _ = head
+        self.mode = next((name for name, number in MODES.items() if number == mode), "")
+        saved = SAVE.iter_unpack(self.read(header + SAVED, 3 * SAVE.size))
+        self.entries = [  # address, jump, what it overwrote
+            (self.base + away, ARCH.jump(self.base + away, header + code), original[: ARCH.jump_size])
+            for (away, there, original), code in zip(saved, self.codes, strict=False)
+            if there
+        ]
+
+    def jumps(self) -> list[bool]:
+        """Which of the functions jump to the stub."""
+        if not self.header:
+            return []
+        return [self.read(address, len(jump)) == jump for address, jump, _ in self.entries]
+
+    def installed(self) -> bool:
+        """Whether the process's time goes through the stub, as its memory says. Raises Replaced."""
+        return bool(jumps := self.jumps()) and all(jumps)
+
+    def mechanism(self) -> str:
+        """``"vdso"`` or ``"vdso syscall"``, "" where nothing is installed."""
+        return MECHANISM[self.mode] if self.installed() else ""
+
+    # ------------------------------------------------------------------ in and out
+
+    def install(self, mode: str | None = None, within: float = PATIENCE, place: str | None = None) -> str:
+        """Let the process's time go through a stub that adds nothing yet: the mechanism.
+
+        `mode` ``"fast"`` uses the vDSO's own code, ``"stub"`` the kernel's (10 times slower); none: the first that can be had.
+        `place` ``"padding"`` is the end of the vDSO's last page, ``"page"`` one of its own; none: likewise.
+        Raises Refused with the reason of each.
+        """
+        if mode not in (None, *MODES) or place not in (None, "padding", "page"):
+            raise ValueError(f"mode is one of {', '.join(MODES)}, place padding or page; not {mode}, {place}")
+        deadline = time.monotonic() + within
+        if any(self.jumps()):
+            fits = mode in (None, self.mode) and place in (None, "padding" if self.place == 1 else "page")
+            if fits and self.installed() and self.version == VERSION:
+                return MECHANISM[self.mode]
+            self.restore(within)
+        reasons = []
+        for kind in (mode,) if mode else tuple(MODES):
+            for where in (place,) if place else ("padding", "page"):
+                try:
+                    self.put(kind, where, deadline)
+                    return MECHANISM[kind]
+                except Unfit as error:
+                    reasons.append(f"{MECHANISM[kind]} ({where}): {error}")
+        raise Refused(f"process {self.pid}: " + "; ".join(reasons))
+
+    def stopping(self, deadline: float, work: Callable[[Stop], T], one: bool = False) -> T:
+        """Do `work` while the process is stopped. Raises Refused, Replaced."""
+
+        def stopped() -> T:
+            stop = Stop(self.pid, deadline, one, self.held)
+            try:
+                with stop:
+                    self.read(self.base, 4)  # the program may be another since
+                    return work(stop)
+            finally:
+                self.steps, self.stopped = stop.steps, getattr(stop, "stopped", 0.0)
+
+        return apart(stopped) if self.held is None else stopped()
+
+    def put(self, mode: str, where: str, deadline: float) -> None:
+        """Raises Unfit where this mode cannot be had in this place, Refused where no other could."""
+        data = self.read(self.base, self.image.size)
+        entries = []
+        for found in self.functions:
+            if found is None:
+                entries.append((0, 0, b""))
+                continue
+            distance, size = found
+            code = data[distance : distance + size]
+            code = code[(skip := ARCH.landing(code)) :]
+            if ARCH.jump_target(0, code) is not None:
+                raise Refused(f"vdso: another program has already put a jump into process {self.pid}")
+            if len(code) < ARCH.jump_size or ARCH.branches_into(code, 1, ARCH.jump_size):
+                raise Refused("vdso: a function is too short for a jump, or may branch into its first bytes")
+            entries.append((distance + skip, 1, code[:8]))
+        if where == "page":
+            self.stopping(deadline, lambda stop: self.write_page(stop, data, mode, entries))
+            return
+        old = data.find(MAGIC, self.image.end)
+        at = old if old >= 0 else -(-self.image.end // 16) * 16
+        blob = self.built(data, self.base + at, mode, 1, entries)
+        room = self.image.size - at
+        if len(blob) > room or (old < 0 and any(data[at:])):
+            raise Unfit(f"{len(blob)} bytes are needed behind the vDSO, {room} are there")
+        code = slice(SLOTS + 4 * SLOT.size, len(blob))
+        late = (
+            old >= 0 and data[at:][code] != blob[code]
+        )  # somebody may still be in what an earlier patcher left
+        if not late:
+            try:
+                self.write(self.base + at, blob)
+            except OSError as error:
+                raise Unfit(f"this kernel lets nobody write into the vDSO ({error})") from error
+        self.stopping(deadline, lambda stop: self.write_jumps(stop, self.base + at, blob, late))
+
+    def built(
+        self, data: bytes, header: int, mode: str, place: int, entries: Sequence[tuple[int, int, bytes]]
+    ) -> bytes:
+        """The stub as it is to lie at `header`."""
+        blob = bytearray(ARCH.stub)
+        if mode == "fast":
+            distance, size = self.functions[0]  # type: ignore[misc]
+            code, start = data[distance : distance + size], entries[0][0]
+            try:
+                blob += relocate(code[start - distance :], self.base + start, header + len(blob))[0]
+            except Refused as error:
+                raise Unfit(str(error)) from error
+        else:
+            blob += ARCH.kernel
+        _, version, _, _, *codes, nothing, selector = HEAD.unpack_from(blob)
+        HEAD.pack_into(blob, 0, MAGIC, version, MODES[mode], place, *codes, nothing, selector)
+        scratch = self.read(self.header + SCRATCH, 8) if self.header else bytes(8)
+        struct.pack_into("<I4x8s", blob, OWNER, self.pid, scratch)
+        for index, entry in enumerate(entries):
+            SAVE.pack_into(blob, SAVED + index * SAVE.size, *entry)
+        return bytes(blob)
+
+    def write_page(
+        self, stop: Stop, data: bytes, mode: str, entries: Sequence[tuple[int, int, bytes]]
+    ) -> None:
+        """The stub into a page of its own near the vDSO, that the process itself maps."""
+        call = self.base + data.index(ARCH.syscall, min(found[0] for found in self.functions if found))
+        if header := self.left_page():
+            stop.step_out(header, header + ARCH.page)
+            stop.step_out(self.base, self.base + self.image.size)
+            self.write_jumps(stop, header, self.built(data, header, mode, 2, entries), True, poke=True)
+            return
+        for away in range(
+            16, 4096, 64
+        ):  # pages below the vDSO: a hint, the kernel takes another if it is taken
+            try:
+                header = stop.syscall(
+                    call, ARCH.mmap, self.base - away * ARCH.page, ARCH.page, 7, 0x22, -1, 0
+                )
+            except OSError as error:
+                raise Unfit(f"the process may not map a page to write and run ({error})") from error
+            if abs(header - self.base) < 2**31 - 2**24:
+                break
+            stop.syscall(call, ARCH.munmap, header, ARCH.page)
+        else:
+            raise Unfit("the process has no free page within 2 GiB of the vDSO")
+        self.write_jumps(stop, header, self.built(data, header, mode, 2, entries), True, poke=True)
+
+    def left_page(self) -> int:
+        """The page that an earlier patcher had the process map, 0 where there is none."""
+        with open(f"/proc/{self.pid}/maps") as file:
+            for line in file:
+                if " rwxp " in line:
+                    first, last = (int(number, 16) for number in line.split()[0].split("-"))
+                    if last - first == ARCH.page and self.read(first, len(MAGIC)) == MAGIC:
+                        return first
+        return 0
+
+    def write_jumps(self, stop: Stop, header: int, blob: bytes, late: bool, poke: bool = False) -> None:
+        if late and not poke:
+            stop.step_out(self.base, self.base + self.image.size)
+        if late:
+            self.write(header, blob)
+        if (there := self.read(header, len(blob))) != blob:
+            raise Refused(f"vdso: process {self.pid}: what was written at {header:#x} is not there")
+        self.load(header)
+        for address, jump, _ in self.entries:
+            stop.step_out(address + 1, address + len(jump))
+        for address, jump, _ in self.entries:
+            self.write_code(stop, address, jump)
+
+    def restore(self, within: float = PATIENCE) -> None:
+        """Give the process its vDSO's functions back, as they were. Raises Refused, Replaced.
+
+        The stub stays where it is, for who may still be in it.
+        """
+        if not any(self.jumps()):
+            return
+
+        def undo(stop: Stop) -> None:
+            for address, _, original in self.entries:
+                self.write_code(stop, address, original)
+
+        self.stopping(time.monotonic() + within, undo)
+
+    # ------------------------------------------------------------------ what the stub adds
+
+    def selected(self) -> int:
+        if not self.header:
+            raise Refused(f"process {self.pid}: nothing is installed")
+        if self.version != VERSION:
+            raise Refused(
+                f"process {self.pid}: the stub in it is of version {self.version}, this is {VERSION}: restore it first"
+            )
+        return self.read(self.header + SELECTOR, 1)[0]
+
+    def set(self, spec: Spec | bytes) -> bytes:
+        """Change what the stub adds, at once and without a stop: the slot as written. Raises Refused, Replaced."""
+        slot = spec if isinstance(spec, bytes) else spec.packed()
+        number = self.selected() + 1 & 255
+        self.write(self.header + SLOTS + (number & 3) * SLOT.size, slot)
+        self.write(self.header + SELECTOR, bytes([number]))
+        return slot
+
+    def slot(self) -> bytes:
+        """What the stub adds, as bytes to compare. Raises Refused, Replaced."""
+        return self.read(self.header + SLOTS + (self.selected() & 3) * SLOT.size, SLOT.size)
+
+    def state(self) -> Spec:
+        """What the stub adds, read back. Raises Refused where there is none."""
+        return Spec.unpacked(self.slot())
+
+    def call(self, clock: int = time.CLOCK_REALTIME, within: float = PATIENCE, rounds: int = 3) -> Observed:
+        """What the process's clock is off by, by a call of its own function on one of its threads.
+
+        The call lies between two readings of this process's clock; the closest pair of `rounds` is told.
+        Raises Refused where nothing was ever installed, or the process cannot run.
+        """
+        self.selected()
+
+        def calls(stop: Stop) -> Observed:
+            return min((self.one_call(stop, clock) for _ in range(rounds)), key=lambda seen: seen.error)
+
+        return self.stopping(time.monotonic() + within, calls, one=True)
+
+    def one_call(self, stop: Stop, clock: int) -> Observed:
+        page = self.scratch(stop)
+        distance, _ = self.functions[0]  # type: ignore[misc]
+        with stop.borrowed() as (task, before):
+            start = ARCH.called(before, self.base + distance, page + ARCH.page - 256, (clock, page + 16))
+            registers(task, start | {ARCH.pc: self.header + self.codes[3]})
+            first = time.clock_gettime_ns(clock)
+            stop.run(task, CONT)
+            last = time.clock_gettime_ns(clock)
+            result = registers(task)["rax"]
+        if result:
+            raise Refused(f"process {self.pid}: clock {clock} cannot be read there (error {2**64 - result})")
+        seconds, rest = struct.unpack("<qq", self.read(page + 16, 16))
+        real = (first + last) // 2
+        return Observed((seconds * BILLION + rest - real) / BILLION, (last - first + 1) / 2 / BILLION, real)
+
+    def scratch(self, stop: Stop) -> int:
+        """A page for a call's stack and result, which the process maps once: its own stack may be in use."""
+        (page,) = struct.unpack("<Q", self.read(self.header + SCRATCH, 8))
+        if page:
+            with contextlib.suppress(Replaced):
+                if self.read(page, len(MAGIC)) == MAGIC:
+                    return int(page)
+        call = self.header + ARCH.stub.index(ARCH.syscall)
+        page = stop.syscall(call, ARCH.mmap, 0, ARCH.page, 3, 0x22, -1 & 2**64 - 1, 0)
+        self.write(page, MAGIC)
+        self.write(self.header + SCRATCH, struct.pack("<Q", page))
+        return int(page)
+
+
+class Unfit(Refused):
+    """One way is not to be had; another may be."""
