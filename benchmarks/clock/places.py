@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import shutil
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.clock.programs import PROBES, PROGRAMS, Lacking, Probe, needed
@@ -53,8 +51,8 @@ class Docker:
 
     name = "docker"
 
-    def __init__(self, out: Path, label: str) -> None:
-        self.out, self.label, self._count = out, label, 0
+    def __init__(self, out: Path) -> None:
+        self.out, self._count = out, 0
         build = [needed("docker"), "build", "-q", "-t", IMAGE, "-"]
         with (Path(__file__).parent / "Dockerfile").open() as recipe:
             done = subprocess.run(build, stdin=recipe, capture_output=True, text=True,
@@ -66,9 +64,9 @@ class Docker:
     def started(self, name: str, environ: Environ | None = None) -> Iterator[Running]:
         """The program `name` in a container; `pid` is what this machine calls it."""
         self._count += 1
-        container = f"{self.label}-{self._count}"
-        run = ["docker", "run", "--rm", "-i", "--init=false", "--name", container, "-v", f"{self.out}:{self.out}",
-               "-v", f"{PROBES}:{PROBES}:ro", "--entrypoint", ""]  # fmt: skip
+        container = f"{self.out.name}-{self._count}"
+        run = ["docker", "run", "--rm", "-i", "--name", container]
+        run += ["-v", f"{self.out}:{self.out}", "-v", f"{PROBES}:{PROBES}:ro"]
         run += [word for key, value in (environ or {}).items() for word in ("-e", f"{key}={value}")]
         try:
             if name in PROGRAMS:
@@ -122,3 +120,6 @@ def free_port() -> int:
             with contextlib.suppress(OSError, OverflowError):
                 other.bind(("127.0.0.1", port + 1))
                 return port
+
+
+Place = Local | Docker

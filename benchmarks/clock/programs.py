@@ -84,9 +84,7 @@ PROGRAMS = {
         _c("musl static", "musl-gcc", "-static"),
         Program("Go static", ["{out}/go"], _GO, environ={"CGO_ENABLED": "0", "GOFLAGS": ""}),
         Program("Python", ["/usr/bin/python3", "{probes}/probe.py"], monotonic=True),
-        Program(
-            "JVM", _JAVA, _JAVAC, monotonic=True
-        ),
+        Program("JVM", _JAVA, _JAVAC, monotonic=True),
         Program("Node", ["node", "{probes}/probe.js"], resolution=1_000_000, monotonic=True),
     )
 }
@@ -151,7 +149,7 @@ class Probe:
 
 
 def wall_offset() -> int:
-    """The wall clock minus the monotonic one, ns: both are slewed alike, only a step of the wall clock changes it."""
+    """The wall clock minus the monotonic one, ns: both are slewed alike, only a step changes it."""
     best = (1 << 62, 0)
     for _ in range(200):
         before, wall, after = time.monotonic_ns(), time.time_ns(), time.monotonic_ns()

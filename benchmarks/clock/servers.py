@@ -1,4 +1,4 @@
-"""Servers that tell the time to their clients: redis-server by TIME, etcd by when a key of its older API expires.
+"""Servers that tell the time to their clients: redis-server by TIME, etcd by when a key of its old API ends.
 
 etcd's newer API tells seconds only (a lease's time to live, the Date of an answer).
 """

@@ -46,7 +46,11 @@ class Seen:
 
     def quantile(self, share: float) -> float:
         """In seconds."""
-        return self.errors[min(int(len(self.errors) * share), len(self.errors) - 1)] / 1e9
+        return quantile(self.errors, share) / 1e9
+
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
 
 
 def seen(asked: Asked, slot: bytes | None, samples: Sequence[Sample], resolution: int, slack: int) -> Seen:
@@ -54,9 +58,12 @@ def seen(asked: Asked, slot: bytes | None, samples: Sequence[Sample], resolution
     errors, wrong, levels = [], 0, list[float]()
     for before, told, after in samples:
         middle = (before + after) // 2
-        wants = [due(slot, at) for at in (before, middle, after)]
-        errors.append(min(abs(told - want) for want in wants) if asked.spec.half else abs(told - wants[1]))
-        wrong += not min(wants) - resolution - slack < told < max(wants) + resolution + slack
+        half = round(asked.spec.half * 1e9) or after
+        moments = (before, middle, after, min(before + half, after))  # what a strobe may be in between
+        offsets = {due(slot, at) - at for at in moments}
+        errors.append(min(abs(told - due(slot, at)) for at in moments if asked.spec.half or at == middle))
+        reach = resolution + slack + round((after - before) * abs(asked.spec.rate))
+        wrong += not any(before + off - reach < told < after + off + reach for off in offsets)
         levels.append((told - middle) / 1e6)
     trips = sorted(after - before for before, _, after in samples)
     span = (samples[-1][0] - samples[0][0]) / 1e9

@@ -205,6 +205,19 @@ def test_more_processes_than_lines_take_those_of_the_dead(control: Control) -> N
         assert use is not None and use.hits > 0
 
 
+def connected(place: Path, server: subprocess.Popen[bytes]) -> socket.socket:
+    deadline = time.monotonic() + 20
+    while True:
+        client = socket.socket(socket.AF_UNIX)
+        try:
+            client.connect(str(place))
+            return client
+        except (FileNotFoundError, ConnectionRefusedError):
+            client.close()
+            assert server.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+
+
 def test_redis_server(control: Control, tmp_path: Path) -> None:
     """It has jemalloc, which asks for the time while it is initialised."""
     server, place = needed("redis-server"), tmp_path / "redis.sock"
@@ -214,12 +227,7 @@ def test_redis_server(control: Control, tmp_path: Path) -> None:
         argv, env={**os.environ, **environment(control.path)}, stdout=subprocess.DEVNULL
     ) as redis:
         try:
-            deadline = time.monotonic() + 20
-            while not place.exists():
-                assert redis.poll() is None and time.monotonic() < deadline
-                time.sleep(0.01)
-            with socket.socket(socket.AF_UNIX) as client:
-                client.connect(str(place))
+            with connected(place, redis) as client:
                 for seconds in (0, 500, -300):
                     control.set(Spec(offset=seconds))
                     before = time.time()
