@@ -1,18 +1,18 @@
 """Skews the clocks of running processes from outside: writes a jump to a stub over the vDSO's time functions.
 
 A file of standard library. As a program (``python -I -S patcher.py``) it takes JSON lines on standard input
-(``{"id": 1, "do": "arm", "with": {...}}``), answers with the request's id in ``re``, and tells unasked what it
-sees (``{"event": {...}}``). When its input closes it ends and leaves the processes as they are: `drop` first.
+(``{"id": 1, "do": "arm", "with": {...}}``), answers with the request's id in ``re``, and tells unasked
+what it sees (``{"event": {...}}``). When its input closes it ends and leaves the processes as they are.
 
-The process is stopped with ptrace only to write and to take away the jumps. What the stub adds is changed by
-writing its parameters, without a stop: a slot is filled, then one byte selects it. All that is needed to read,
-change and undo a patch lies in the patched process, so that any later patcher can. Forks inherit stub and
-parameters; an exec loses both.
+The process is stopped with ptrace only to write and to take away the jumps. What the stub adds is changed
+by writing its parameters, without a stop: a slot is filled, then one byte selects it. All that is needed to
+read, change and undo a patch lies in the patched process, so that any later patcher can. Forks inherit stub
+and parameters; an exec loses both.
 
-All system calls for one process are made in a thread that ends with the stop: the kernel lets go what is still
-attached to a thread that ends (a frozen one cannot be detached otherwise), and gives the exit of what died to
-its real parent. So no exit is ever waited for here. The exception is `follow`, which stays attached.
-But while a process is stopped, its parent sees stops: another thread of the parent's own process that is in
+Each stop is the work of a thread of its own, which ends with it: the kernel lets go what is still attached to
+a thread that ends (a frozen process cannot be detached otherwise), and gives the exit of what died meanwhile
+to its real parent. So no exit is ever waited for here. The exception is `follow`, which stays attached. But
+while a process is stopped, its parent sees stops: another thread of the parent's own process that is in
 ``waitpid`` (``Popen.wait``) would take one for the exit. There, use the program.
 """
 
@@ -24,14 +24,13 @@ import errno
 import json
 import os
 import platform
-import re
 import select
 import signal
 import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar
 
@@ -56,6 +55,14 @@ class Refused(Exception):
 
 class Replaced(Refused):
     """The process runs another program by now (exec), or has none any more."""
+
+
+class Unfit(Refused):
+    """One way is not to be had; another may be."""
+
+
+class Stuck(Refused):
+    """The process could not be stopped in time; it may be later."""
 
 
 # ---------------------------------------------------------------------- what is asked for
@@ -185,9 +192,9 @@ class X86_64:
     mmap, munmap = 9, 11
     jump_size = 5
     registers = (
-        "r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip cs eflags rsp ss fs_base gs_base"
-        " ds es fs gs"
-    ).split()
+        "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi",
+        "orig_rax", "rip", "cs", "eflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs",
+    )  # fmt: skip
     pc = "rip"
 
     @staticmethod
@@ -259,7 +266,7 @@ class X86_64:
 
     @staticmethod
     def branches_into(code: bytes, low: int, high: int) -> bool:
-        """Whether anything in `code` that could be a branch goes to [low, high): too often rather than missed."""
+        """Whether anything in `code` that may be a branch goes to [low, high): rather one too many."""
         for place in range(len(code) - 1):
             first = code[place]
             if first == 0xEB or 0x70 <= first <= 0x7F or 0xE0 <= first <= 0xE3:
@@ -277,7 +284,7 @@ class X86_64:
 
     @staticmethod
     def called(registers: dict[str, int], code: int, stack: int, arguments: Sequence[int]) -> dict[str, int]:
-        """Registers with which a thread calls `code`, through the stub's `remote`; no system call is restarted."""
+        """Registers for the stub's `remote` to call `code` with; no system call is restarted."""
         first, second = arguments
         return registers | {
             "rbx": code, "rdi": first, "rsi": second, "rsp": stack, "rax": 0, "orig_rax": 2**64 - 1,
@@ -326,14 +333,14 @@ def supported() -> None:
     machine = platform.machine()
     if machine not in ("x86_64", "AMD64") or sys.maxsize < 2**32:
         raise Refused(
-            f"vdso: this Python runs on {machine} ({8 * struct.calcsize('P')} bits); there is a stub for 64-bit x86-64"
-            " only. aarch64 has been thought of (a class beside X86_64) and not been tried"
+            f"vdso: this Python runs on {machine} ({8 * struct.calcsize('P')} bits); there is a stub for"
+            " 64-bit x86-64 only. aarch64 has been thought of (a class beside X86_64) and not been tried"
         )
 
 
 def relocate(code: bytes, source: int, target: int, need: int = ARCH.jump_size) -> tuple[bytes, int]:
-    """The first instructions of `code` at `source`, at least `need` bytes of them, made to run at `target` and to
-    go on behind them; and how many bytes they were. Raises Refused for what it does not know."""
+    """The first instructions of `code` at `source`, at least `need` bytes of them, made to run at `target`
+    and to go on behind them; and how many bytes they were. Raises Refused for what it does not know."""
     moved, count = b"", 0
     while count < need:
         length, relative = ARCH.instruction(code[count:])
@@ -587,8 +594,8 @@ def siginfo(task: int) -> Siginfo | None:
 
 
 def apart(work: Callable[[], T]) -> T:
-    """What `work` gives, called in a thread of its own that is gone when this returns, and with it all that it
-    was attached to."""
+    """What `work` gives, called in a thread of its own that is gone when this returns, and with it all that
+    it was attached to."""
     outcome: list[tuple[T | None, BaseException | None]] = []
 
     def run() -> None:
@@ -688,14 +695,14 @@ class Stop:
                     how = (
                         " (D: frozen, or in a call that cannot be interrupted)" if entry.state == "D" else ""
                     )
-                    raise Refused(
+                    raise Stuck(
                         f"vdso: thread {task} of process {self.pid} did not stop in time, its state is"
                         f" {entry.state}{how}; nothing was changed, and it is not traced any more"
                     )
-            if turn < 64:
+            if turn < 8:
                 os.sched_yield()
             else:
-                time.sleep(0.0002)
+                time.sleep(0.00003)
         return why
 
     def step_out(self, low: int, high: int) -> None:
@@ -725,7 +732,7 @@ class Stop:
 
     @contextlib.contextmanager
     def quiet(self, task: int) -> Iterator[None]:
-        """Signals of `task` wait meanwhile; the trap's own must not, or the kernel would reset its handler."""
+        """Signals of `task` wait meanwhile; not the trap's own, or the kernel would reset its handler."""
         mask = ctypes.c_uint64()
         ptrace(GETSIGMASK, task, 8, ctypes.addressof(mask))
         most = ctypes.c_uint64(2**64 - 1 & ~(1 << signal.SIGTRAP - 1))
@@ -783,7 +790,7 @@ class Stop:
 
 
 class Observed(NamedTuple):
-    """What a process's clock was seen to be off by, and how sure that is (±), in seconds; when, in nanoseconds."""
+    """What a process's clock was seen to be off by and how sure that is (±), in seconds; when, in ns."""
 
     offset: float
     error: float
@@ -793,8 +800,8 @@ class Observed(NamedTuple):
 class Process:
     """One process, and what is written into it. All numbers lie there: another Process finds the same.
 
-    `steps` (of threads that stood where a jump was to be written) and `stopped` (seconds) are of the last stop.
-    Not for several threads at once.
+    `steps` (of threads that stood where a jump was to be written) and `stopped` (seconds) are of the last
+    stop. Not for several threads at once.
     """
 
     def __init__(self, pid: int, held: set[int] | None = None) -> None:
@@ -823,7 +830,7 @@ class Process:
 
     @classmethod
     def open(cls, pid: int) -> Process:
-        """The process `pid`. Raises Refused where it cannot be skewed, ProcessLookupError where it is none."""
+        """The process `pid`. Raises Refused where it cannot be skewed, ProcessLookupError if it is none."""
         return cls(pid)
 
     def close(self) -> None:
@@ -853,7 +860,7 @@ class Process:
         return data
 
     def write(self, address: int, data: bytes) -> None:
-        """Also where the process itself may only read. Raises OSError (EIO: this kernel lets nobody do that)."""
+        """Also where the process itself may only read. Raises OSError (EIO: the kernel lets nobody)."""
         if (count := os.pwrite(self.fd, data, address)) != len(data):
             raise Replaced(f"process {self.pid} has ended: {count} of {len(data)} bytes written")
 
@@ -926,7 +933,8 @@ class Process:
     def install(self, mode: str | None = None, within: float = PATIENCE, place: str | None = None) -> str:
         """Let the process's time go through a stub that adds nothing yet: the mechanism.
 
-        `mode` ``"fast"`` uses the vDSO's own code, ``"stub"`` the kernel's (10 times slower); none: the first that can be had.
+        `mode` ``"fast"`` uses the vDSO's own code, ``"stub"`` the kernel's (10 times slower);
+        none: the first that can be had.
         `place` ``"padding"`` is the end of the vDSO's last page, ``"page"`` one of its own; none: likewise.
         Raises Refused with the reason of each.
         """
@@ -987,9 +995,9 @@ class Process:
         room = self.image.size - at
         if len(blob) > room or (old < 0 and any(data[at:])):
             raise Unfit(f"{len(blob)} bytes are needed behind the vDSO, {room} are there")
-        code = slice(SLOTS + 4 * SLOT.size, len(blob))
+        start = SLOTS + 4 * SLOT.size
         late = (
-            old >= 0 and data[at:][code] != blob[code]
+            old >= 0 and data[at + start : at + len(blob)] != blob[start:]
         )  # somebody may still be in what an earlier patcher left
         if not late:
             try:
@@ -1061,7 +1069,7 @@ class Process:
             stop.step_out(self.base, self.base + self.image.size)
         if late:
             self.write(header, blob)
-        if (there := self.read(header, len(blob))) != blob:
+        if self.read(header, len(blob)) != blob:
             raise Refused(f"vdso: process {self.pid}: what was written at {header:#x} is not there")
         self.load(header)
         for address, jump, _ in self.entries:
@@ -1090,12 +1098,13 @@ class Process:
             raise Refused(f"process {self.pid}: nothing is installed")
         if self.version != VERSION:
             raise Refused(
-                f"process {self.pid}: the stub in it is of version {self.version}, this is {VERSION}: restore it first"
+                f"process {self.pid}: the stub in it is of version {self.version}, this is {VERSION}:"
+                " restore it first"
             )
         return self.read(self.header + SELECTOR, 1)[0]
 
     def set(self, spec: Spec | bytes) -> bytes:
-        """Change what the stub adds, at once and without a stop: the slot as written. Raises Refused, Replaced."""
+        """Change what the stub adds, at once, without a stop; the slot as written. Raises Refused."""
         slot = spec if isinstance(spec, bytes) else spec.packed()
         number = self.selected() + 1 & 255
         self.write(self.header + SLOTS + (number & 3) * SLOT.size, slot)
@@ -1153,5 +1162,586 @@ class Process:
         return int(page)
 
 
-class Unfit(Refused):
-    """One way is not to be had; another may be."""
+# ---------------------------------------------------------------------- groups of processes
+
+
+class Table:
+    """The process table, read again only where a process was made since it was last."""
+
+    def __init__(self) -> None:
+        self.counter = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)  # its last word: the newest pid
+        self.newest = b""
+        self.due = 0.0
+        self.all: dict[int, Stat] = {}
+
+    def look(self, force: bool = False) -> bool:
+        """Read what is new, if there may be anything."""
+        now = time.monotonic()
+        newest = os.pread(self.counter, 128, 0).split()[-1]
+        if newest != self.newest:
+            self.newest = newest
+            self.due = now  # now, and once more when what is just being made has become visible
+        elif not force and now < self.due:
+            return False
+        else:
+            self.due = now + 0.5
+        pids = {int(name) for name in os.listdir("/proc") if name.isdigit()}
+        for pid in self.all.keys() - pids:
+            del self.all[pid]
+        for pid in pids - self.all.keys():
+            if (entry := stat(pid)) is not None and entry.alive:
+                self.all[pid] = entry
+        return True
+
+    def family(self, root: int) -> set[int]:
+        """`root` and all that descends from it."""
+        children: dict[int, list[int]] = {}
+        for entry in self.all.values():
+            children.setdefault(entry.parent, []).append(entry.pid)
+        found, todo = set[int](), [root]
+        while todo:
+            if (pid := todo.pop()) not in found:
+                found.add(pid)
+                todo += children.get(pid, ())
+        return found
+
+
+@dataclass
+class Member:
+    """A process of a group, skewed; `seen` is when it was last found to be (CLOCK_MONOTONIC, seconds)."""
+
+    process: Process
+    exe: str
+    mechanism: str
+    seen: float
+
+
+@dataclass
+class Group:
+    """The processes of one node: who they are to be, and who they are."""
+
+    name: str
+    who: Mapping[str, Any]
+    within: float
+    follow: bool
+    user: int = -1  # of the tree's root
+    space: str = ""  # the pid namespace
+    slot: bytes = b""  # what all of them are to add
+    members: dict[int, Member] = field(default_factory=dict)
+    kin: dict[int, int] = field(default_factory=dict)  # members and refused ones: when each started
+    strangers: set[int] = field(default_factory=set)
+    waiting: dict[int, Wait] = field(default_factory=dict)
+
+
+@dataclass
+class Wait:
+    """A process that cannot be armed just now: since when, when to try again, whether that was told."""
+
+    since: float
+    next: float
+    what: str
+    gap: float  # from when, in seconds of CLOCK_MONOTONIC, it has run with true time
+    told: bool = False
+
+
+class Patcher:
+    """Groups of processes by name; each verb gives plain data. For one thread, always the same."""
+
+    VERBS = ("arm", "set", "verify", "beat", "restore", "recover", "audit", "drop")
+
+    def __init__(self) -> None:
+        supported()
+        self.groups: dict[str, Group] = {}
+        self.table = Table()
+        self.events: list[dict[str, Any]] = []
+        self.me = os.getpid()
+
+    def do(self, verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Call a verb by its name."""
+        if verb not in self.VERBS:
+            raise ValueError(f"{verb} is none of {', '.join(self.VERBS)}")
+        answer = getattr(self, verb)(**arguments)
+        return {"events": answer} if verb == "beat" else answer
+
+    def group(self, name: str) -> Group:
+        if name not in self.groups:
+            raise KeyError(f"{name} is not armed; armed are {', '.join(self.groups) or 'none'}")
+        return self.groups[name]
+
+    # ------------------------------------------------------------------ who belongs to a group
+
+    def wanted(self, name: str, who: Mapping[str, Any], within: float, follow: bool) -> Group:
+        group = Group(name, who, within, follow)
+        kind = set(who) & {"tree", "pidns", "pids"}
+        if len(kind) != 1 or set(who) - kind - {"label"}:
+            raise ValueError(f"who has one of tree, pidns, pids, and perhaps label; not {', '.join(who)}")
+        if "tree" in who:
+            with contextlib.suppress(OSError):
+                group.user = os.stat(f"/proc/{who['tree']}").st_uid
+        if "pidns" in who:
+            group.space = os.readlink(f"/proc/{who['pidns']}/ns/pid")
+        return group
+
+    def belongs(self, group: Group, entry: Stat) -> bool | None:
+        """Whether a process is the group's; None where that cannot be told yet."""
+        pid = entry.pid
+        if pid == self.me:
+            return False
+        if entry.parent in group.kin:
+            return True
+        if "pids" in group.who:
+            return pid in group.who["pids"]
+        if group.space:
+            try:
+                if os.readlink(f"/proc/{pid}/ns/pid") != group.space:
+                    return False
+            except OSError:
+                return None
+            return pid not in self.table.family(self.me)
+        root = group.who["tree"]
+        if root in (pid, entry.parent, entry.group, entry.session):
+            return True
+        labels = [f"{key}={value}".encode() for key, value in group.who.get("label", ())]
+        if not labels:
+            return False
+        try:
+            if group.user >= 0 and os.stat(f"/proc/{pid}").st_uid != group.user:
+                return False
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                environment = file.read().split(b"\0")
+        except OSError:
+            return False
+        if environment == [b""]:  # between two programs, or none at all
+            return None
+        return all(label in environment for label in labels)
+
+    def newcomers(self, group: Group) -> list[Stat]:
+        """Processes of the table that are the group's and not known to it; parents first."""
+        found: list[Stat] = []
+        todo = [
+            entry
+            for pid, entry in self.table.all.items()
+            if group.kin.get(pid) != entry.start and pid not in group.strangers
+        ]
+        todo.sort(key=lambda entry: (entry.start, entry.pid))
+        more = True
+        while more:
+            more, left = False, []
+            for entry in todo:
+                answer = self.belongs(group, entry)
+                if answer:
+                    group.kin[entry.pid] = entry.start
+                    found.append(entry)
+                    more = True
+                else:
+                    left.append(entry)
+                    if answer is None:
+                        group.strangers.discard(entry.pid)
+                    else:
+                        group.strangers.add(entry.pid)
+            todo = left
+        return found
+
+    def tidy(self, group: Group) -> None:
+        """Forget numbers that another process may get."""
+        group.strangers &= self.table.all.keys()
+        for pid in group.kin.keys() - self.table.all.keys() - group.members.keys():
+            del group.kin[pid]
+            group.waiting.pop(pid, None)
+
+    def tell(self, group: Group, pid: int, what: str, **more: Any) -> None:
+        self.events.append({"name": group.name, "pid": pid, "what": what, "time": time.time_ns(), **more})
+
+    # ------------------------------------------------------------------ arming one
+
+    def adopt(self, group: Group, entry: Stat, within: float) -> bool:
+        """Make a process a member, skewed as the group is; whether it was already (a fork of a member).
+
+        Raises Refused, ProcessLookupError.
+        """
+        process = Process(entry.pid)
+        try:
+            if process.start != entry.start:
+                raise ProcessLookupError(errno.ESRCH, f"process {entry.pid} has ended")
+            inherited = process.installed()
+            if inherited and self.shared(group, process, entry.parent):
+                raise Replaced(f"process {entry.pid} shares its parent's memory until it runs a program")
+            mechanism = process.install(within=within)
+            if group.slot:
+                process.set(group.slot)
+        except BaseException:
+            process.close()
+            raise
+        group.members[entry.pid] = Member(process, exe(entry.pid), mechanism, time.monotonic())
+        group.waiting.pop(entry.pid, None)
+        return inherited
+
+    def shared(self, group: Group, process: Process, parent: int) -> bool:
+        """Whether `process` is a vfork of a member: what is written into it is the member's."""
+        member = group.members.get(parent)
+        if member is None or member.process.header != process.header:
+            return False
+        owner, mine = member.process.header + OWNER, struct.pack("<I", process.pid)
+        before = member.process.read(owner, 4)
+        process.write(process.header + OWNER, mine)
+        if member.process.read(owner, 4) != mine:
+            return False
+        member.process.write(owner, before)
+        return True
+
+    def gather(self, group: Group, within: float, what: str = "new") -> list[dict[str, Any]]:
+        """Adopt newcomers until there are no more; what could not be adopted, told too."""
+        failed: list[dict[str, Any]] = []
+        while True:
+            self.table.look(force=True)
+            found = self.newcomers(group)
+            if not found:
+                return failed
+            for entry in found:
+                if (
+                    trouble := self.join(group, entry, what, since=self.started(entry), within=within)
+                ) is not None:
+                    failed.append(trouble)
+
+    @staticmethod
+    def started(entry: Stat) -> float:
+        """When a process started, in seconds of CLOCK_MONOTONIC, as exactly as its ticks are."""
+        ago = time.clock_gettime(time.CLOCK_BOOTTIME) - entry.start / os.sysconf("SC_CLK_TCK")
+        return time.monotonic() - ago
+
+    def join(
+        self, group: Group, entry: Stat, what: str, since: float, within: float
+    ) -> dict[str, Any] | None:
+        """Adopt a process and tell it; or wait with it, or tell why not (and give that)."""
+        pid = entry.pid
+        now = time.monotonic()
+        wait = group.waiting.get(pid)
+        try:
+            inherited = self.adopt(group, entry, within)
+        except ProcessLookupError:
+            group.kin.pop(pid, None)
+            group.waiting.pop(pid, None)
+            return None
+        except (Replaced, Stuck) as error:
+            if (again := stat(pid)) is None or not again.alive or again.start != entry.start:
+                group.kin.pop(pid, None)
+                group.waiting.pop(pid, None)
+                return None
+            if wait is None:
+                wait = group.waiting[pid] = Wait(now, 0.0, what, since)
+            wait.next = now + min(0.5, max(0.005, (now - wait.since) / 4))
+            if wait.told or (isinstance(error, Replaced) and now - wait.since < 1.0):
+                return None
+            wait.told = True
+            reason = str(error)
+        except (Refused, OSError) as error:
+            group.waiting.pop(pid, None)
+            reason = str(error)
+        else:
+            if not inherited:
+                member = group.members[pid]
+                gap = max(0.0, member.seen - since)
+                self.tell(group, pid, what, gap=gap, exe=member.exe, mechanism=member.mechanism)
+            return None
+        self.tell(group, pid, "refused", gap=max(0.0, now - since), exe=exe(pid), error=reason)
+        return {"pid": pid, "start": entry.start, "exe": exe(pid), "error": reason}
+
+    # ------------------------------------------------------------------ the verbs
+
+    def arm(
+        self, name: str, who: Mapping[str, Any], within: float = PATIENCE, follow: bool = False
+    ) -> dict[str, Any]:
+        """Let the time of all processes that `who` means go through stubs, which add nothing yet.
+
+        `who`: ``{"tree": pid, "label": [[key, value], ...]}`` the descendants of pid, those of its process
+        group or session, and those of its user that have all labels in their environment; ``{"pidns": pid}``
+        all of its pid namespace; ``{"pids": [...]}``; always with what they fork. `follow` stays attached, so
+        that a new program of theirs is skewed before its first instruction. Raises Refused where there is no
+        process at all.
+        """
+        if name in self.groups:
+            raise ValueError(f"{name} is armed already")
+        group = self.wanted(name, who, within, follow)
+        failed = self.gather(group, within)
+        self.events = [event for event in self.events if event["name"] != name]  # the answer tells
+        if not group.members and not failed:
+            raise Refused(f"no process is meant by {json.dumps(dict(who))}")
+        self.groups[name] = group
+        return {"processes": [self.described(member) for member in group.members.values()] + failed}
+
+    def described(self, member: Member) -> dict[str, Any]:
+        process = member.process
+        return {
+            "pid": process.pid,
+            "start": process.start,
+            "exe": member.exe,
+            "mechanism": member.mechanism,
+            "stopped": process.stopped,
+            "steps": process.steps,
+            "error": None,
+        }
+
+    def set(self, name: str, spec: Mapping[str, Any] | Spec) -> dict[str, Any]:
+        """Change what all processes of a group add, and what they fork meanwhile; parents first.
+
+        The answer has how many there are, how long that took (seconds), and what could not be set.
+        """
+        group = self.group(name)
+        begun = time.perf_counter()
+        group.slot = (spec if isinstance(spec, Spec) else Spec(**spec)).packed()
+        for member in list(group.members.values()):
+            try:
+                member.process.set(group.slot)
+            except (Refused, OSError):
+                self.check(group, member)
+        failed = self.gather(group, group.within)
+        took = time.perf_counter() - begun
+        return {"processes": len(group.members), "took": took, "errors": failed}
+
+    def check(self, group: Group, member: Member) -> None:
+        """See what became of a member whose memory is gone or not as it should be."""
+        process = member.process
+        entry = stat(process.pid)
+        del group.members[process.pid]
+        process.close()
+        if entry is None or not entry.alive or entry.start != process.start:
+            group.kin.pop(process.pid, None)
+            self.tell(group, process.pid, "gone", gap=0.0, exe=member.exe)
+            return
+        what = "exec" if exe(process.pid) != member.exe else "lost"
+        self.join(group, entry, what, since=member.seen, within=0.1)
+
+    def beat(self) -> list[dict[str, Any]]:
+        """Look after all groups: what happened since the last time, put right as far as can be.
+
+        ``{"name", "pid", "what", "gap", "exe"}``: `what` is ``exec`` (it runs another program), ``new``,
+        ``gone``, ``lost`` (somebody took the stub away) or ``refused``; `gap` the seconds that it ran with true
+        time.
+        """
+        looked = self.table.look() if self.groups else False
+        for group in self.groups.values():
+            now = time.monotonic()
+            for member in list(group.members.values()):
+                process = member.process
+                address, jump, _ = process.entries[0]
+                try:
+                    sound = os.pread(process.fd, len(jump), address) == jump
+                except OSError:
+                    sound = False
+                if sound:
+                    member.seen = now
+                else:
+                    self.check(group, member)
+            if looked:
+                for entry in self.newcomers(group):
+                    self.join(group, entry, "new", since=self.started(entry), within=0.1)
+                self.tidy(group)
+            for pid, wait in list(group.waiting.items()):
+                if now >= wait.next and (late := stat(pid)) is not None:
+                    self.join(group, late, wait.what, since=wait.gap, within=0.1)
+        events, self.events = self.events, []
+        return events
+
+    def verify(self, name: str, call: bool = True) -> dict[str, Any]:
+        """Read back from each process what it adds, and call its own clock on one of its threads."""
+        group = self.group(name)
+        failed = self.gather(group, group.within)
+        return {
+            "processes": [self.verified(group, member, call) for member in list(group.members.values())]
+            + failed
+            + [self.waiting(pid, wait) for pid, wait in group.waiting.items()]
+        }
+
+    @staticmethod
+    def waiting(pid: int, wait: Wait) -> dict[str, Any]:
+        since = time.monotonic() - wait.gap
+        return {
+            "pid": pid,
+            "exe": exe(pid),
+            "error": f"not skewed yet: it could not be stopped for {since:.3f} s",
+        }
+
+    def verified(self, group: Group, member: Member, call: bool) -> dict[str, Any]:
+        process = member.process
+        found: dict[str, Any] = self.described(member) | {"offset_read": None, "offset_called": None}
+        try:
+            if not process.installed():
+                raise Refused("the vDSO's functions do not jump to the stub")
+            slot = process.slot()
+            clock = time.CLOCK_REALTIME
+            if SLOT.unpack(slot)[0] >> time.CLOCK_MONOTONIC & 1 and not SLOT.unpack(slot)[0] & 1:
+                clock = time.CLOCK_MONOTONIC
+            real = time.clock_gettime_ns(clock)
+            found["offset_read"] = (skewed(slot, clock, real) - real) / BILLION
+            if group.slot and slot != group.slot:
+                raise Refused("it adds something else than was set")
+            if call:
+                seen = process.call(clock, group.within)
+                found |= {"offset_called": seen.offset, "uncertainty": seen.error}
+                edge = round(seen.error * BILLION)
+                expected = [
+                    (skewed(slot, clock, at) - at) / BILLION
+                    for at in (seen.real - edge, seen.real, seen.real + edge)
+                ]
+                slack = seen.error + 1e-6  # and what rate and elapsed make of it
+                slack *= 1 + abs(SLOT.unpack(slot)[2]) / 2**32
+                if not any(abs(seen.offset - value) <= slack for value in expected):
+                    raise Refused(f"called, it is off by {seen.offset:.9f} s; {expected[1]:.9f} was to be")
+        except (Refused, OSError) as error:
+            found["error"] = str(error)
+        return found
+
+    def restore(self, name: str, within: float | None = None, call: bool = False) -> dict[str, Any]:
+        """Give the processes of a group and what they forked their true time back, and forget the group.
+
+        `call` proves it by a call. Processes that could not be restored are told, and the group stays.
+        """
+        group = self.group(name)
+        within = group.within if within is None else within
+        done: list[dict[str, Any]] = []
+        todo = list(group.members.values())
+        while todo:
+            for member in todo:
+                done.append(self.restored(member, within, call))
+                if done[-1]["error"] is None:
+                    del group.members[member.process.pid]
+                    member.process.close()
+            todo = self.inheritors(group)
+        if not group.members:
+            del self.groups[name]
+        return {"processes": done}
+
+    def inheritors(self, group: Group) -> list[Member]:
+        """Members that are so by a fork only now."""
+        found = []
+        self.table.look(force=True)
+        for entry in self.newcomers(group):
+            with contextlib.suppress(Refused, OSError):
+                process = Process(entry.pid)
+                if any(process.jumps()):
+                    member = Member(process, exe(entry.pid), process.mechanism(), time.monotonic())
+                    group.members[entry.pid] = member
+                    found.append(member)
+                else:
+                    process.close()
+        return found
+
+    def restored(self, member: Member, within: float, call: bool) -> dict[str, Any]:
+        process = member.process
+        found: dict[str, Any] = self.described(member)
+        try:
+            process.restore(within)
+            found |= {"stopped": process.stopped, "steps": process.steps, "installed": any(process.jumps())}
+            if call:
+                seen = process.call(within=within)
+                found |= {"offset_called": seen.offset, "uncertainty": seen.error}
+        except (Replaced, ProcessLookupError):  # nothing is left of what was written
+            found["installed"] = False
+        except (Refused, OSError) as error:
+            found["error"] = str(error)
+        return found
+
+    def recover(self, who: Mapping[str, Any], within: float = PATIENCE) -> dict[str, Any]:
+        """Restore all that `who` means (see `arm`) and that some earlier patcher left skewed."""
+        group = self.wanted("", who, within, False)
+        done: list[dict[str, Any]] = []
+        while True:
+            self.table.look(force=True)
+            if not (found := self.newcomers(group)):
+                return {"processes": done}
+            for entry in found:
+                try:
+                    with Process(entry.pid) as process:
+                        if any(process.jumps()):
+                            member = Member(process, exe(entry.pid), MECHANISM.get(process.mode, ""), 0.0)
+                            done.append(self.restored(member, within, False))
+                except (Replaced, ProcessLookupError):
+                    continue
+                except (Refused, OSError) as error:
+                    done.append(
+                        {"pid": entry.pid, "start": entry.start, "exe": exe(entry.pid), "error": str(error)}
+                    )
+
+    def drop(self, name: str) -> dict[str, Any]:
+        """Restore what can be restored of a group, and forget it whatever came of that."""
+        answer = self.restore(name)
+        if (group := self.groups.pop(name, None)) is not None:
+            for member in group.members.values():
+                member.process.close()
+        return answer
+
+
+# ---------------------------------------------------------------------- the program
+
+
+class Program:
+    """JSON lines in and out, and a look after what is armed in between."""
+
+    EVERY = 0.02  # seconds
+
+    def __init__(self) -> None:
+        self.patcher = Patcher()
+        self.input, self.output = b"", b""
+
+    def run(self) -> None:
+        """Serve until the input closes."""
+        wake, waker = os.pipe()
+        for descriptor in (wake, waker, 0, 1):
+            os.set_blocking(descriptor, False)
+        signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        due = 0.0
+        while True:
+            pause = max(0.0, due - time.monotonic()) if self.patcher.groups else None
+            readable, _, _ = select.select([0, wake], [1] if self.output else [], [], pause)
+            if wake in readable:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(wake, 4096)
+            if 0 in readable and not self.receive():
+                return
+            if self.patcher.groups and time.monotonic() >= due:
+                due = time.monotonic() + self.EVERY
+                for event in self.patcher.beat():
+                    self.send({"event": event})
+            self.flush()
+
+    def receive(self) -> bool:
+        """Answer what was asked; whether there may be more."""
+        try:
+            data = os.read(0, 1 << 16)
+        except BlockingIOError:
+            return True
+        *lines, self.input = (self.input + data).split(b"\n")
+        for line in lines:
+            request = json.loads(line)
+            try:
+                answer = self.patcher.do(request["do"], request.get("with", {}))
+            except Exception as error:  # told to who asked, who knows what to say about it
+                text = error.args[0] if isinstance(error, KeyError) else str(error)
+                answer = {"error": text, "errno": getattr(error, "errno", None), "kind": type(error).__name__}
+            self.send({"re": request.get("id"), **answer})
+        return bool(data)
+
+    def send(self, message: dict[str, Any]) -> None:
+        self.output += json.dumps(message).encode() + b"\n"
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what can be written: who does not read must not stop those that are followed."""
+        with contextlib.suppress(BlockingIOError):
+            while self.output:
+                self.output = self.output[os.write(1, self.output) :]
+
+
+def main() -> None:
+    try:
+        program = Program()
+    except Refused as error:
+        print(json.dumps({"error": str(error)}), flush=True)
+        sys.exit(1)
+    with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
+        program.run()
+
+
+if __name__ == "__main__":
+    main()
