@@ -69,7 +69,7 @@ def accuracy(places: list[Place], names: list[str], missing: Missing) -> int:
     table = Table("{:<12} {:<7} {:<8} {:<22} {:<26} {:>7} {:>8} {:>8} {:>5}  {:<22} {}", *head)
     for place in places:
         for name in names:
-            for kind in MECHANISMS:
+            for kind in place.how:
                 try:
                     for asked, result in observed(place, name, kind):
                         bar, kept = judged(name, result)
@@ -79,7 +79,7 @@ def accuracy(places: list[Place], names: list[str], missing: Missing) -> int:
                 except Lacking as reason:
                     missing.say(name, reason)
                 except Refusal as reason:
-                    print(f"# {kind} is not for {name}: {reason}")
+                    print(f"# {kind} is not for {name}, {place.name}: {reason}")
     return table.broken
 
 
@@ -93,11 +93,11 @@ def judged(name: str, result: Seen) -> tuple[str, bool]:
 def observed(place: Place, name: str, kind: str) -> Iterator[tuple[Asked, Seen]]:
     """Each skew in turn, and then none. Raises Lacking; Refusal where a mechanism is not for a program."""
     resolution = PROGRAMS[name].resolution if name in PROGRAMS else SERVERS[name].resolution
-    gap = 0.001 if name in ("Node", *SERVERS) else 0.0002
+    fewer = 5 if name in SERVERS else 1
     with MECHANISMS[kind](place, name) as skew:
 
         def look(asked: Asked, slot: bytes | None) -> Seen:
-            samples = skew.running.samples(int(asked.seconds / (gap + 0.0001)), gap)
+            samples = skew.running.samples(asked.count // fewer, asked.gap * fewer)
             return seen(asked, slot, samples, resolution, SLACK)
 
         for asked in SKEWS:
@@ -110,7 +110,8 @@ def observed(place: Place, name: str, kind: str) -> Iterator[tuple[Asked, Seen]]
 
 
 def costs(places: list[Place], names: list[str], missing: Missing) -> int:
-    head = ("program", "where", "unpatched ns", "fast", "stub", "preload", "fast / unpatched", "bar", "")
+    kinds = ("fast", "stub", "preload")
+    head = ("program", "where", "unpatched ns", *kinds, "fast / unpatched", "bar", "")
     table = Table("{:<12} {:<7} {:>12} {:>8} {:>8} {:>8} {:>17}  {:<10} {}", *head)
     for place in places:
         for name in (name for name in names if name in PROGRAMS):
@@ -119,7 +120,7 @@ def costs(places: list[Place], names: list[str], missing: Missing) -> int:
                     assert isinstance(running, Probe)
                     before = cost(running)
                     unpatched = min(before, cost(running))
-                spent = {kind: patched_cost(place, name, kind) for kind in MECHANISMS}
+                spent = {kind: patched_cost(place, name, kind) for kind in kinds}
             except Lacking as reason:
                 missing.say(name, reason)
                 continue

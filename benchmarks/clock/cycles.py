@@ -31,16 +31,16 @@ class Load:
 
 LOADS = (
     Load("C", "4 threads", 0.35),
-    Load("Go static", "4 goroutines", 0.25),
+    Load("Go static", "4 goroutines", 0.2),
     Load("JVM", "4 threads", 0.1),
-    Load("Python", "4 threads", 0.15),
-    Load("redis", "redis-benchmark", 0.15),
+    Load("Python", "4 threads", 0.1),
+    Load("redis", "redis-benchmark", 0.25),
 )
 
 
 @dataclass(slots=True)
 class Done:
-    """How it went: `stops` are the seconds that the program stood, `steps` those that its threads had to go."""
+    """How it went: `stops` are the seconds that the program stood, `steps` what its threads had to go."""
 
     cycles: int = 0
     wrong: int = 0
@@ -51,14 +51,14 @@ class Done:
 
 
 def cycles(place: Place, load: Load, count: int) -> Done:
-    """Put a patch in, look, take it away, look, so many times, in each mode in turn. Raises Lacking."""
+    """Put a patch in, look, take it away, look, so many times, half of them in each mode. Raises Lacking."""
     done = Done()
     with place.started(load.name) as running, loaded(running, load), Process.open(running.pid) as process:
         resolution = PROGRAMS[load.name].resolution if load.name in PROGRAMS else Redis.resolution
         spec = Spec(offset=-3600.0).based()
         try:
             for number in range(count):
-                process.install(mode=MODES[number % 2], within=WITHIN)
+                process.install(mode=MODES[2 * number // count], within=WITHIN)
                 note(done, process)
                 slot = process.set(spec)
                 done.wrong += off(slot, running.samples(2), resolution)

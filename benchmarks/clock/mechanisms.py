@@ -1,17 +1,22 @@
-"""How a program's clock is skewed: by a patch of its vDSO, put in from here, or by the preload library."""
+"""How a program's clock is skewed: by a patch of its vDSO, put in from here or from a helper container, or by
+the preload library. The container is started by a user who may do nothing but speak to the engine.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
-from benchmarks.clock.places import Place, Running
+from benchmarks.clock.places import WITHIN, Docker, Place, Running
 from benchmarks.clock.programs import PROGRAMS
-from harness.skew import shim
+from harness.skew import patcher, shim
 from harness.skew.patcher import Process, Spec
 
 
@@ -63,6 +68,47 @@ class Preloaded:
         self.control.set(Spec())
 
 
+class Helped:
+    """By the patcher as a program, in a container that shares the program's pid namespace."""
+
+    def __init__(self, running: Running, helper: subprocess.Popen[str]) -> None:
+        self.running, self.helper = running, helper
+        self.ask("arm", who={"pids": [1]}, within=WITHIN)
+
+    def set(self, spec: Spec) -> bytes:
+        based = spec.based()
+        self.ask("set", spec=asdict(based))
+        self.ask("verify")
+        return based.packed()
+
+    def restore(self) -> None:
+        self.ask("restore", call=True)
+
+    def ask(self, verb: str, **how: object) -> None:
+        """Raises RuntimeError with what the patcher says of any process."""
+        assert self.helper.stdin is not None and self.helper.stdout is not None
+        self.helper.stdin.write(json.dumps({"id": verb, "do": verb, "with": {"name": "bench", **how}}) + "\n")
+        self.helper.stdin.flush()
+        answer: dict[str, Any] = {}
+        while answer.get("re") != verb:
+            if not (line := self.helper.stdout.readline()):
+                raise RuntimeError(f"the helper container has ended: {self.helper.wait(WITHIN)}")
+            answer = json.loads(line)
+        errors = [answer.get("error"), *answer.get("errors", [])]
+        if verb != "set":
+            errors += [one["error"] for one in answer.get("processes", [])]
+        if any(errors):
+            raise RuntimeError(f"{verb} in a helper container: {answer}")
+
+
+@contextlib.contextmanager
+def helped(place: Place, name: str) -> Iterator[Skewed]:
+    assert isinstance(place, Docker)
+    shutil.copy(patcher.__file__, place.out)
+    with place.started(name) as running, place.beside(running, place.out / "patcher.py") as helper:
+        yield Helped(running, helper)
+
+
 @contextlib.contextmanager
 def patched(mode: str, place: Place, name: str) -> Iterator[Skewed]:
     with place.started(name) as running, Process.open(running.pid) as process:
@@ -90,5 +136,6 @@ Mechanism = Callable[[Place, str], AbstractContextManager[Skewed]]
 MECHANISMS: dict[str, Mechanism] = {
     "fast": partial(patched, "fast"),
     "stub": partial(patched, "stub"),
+    "helper": helped,
     "preload": preloaded,
 }

@@ -15,6 +15,7 @@ from benchmarks.clock.programs import PROBES, PROGRAMS, Lacking, Probe, needed
 from benchmarks.clock.servers import SERVERS, Server
 
 IMAGE = "nemesis-bench/clock"
+SOCKET = "/var/run/docker.sock"
 PORT = 12379  # of a server in a container
 WITHIN = 30.0  # seconds for a container to be there
 
@@ -25,7 +26,7 @@ Environ = Mapping[str, str]
 class Local:
     """This machine."""
 
-    name = "local"
+    name, how = "local", ("fast", "stub", "preload")
 
     def __init__(self, out: Path) -> None:
         self.out = out
@@ -49,7 +50,7 @@ class Local:
 class Docker:
     """Containers of an image that has all that the programs need; made on first use. Raises Lacking."""
 
-    name = "docker"
+    name, how = "docker", ("fast", "stub", "helper", "preload")
 
     def __init__(self, out: Path) -> None:
         self.out, self._count = out, 0
@@ -82,6 +83,34 @@ class Docker:
                     yield server
         finally:
             subprocess.run(["docker", "rm", "-f", container], capture_output=True)
+
+    @contextlib.contextmanager
+    def beside(self, running: Running, program: Path) -> Iterator[subprocess.Popen[str]]:
+        """A Python program in a helper container that sees the processes of `running`'s and may trace them.
+
+        It is started by a user who is nobody, save for the group that may speak to the engine.
+        """
+        helper = f"{self.out.name}-{self._count}"
+        group = os.stat(SOCKET).st_gid
+        user = [
+            needed("setpriv"),
+            "--reuid=65534",
+            f"--regid={group}",
+            "--clear-groups",
+            "--bounding-set=-all",
+        ]
+        run = ["docker", "run", "--rm", "-i", "--name", f"{helper}-helper", f"--pid=container:{helper}"]
+        run += ["--network=none", "--cap-add=SYS_PTRACE", "-v", f"{program}:/patcher.py:ro"]
+        argv = [*user, *run, IMAGE, "python3", "-I", "-S", "/patcher.py"]
+        environ = {**os.environ, "DOCKER_CONFIG": str(self.out)}
+        pipe = subprocess.PIPE
+        with subprocess.Popen(argv, stdin=pipe, stdout=pipe, text=True, env=environ) as process:
+            try:
+                yield process
+            finally:
+                assert process.stdin is not None
+                process.stdin.close()
+                process.wait(WITHIN)
 
 
 def serving(argv: Sequence[str], place: str, environ: Environ | None = None) -> subprocess.Popen[bytes]:

@@ -10,23 +10,23 @@ from benchmarks.clock.programs import Sample
 from harness.skew.patcher import Spec, skewed
 
 REALTIME = time.CLOCK_REALTIME
-SECONDS = 1.5  # of sampling, of what goes on; a jump has less
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A skew, and for how long and how often it is looked at: seconds."""
+    """A skew, and how often the time is asked for meanwhile, so many seconds apart at least."""
 
     name: str
     spec: Spec
-    seconds: float = 0.3
+    count: int = 500
+    gap: float = 0.0002
 
 
 SKEWS = (
     Asked("+500 ms", Spec(offset=0.5)),
     Asked("-300 ms", Spec(offset=-0.3)),
-    Asked("drift 2 %", Spec(rate=0.02), 3.0),
-    Asked("strobe 200 ms / 10 ms", Spec(half=0.01, amplitude=0.2), 1.0),
+    Asked("drift 2 %", Spec(rate=0.02), 1000, 0.002),
+    Asked("strobe 200 ms / 10 ms", Spec(half=0.01, amplitude=0.2), 1000, 0.0005),
 )
 TRUE = Asked("restored", Spec())
 
