@@ -57,11 +57,11 @@ class Program:
     environ: Mapping[str, str] = field(default_factory=dict)
 
     def built(self, out: Path) -> list[str]:
-        """Build it once and say what starts it. Raises Lacking, CalledProcessError for what does not compile."""
+        """Build it once; what starts it. Raises Lacking, CalledProcessError for what does not compile."""
         if self.build and (self.name, out) not in _built:
             compiler, *rest = (word.format(out=out, probes=PROBES) for word in self.build)
             environ = {**os.environ, **self.environ}
-            subprocess.run([needed(compiler), *rest], check=True, env=environ, capture_output=True, text=True)
+            subprocess.run([needed(compiler), *rest], check=True, env=environ)
             _built.add((self.name, out))
         program, *arguments = (word.format(out=out, probes=PROBES) for word in self.argv)
         needed(program)
