@@ -218,6 +218,20 @@ def connected(place: Path, server: subprocess.Popen[bytes]) -> socket.socket:
             time.sleep(0.01)
 
 
+def test_a_process_of_another_pid_namespace(built: Callable[[str], list[str]], control: Control) -> None:
+    """As in a container: what it has for its pid is not what this machine has."""
+    inside = [needed("unshare"), "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
+    if subprocess.run([*inside, "true"], capture_output=True).returncode:
+        pytest.skip("this user may make no pid namespace")
+    control.set(Spec(offset=3.0))
+    with Probe([*inside, *built("C")], environment(control.path)) as probe:
+        assert says(probe, 3.0)
+        (use,) = [
+            one for one in control.users() if one.pid != probe.pid
+        ]  # that of unshare itself is the other
+        assert use.hits > 0 and use.generation == control.state().generation
+
+
 def test_redis_server(control: Control, tmp_path: Path) -> None:
     """It has jemalloc, which asks for the time while it is initialised."""
     server, place = needed("redis-server"), tmp_path / "redis.sock"
