@@ -25,6 +25,7 @@ bench: $(READY)  ## measured against peers and limits in the same run
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.fabric
 	$(BIN)/python -m benchmarks.packets
+	$(BIN)/python -m benchmarks.clock
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .

@@ -48,6 +48,7 @@ ORDER = (
         "verdict",
         "engine",
         "kernel",
+        "skew",
         "compose",
         "compose_target",
         "lock",

@@ -1,0 +1,1 @@
+"""Skewed clocks, asked against observed: see __main__.py."""
