@@ -18,7 +18,7 @@ from typing import Any
 
 from harness import cluster as runtimes
 from harness.cluster.slots import Slot
-from harness.faults import MESSAGE_FAULTS, Fault
+from harness.faults import CLOCK_FAULTS, MESSAGE_FAULTS, Fault
 from harness.header import header
 from harness.history import History, NodeEvent
 from harness.journal import Journal, load
@@ -275,6 +275,7 @@ class Run:
             raise RunError(str(error)) from None
         cluster = runtimes.runtime_class(runtime)(self.target, **how)
         cluster.messages = not MESSAGE_FAULTS.isdisjoint(self._kinds())
+        cluster.clocks = not CLOCK_FAULTS.isdisjoint(self._kinds())
         try:
             cluster.prepare(self._progress or (lambda text: None))
         except runtimes.ClusterError as error:

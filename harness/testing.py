@@ -20,7 +20,7 @@ from harness.fabric.message_spec import MessageSpec
 from harness.fabric.packet_spec import PacketSpec
 from harness.faults import CLOCK_FAULTS, MESSAGE_FAULTS
 from harness.nemesis.acts import PACKETS
-from harness.skew.skew import Skew
+from harness.skew.patcher import Spec
 from harness.target import Client, Endpoint, Failed, Node, Op, Target, TargetError, Unknown
 
 BUGS = {
@@ -268,7 +268,7 @@ class MemoryCluster:
         """Not in memory."""
         raise FaultUnsupported(f"{resource}: {self.unsupported[resource]}")
 
-    def skew(self, name: str, skew: Skew) -> tuple[str, str]:
+    def skew(self, name: str, spec: Spec) -> tuple[str, str]:
         """Not in memory."""
         raise FaultUnsupported(self.unsupported["clock_jump"])
 

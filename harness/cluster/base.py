@@ -22,7 +22,7 @@ from harness.cluster.site import Ground, Refused, Site
 from harness.cluster.sweep import end, sweep
 from harness.fabric import Fabric
 from harness.faults import MESSAGE_FAULTS
-from harness.skew.skew import Skew
+from harness.skew.patcher import Spec
 from harness.target import Endpoint, Node, Target
 
 LOOK_EVERY = 0.02  # seconds between questions whether a node is ready
@@ -56,7 +56,8 @@ class SiteCluster:
             why = f"{target.name} does not say how the messages of its ports are framed (`Target.framing`)"
             self.unsupported = {**self.unsupported, **dict.fromkeys(MESSAGE_FAULTS, why)}
         self.run_id = run_id
-        self.messages = False  # whether faults on whole messages are wanted: set it before `start`
+        # whether faults on whole messages, or on clocks, are wanted: set them before `start`
+        self.messages = self.clocks = False
         self.nodes: tuple[Node, ...] = ()
         self.logs: Mapping[str, Path] = {name: logs / f"{name}.log" for name, _ in target.members()}
         self._base = base_directory() if base is None else base
@@ -112,6 +113,7 @@ class SiteCluster:
             self._closing,
             self._check,
             self.messages,
+            self.clocks,
             self._clocks.noticed,
         )
         site = self.site(ground)
@@ -427,12 +429,12 @@ class SiteCluster:
 
     # ------------------------------------------------------------------ clocks
 
-    def skew(self, name: str, skew: Skew) -> tuple[str, str]:
-        """Have the clocks of `name` be off by `skew`; by which mechanism, and what proves it.
+    def skew(self, name: str, spec: Spec) -> tuple[str, str]:
+        """Have the clocks of `name` be off by `spec`; by which mechanism, and what proves it.
 
         Raises FaultUnsupported, FaultError.
         """
-        return self._clocks.skew(name, skew, self._moves(self._running(name)))
+        return self._clocks.skew(name, spec, self._moves(self._running(name)))
 
     def set_right(self, name: str) -> str:
         """Set the clocks of `name` right; what proves that they were off until now, and are right."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from threading import Event, RLock, Thread
 from typing import Any, Literal
 
 from harness.cluster.lock import ClusterError
 from harness.cluster.observer import OnEvent
 from harness.fabric import FaultError, FaultUnsupported
+from harness.skew.patcher import BILLION, Spec
 from harness.skew.program import PatcherError, Way
-from harness.skew.skew import Skew
 
 LOOK_EVERY = 0.25  # seconds between looks at clocks that are skewed
 TOLERANCE = 1e-4  # seconds beyond what the bracket of a look leaves open
@@ -45,6 +45,14 @@ class Seen:
     until: int
     pid: int | None = None
 
+    def fits(self, spec: Spec) -> bool:
+        """Whether it is what `spec` makes of a true clock at some moment between the two."""
+        assert spec.origin is not None
+        ends = [spec.offset + spec.rate * (at - spec.origin[0]) / BILLION for at in (self.since, self.until)]
+        low, high = min(ends) - self.error - TOLERANCE, max(ends) + self.error + TOLERANCE
+        steps = (0.0, spec.amplitude) if spec.half else (0.0,)
+        return any(low + step <= self.offset <= high + step for step in steps)
+
     def words(self) -> str:
         return f"{self.how} {self.offset:+.6f} s ± {self.error * 1e6:.0f} µs"
 
@@ -53,7 +61,7 @@ class Seen:
 class Worn:
     """A skew in force on a node; `way` and `mechanism` are None and '' while it has no process to bear it."""
 
-    skew: Skew
+    spec: Spec
     way: Way | None = None
     mechanism: str = ""
     processes: int = 0
@@ -80,8 +88,8 @@ class Clocks:
 
     # ------------------------------------------------------------------ verbs
 
-    def skew(self, name: str, skew: Skew, state: State) -> tuple[str, str]:
-        """Have the clocks of `name` be `skew`; how it is done, and what proves it.
+    def skew(self, name: str, spec: Spec, state: State) -> tuple[str, str]:
+        """Have the clocks of `name` be off by `spec`; how it is done, and what proves it.
 
         One that is down or frozen has them so from when it runs. Raises FaultUnsupported that says of every
         way why not, FaultError where the skew was not seen.
@@ -89,11 +97,11 @@ class Clocks:
         with self._lock:
             if name in self._worn:
                 raise ClusterError(f"the clocks of {name} are skewed already: set them right first")
-            worn = self._worn[name] = Worn(skew)
+            worn = self._worn[name] = Worn(spec.based())
         try:
             if state in LATER:
                 return "vdso", LATER[state]
-            before = self._asked(name, Skew(), "before") if state == "runs" else ""
+            before = self._asked(name, Spec().based(), "before") if state == "runs" else ""
             proof = self._put(name, worn, state)
         except BaseException as error:
             try:
@@ -114,7 +122,7 @@ class Clocks:
         try:
             if state == "down" or worn.way is None:
                 return "it is down: its next start has true clocks" if state == "down" else LATER["frozen"]
-            held = self._seen(name, worn, worn.skew, "until its end", state)
+            held = self._seen(name, worn, worn.spec, "until its end", state)
         finally:
             gone = self._take_off(name, worn, state)
         return f"until its end {held}; then {gone}"
@@ -139,7 +147,7 @@ class Clocks:
         """What proves the skew of a node that serves again; '' where its clocks are true."""
         with self._lock:
             worn = self._worn.get(name)
-        return "" if worn is None else self._seen(name, worn, worn.skew, "since it runs again", "runs")
+        return "" if worn is None else self._seen(name, worn, worn.spec, "since it runs again", "runs")
 
     def close(self) -> None:
         """Look no more; processes are left as they are, since they are about to end. Idempotent."""
@@ -150,7 +158,7 @@ class Clocks:
     def _put(self, name: str, worn: Worn, state: State) -> str:
         """Skew its processes, and see it."""
         self._reach(name, worn)
-        return self._seen(name, worn, worn.skew, "", state)
+        return self._seen(name, worn, worn.spec, "", state)
 
     def _reach(self, name: str, worn: Worn) -> None:
         """Skew its processes by the first way that can."""
@@ -158,7 +166,7 @@ class Clocks:
         for way in self._ways(name):
             try:
                 mechanisms = _armed(way, name)
-                way.request("set", name=name, spec=worn.skew.json())
+                way.request("set", name=name, spec=asdict(worn.spec))
             except PatcherError as error:
                 refused.append(f"{way.name}: {error}")
                 continue
@@ -175,25 +183,25 @@ class Clocks:
             with contextlib.suppress(PatcherError):
                 worn.way.request("drop", name=name)
             return ""
-        true = Skew(monotonic=worn.skew.monotonic)
-        worn.way.request("set", name=name, spec=true.json())
+        true = Spec(clocks=worn.spec.clocks).based()
+        worn.way.request("set", name=name, spec=asdict(true))
         try:
             return self._seen(name, worn, true, "after heal", state)
         finally:
             worn.way.request("drop", name=name)  # which takes the patch away, too
 
-    def _seen(self, name: str, worn: Worn, skew: Skew, when: str, state: State) -> str:
-        """See `skew` on each process of `name`. Raises FaultError where one has another."""
+    def _seen(self, name: str, worn: Worn, spec: Spec, when: str, state: State) -> str:
+        """See `spec` on each process of `name`. Raises FaultError where one has another."""
         assert worn.way is not None
+        asked = self._asked(name, spec, when) if state == "runs" else ""  # first: it makes an idle node look
         looks = self._looks(name, worn.way, call=state == "runs")
         for one in looks:
-            self._must_fit(name, one, skew, when)
+            self._must_fit(name, one, spec, when)
             self._told(name, one)
         worn.processes = len({one.pid for one in looks})
         called = [one for one in looks if one.how == "called"] or looks
         worst = max(called, key=lambda one: one.error)
         many = f"{worn.processes} processes " if worn.processes > 1 else ""
-        asked = self._asked(name, skew, when) if state == "runs" else ""
         return "; ".join(filter(None, (f"{many}{worst.words()}", asked)))
 
     def _looks(self, name: str, way: Way, call: bool) -> list[Seen]:
@@ -218,11 +226,11 @@ class Clocks:
                 )
         return found
 
-    def _asked(self, name: str, skew: Skew, when: str) -> str:
+    def _asked(self, name: str, spec: Spec, when: str) -> str:
         """What the target's own probe says, in words; '' where it has none. Raises FaultError."""
         if (one := self._probe(name)) is None:
             return ""
-        self._must_fit(name, one, skew, when)
+        self._must_fit(name, one, spec, when)
         self._told(name, one)
         return one.words()
 
@@ -238,11 +246,11 @@ class Clocks:
         half = (until - since) / 2e9
         return Seen("asked", said - (since + until) / 2e9, half + self._resolution, since, until)
 
-    def _must_fit(self, name: str, one: Seen, skew: Skew, when: str) -> None:
-        if not skew.fits(one.offset, one.since, one.until, one.error + TOLERANCE):
+    def _must_fit(self, name: str, one: Seen, spec: Spec, when: str) -> None:
+        if not one.fits(spec):
             who = f"{name}, pid {one.pid}" if one.pid else name
             raise FaultError(
-                f"{who}: clock {one.words()}{f' {when}' if when else ''}, expected {skew.words()}"
+                f"{who}: clock {one.words()}{f' {when}' if when else ''}, expected {_words(spec)}"
             )
 
     # ------------------------------------------------------------------ while it lasts
@@ -279,6 +287,12 @@ class Clocks:
                         for one in (*self._looks(name, worn.way, call=False), self._probe(name)):
                             if one is not None and self._worn.get(name) is worn:
                                 self._told(name, one)
+
+
+def _words(spec: Spec) -> str:
+    if spec.half:
+        return f"0 and {spec.amplitude:+g} s by turns of {spec.half:g} s"
+    return f"{spec.rate * 100:+g} %" if spec.rate else f"{spec.offset:+g} s"
 
 
 def _armed(way: Way, name: str) -> str:

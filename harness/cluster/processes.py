@@ -10,6 +10,7 @@ import shutil
 import struct
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from time import monotonic
 from typing import Any, ClassVar
@@ -21,8 +22,9 @@ from harness.cluster.ports import Ports
 from harness.cluster.site import Ground, Refused, Site
 from harness.cluster.supervisor import NODE, RUN
 from harness.cluster.sweep import end
-from harness.kernel import PATH
+from harness.kernel import PATH, tracing
 from harness.proxy import embedded
+from harness.skew.preload import Preload
 from harness.skew.program import PatcherError, Way
 from harness.target import Node
 
@@ -42,13 +44,23 @@ class ProcessSite(Site):
         run = ground.run
         log = run.path / "supervisor.log"
         self.supervisor = Supervisor(run.label, log, ground.exited, ground.lost, ground.clock)
+        self._preload = Preload(run.path / "clocks", lambda name: self.signal(name, 0))
+        self._own(self._preload.close)
         self._own(self.supervisor.close)
 
     # ------------------------------------------------------------------ nodes
 
     def member(self, node: Node, log: Path) -> Member:
         labels = {RUN: self.ground.run.label, NODE: node.name}
-        return Member.of(self.ground.target, node, log, os.environ, **labels)
+        member = Member.of(self.ground.target, node, log, os.environ, **labels)
+        if self.ground.clocks and self._untraced:
+            member.env = {**member.env, **self._preload.environment(node.name, member.argv, member.env)}
+        return member
+
+    @cached_property
+    def _untraced(self) -> str:
+        """Why nobody may be traced here; '' where that is allowed."""
+        return tracing().trouble
 
     def start(self, member: Member) -> int:
         return self._start(
@@ -64,7 +76,9 @@ class ProcessSite(Site):
         return pids
 
     def ways(self, name: str) -> Sequence[Way]:
-        return [Way("by the nodes' supervisor", self._patch, self._tree)]
+        traced = Way("by the nodes' supervisor", self._patch, self._tree)
+        preloaded = self._preload.way()
+        return [preloaded] if self._preload.has(name) else [traced, preloaded]
 
     def _patch(self, do: str, **how: Any) -> Mapping[str, Any]:
         """The supervisor is the one who may: of all processes only an ancestor, where Yama is in force."""

@@ -32,8 +32,8 @@ class Refused(ClusterError):
 class Ground:
     """What a site builds on. `exited(name, how)` is told of each end of what it started, `lost` that all is
     gone; `closing` is set when the cluster is being stopped, from whatever thread; `check` raises then.
-    `messages` says that faults on whole messages are wanted. ``clock(event)`` is told what a patcher of
-    clocks tells.
+    `messages` and `clocks` say that faults on whole messages, or on clocks, are wanted. ``clock(event)`` is
+    told what a patcher of clocks tells.
     """
 
     target: Target
@@ -44,6 +44,7 @@ class Ground:
     closing: Event
     check: Callable[[], None]
     messages: bool = False
+    clocks: bool = False
     clock: Heard = lambda event: None
 
 

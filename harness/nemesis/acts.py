@@ -17,7 +17,7 @@ from harness.fabric.message_spec import MessageSpec
 from harness.fabric.packet_spec import PacketSpec
 from harness.faults import CLOCK_FAULTS, fault
 from harness.resolved import Resolved
-from harness.skew.skew import Skew, now
+from harness.skew.patcher import Spec
 
 PACKETS: Mapping[str, Callable[[Mapping[str, float]], PacketSpec]] = {
     "packet_loss": lambda n: PacketSpec(loss=n["probability"]),
@@ -147,10 +147,10 @@ class Act:
             raise
 
     def _skew(self) -> Effect:
-        mechanisms, origin = set[str](), now()
+        mechanisms, origin = set[str](), Spec().based().origin
 
         def skew(node: str) -> str:
-            mechanism, proof = self.cluster.skew(node, _skew_of(self.resolved, node, origin))
+            mechanism, proof = self.cluster.skew(node, replace(_spec(self.resolved, node), origin=origin))
             mechanisms.add(mechanism)
             return proof
 
@@ -229,18 +229,18 @@ def _message_spec(kind: str, numbers: Mapping[str, float]) -> MessageSpec:
     return MessageSpec(**share, hold=numbers.get("hold", 0.0))
 
 
-def _skew_of(fault: Resolved, node: str, origin: tuple[int, int]) -> Skew:
-    """What the clocks of `node` are to be; changes in step with the other nodes of the fault."""
-    numbers, monotonic = fault.parameters, bool(fault.spec.get("monotonic"))
+def _spec(fault: Resolved, node: str) -> Spec:
+    """What the clocks of `node` are to be."""
+    numbers = fault.parameters
+    clocks = ("wall", "monotonic") if fault.spec.get("monotonic") else ("wall",)
     match fault.kind:
         case "clock_drift":
-            return Skew(rate=numbers["rate"], monotonic=monotonic, origin=origin)
+            return Spec(rate=numbers["rate"], clocks=clocks)
         case "clock_strobe":
-            amplitude, period = numbers["offset"], numbers["period"]
-            return Skew(amplitude=amplitude, period=period, monotonic=monotonic, origin=origin)
+            return Spec(amplitude=numbers["offset"], half=numbers["period"], clocks=clocks)
         case "clock_scramble":
-            return Skew(offset=numbers[node], monotonic=monotonic, origin=origin)
-    return Skew(offset=numbers["offset"], monotonic=monotonic, origin=origin)
+            return Spec(offset=numbers[node], clocks=clocks)
+    return Spec(offset=numbers["offset"], clocks=clocks)
 
 
 def _ms(seconds: float) -> int:

@@ -1515,8 +1515,8 @@ class Patcher:
         """Look after all groups: what happened since the last time, put right as far as can be.
 
         ``{"name", "pid", "what", "gap", "exe"}``: `what` is ``exec`` (it runs another program), ``new``,
-        ``gone``, ``lost`` (somebody took the stub away) or ``refused``; `gap` the seconds that it ran with true
-        time.
+        ``gone``, ``lost`` (somebody took the stub away) or ``refused``; `gap` the seconds that it ran with
+        true time.
         """
         looked = self.table.look() if self.groups else False
         for group in self.groups.values():

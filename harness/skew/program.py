@@ -13,6 +13,7 @@ from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Any
 
+from harness.fabric import FaultError
 from harness.skew import patcher
 
 WITHIN = 15.0  # seconds for an answer; the patcher itself gives up on a process after a few
@@ -20,7 +21,7 @@ WITHIN = 15.0  # seconds for an answer; the patcher itself gives up on a process
 Heard = Callable[[Mapping[str, Any]], None]
 
 
-class PatcherError(Exception):
+class PatcherError(FaultError):
     """A patcher could not do what it was asked for; the text says why."""
 
 

@@ -6,6 +6,8 @@ import json
 import os
 import re
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from harness.cluster import ClusterError, LocalCluster, NetnsCluster, SiteCluste
 from harness.cluster.docker import DockerCluster
 from harness.engine import NoEngine, engine
 from harness.fabric import FaultError
-from harness.skew.skew import Skew
+from harness.skew.patcher import Spec
 from harness.target import Endpoint, Node, Target
 from targets.raft_kv import RaftKV
 from tests.integration.cluster.support import Events, no_namespaces, running, until
@@ -126,7 +128,7 @@ def test_a_jump_is_read_by_all_of_a_node_and_by_no_other(
     cluster: SiteCluster, events: Events, offset: float
 ) -> None:
     read(cluster.node("n1"), "lasting")
-    mechanism, proof = cluster.skew("n1", Skew(offset=offset))
+    mechanism, proof = cluster.skew("n1", Spec(offset=offset))
     try:
         assert mechanism.startswith("vdso") and "asked" in proof
         assert abs(called(proof) - offset) < 0.001
@@ -147,7 +149,7 @@ def test_a_jump_is_read_by_all_of_a_node_and_by_no_other(
 
 def test_a_drift_grows_and_ends(cluster: SiteCluster) -> None:
     before = time.monotonic()
-    cluster.skew("n1", Skew(rate=0.5))
+    cluster.skew("n1", Spec(rate=0.5))
     after = time.monotonic()
     try:
         until(lambda: off(cluster, "n1").wall[0] > 0.2, 5.0, "a clock that is 0.2 s ahead")
@@ -161,7 +163,7 @@ def test_a_drift_grows_and_ends(cluster: SiteCluster) -> None:
 
 
 def test_a_strobe_goes_to_and_fro(cluster: SiteCluster) -> None:
-    cluster.skew("n1", Skew(amplitude=10.0, period=0.01))
+    cluster.skew("n1", Spec(amplitude=10.0, half=0.01))
     try:
         seen = [off(cluster, "n1") for _ in range(200)]
         assert all(one.at(0) or one.at(10) for one in seen)
@@ -172,7 +174,7 @@ def test_a_strobe_goes_to_and_fro(cluster: SiteCluster) -> None:
 
 
 def test_monotonic_clocks_on_request(cluster: SiteCluster) -> None:
-    cluster.skew("n1", Skew(offset=5.0, monotonic=True))
+    cluster.skew("n1", Spec(offset=5.0, clocks=("wall", "monotonic")))
     try:
         assert off(cluster, "n1").at(5, 5)
     finally:
@@ -185,7 +187,7 @@ def test_a_program_that_is_started_meanwhile_is_skewed_and_its_gap_told(
 ) -> None:
     cluster.kill("n2")
     cluster.restart("n2")  # without the child of an earlier test
-    cluster.skew("n2", Skew(offset=100.0))
+    cluster.skew("n2", Spec(offset=100.0))
     try:
         read(cluster.node("n2"), "lasting")
         until(lambda: off(cluster, "n2", "lasting").at(100), 5.0, "a skewed program")
@@ -197,7 +199,7 @@ def test_a_program_that_is_started_meanwhile_is_skewed_and_its_gap_told(
 
 
 def test_a_node_that_is_killed_and_started_again_stays_skewed(cluster: SiteCluster) -> None:
-    cluster.skew("n1", Skew(offset=-50.0))
+    cluster.skew("n1", Spec(offset=-50.0))
     try:
         cluster.kill("n1")
         assert abs(called(cluster.restart("n1")) + 50) < 0.001
@@ -209,7 +211,7 @@ def test_a_node_that_is_killed_and_started_again_stays_skewed(cluster: SiteClust
 
 def test_a_node_that_is_down_is_skewed_from_its_start(cluster: SiteCluster) -> None:
     cluster.kill("n1")
-    _, proof = cluster.skew("n1", Skew(offset=7.0))
+    _, proof = cluster.skew("n1", Spec(offset=7.0))
     assert "from its start" in proof
     cluster.restart("n1")
     assert off(cluster, "n1").at(7)
@@ -221,7 +223,7 @@ def test_a_node_that_is_down_is_skewed_from_its_start(cluster: SiteCluster) -> N
 
 def test_a_node_that_stands_still_is_skewed_when_it_goes_on(cluster: SiteCluster) -> None:
     cluster.pause("n1")
-    cluster.skew("n1", Skew(offset=9.0))
+    cluster.skew("n1", Spec(offset=9.0))
     cluster.resume("n1")
     try:
         assert off(cluster, "n1").at(9)
@@ -233,10 +235,10 @@ def test_a_node_that_stands_still_is_skewed_when_it_goes_on(cluster: SiteCluster
 
 
 def test_one_skew_at_a_time(cluster: SiteCluster) -> None:
-    cluster.skew("n1", Skew(offset=1.0))
+    cluster.skew("n1", Spec(offset=1.0))
     try:
         with pytest.raises(ClusterError, match="n1 are skewed already"):
-            cluster.skew("n1", Skew(offset=2.0))
+            cluster.skew("n1", Spec(offset=2.0))
     finally:
         cluster.set_right("n1")
     with pytest.raises(ClusterError, match="n1 are not skewed"):
@@ -252,12 +254,81 @@ def test_a_clock_that_lies_is_found(tmp_path: Path) -> None:
 
     with running(Lying(nodes=1), tmp_path) as cluster:
         with pytest.raises(FaultError, match=r"n1: clock asked .* expected \+0.5 s"):
-            cluster.skew("n1", Skew(offset=0.5))
+            cluster.skew("n1", Spec(offset=0.5))
         assert off(cluster, "n1").at(0), "what is not proved is not left in force"
 
 
 def test_what_has_no_probe_is_called(tmp_path: Path) -> None:
     with running(Silent(nodes=1), tmp_path) as cluster:
-        _, proof = cluster.skew("n1", Skew(offset=0.5))
+        _, proof = cluster.skew("n1", Spec(offset=0.5))
         assert abs(called(proof) - 0.5) < 0.001 and "asked" not in proof
         assert abs(called(cluster.set_right("n1").split("; then ")[1])) < 0.001
+
+
+# A process that may not trace, nor may its children, as in a container whose seccomp profile forbids it.
+UNTRACED = """
+import ctypes, struct, sys, pathlib
+libc = ctypes.CDLL(None, use_errno=True)
+load, equal, give = (0x20, 0, 0, 0), (0x15, 0, 1, 101), ((0x06, 0, 0, 0x00050001), (0x06, 0, 0, 0x7FFF0000))
+program = ctypes.create_string_buffer(b"".join(struct.pack("<HBBI", *one) for one in (load, equal, *give)))
+class Filter(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("program", ctypes.c_void_p)]
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+assert libc.prctl(22, 2, ctypes.byref(Filter(4, ctypes.addressof(program))), 0, 0) == 0
+sys.path.insert(0, sys.argv[2])
+from harness.cluster import LocalCluster
+from harness.skew.patcher import Spec
+from tests.integration.cluster.support import Events
+from tests.integration.cluster.test_cluster_clocks import Clocked, Silent, off
+base = pathlib.Path(sys.argv[1])
+"""
+
+
+def untraced(tmp_path: Path, body: str) -> str:
+    """What `body` prints where nobody may trace."""
+    argv = [sys.executable, "-c", UNTRACED + body, str(tmp_path), str(Path(__file__).parents[3])]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, cwd="/", check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_where_nobody_may_trace_the_library_is_preloaded(tmp_path: Path) -> None:
+    said = untraced(
+        tmp_path,
+        """
+cluster = LocalCluster(Clocked(), run_id="r", logs=base / "r", on_event=Events(), base=base / "base")
+cluster.clocks = True
+try:
+    cluster.start()
+    print(*cluster.skew("n1", Spec(offset=50.0)))
+    assert off(cluster, "n1").at(50) and off(cluster, "n2").at(0)
+    assert off(cluster, "n1", "program").at(50) and off(cluster, "n1", "lasting").at(50)
+    cluster.kill("n1"), print(cluster.restart("n1"))
+    assert off(cluster, "n1").at(50)
+    print(cluster.set_right("n1"))
+    assert off(cluster, "n1").at(0)
+finally:
+    cluster.stop()
+""",
+    )
+    assert "preload, preloaded" in said and said.count("asked +50.") + said.count("asked +49.") == 3, said
+
+
+def test_where_neither_is_to_be_had_each_reason_is_told(tmp_path: Path) -> None:
+    said = untraced(
+        tmp_path,
+        """
+cluster = LocalCluster(Silent(nodes=1), run_id="r", logs=base / "r", on_event=Events(), base=base / "base")
+try:
+    cluster.start()
+    try:
+        cluster.skew("n1", Spec(offset=50.0))
+    except Exception as error:
+        print(type(error).__name__, error)
+finally:
+    cluster.stop()
+""",
+    )
+    assert said.startswith("FaultUnsupported the clocks of n1 cannot be skewed:\n"), said
+    assert "by the nodes' supervisor: " in said and "Operation not permitted" in said
+    assert "preloaded: it was started without the library" in said

@@ -172,7 +172,7 @@ AS_MEMBER = """
 import sys, pathlib
 sys.path[:0] = sys.argv[2:]
 from tests.integration.cluster.engines import boxes
-from harness.skew.skew import Skew
+from harness.skew.patcher import Spec
 from tests.integration.cluster.support import Boxed
 with boxes(Boxed(nodes=2), pathlib.Path(sys.argv[1])) as cluster:
     print("roots", [path.stat().st_uid for path in cluster._run.path.glob("net/*.sock")])
@@ -180,7 +180,7 @@ with boxes(Boxed(nodes=2), pathlib.Path(sys.argv[1])) as cluster:
     print(cluster.fabric.heal("c").proof)
     print(cluster.kill("n1"), cluster.restart("n1"), cluster.pause("n2"), cluster.resume("n2"))
     for again in range(2):
-        print(*cluster.skew("n1", Skew(offset=5.0)))
+        print(*cluster.skew("n1", Spec(offset=5.0)))
         print(cluster.kill("n1"), cluster.restart("n1"))
         print(cluster.set_right("n1"))
 """

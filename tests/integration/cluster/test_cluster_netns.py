@@ -341,13 +341,13 @@ AS_NOBODY = """
 import sys, pathlib
 sys.path[:0] = sys.argv[2:]
 from harness.cluster import NetnsCluster
-from harness.skew.skew import Skew
+from harness.skew.patcher import Spec
 from tests.integration.cluster.support import Tiny, running
 with running(Tiny(nodes=3), pathlib.Path(sys.argv[1]), kind=NetnsCluster) as cluster:
     print(cluster.fabric.cut("c", [("n1", "n2")]).proof)
     print(cluster.fabric.heal("c").proof)
     print(cluster.kill("n1"), cluster.restart("n1"))
-    print(*cluster.skew("n1", Skew(offset=5.0)), cluster.set_right("n1"))
+    print(*cluster.skew("n1", Spec(offset=5.0)), cluster.set_right("n1"))
 """
 
 
