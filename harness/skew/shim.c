@@ -64,8 +64,8 @@ static const char VARIABLE[] = "NEMESIS_SKEW=";
 
 /* ---------------------------------------------------------------- the kernel */
 
-enum { READ = 0, CLOSE = 3, LSEEK = 8, MMAP = 9, MUNMAP = 11, MADVISE = 28, GETPID = 39, KILL = 62, GETTIMEOFDAY = 96,
-       CLOCK_GETTIME = 228, OPENAT = 257 };
+enum { READ = 0, CLOSE = 3, LSEEK = 8, MMAP = 9, MUNMAP = 11, MADVISE = 28, GETPID = 39, KILL = 62 };
+enum { GETTIMEOFDAY = 96, CLOCK_GETTIME = 228, OPENAT = 257 };
 enum { REALTIME = 0, REALTIME_COARSE = 5 };
 enum { SEEK_END = 2, ESRCH = 3, AT_FDCWD = -100, O_RDWR = 2, O_CLOEXEC = 0x80000 };
 enum { PROT_READ = 1, PROT_WRITE = 2, MAP_SHARED = 1, MAP_PRIVATE = 2, MAP_ANONYMOUS = 32, WIPEONFORK = 18 };
@@ -238,15 +238,17 @@ __attribute__((constructor)) static void begin(void) { attached(); }
 
 /* ---------------------------------------------------------------- the proof of use */
 
-/* A line of the table: that of this pid, or a free one, or one whose process has ended. NONE: all are in use. */
+/* A line of the table: that of this pid, or a free one, or that of a process that has ended. NONE: there is
+   none left. */
 static struct process *take_line(struct control *all) {
     uint32_t me = (uint32_t)call(GETPID, 0, 0, 0, 0, 0, 0);
     for (int i = 0; i < PROCESSES; i++) {
         struct process *line = &all->processes[i];
         uint32_t pid = __atomic_load_n(&line->pid, __ATOMIC_RELAXED);
         if (pid && pid != me && call(KILL, pid, 0, 0, 0, 0, 0) != -ESRCH) continue;
-        if (pid != me && !__atomic_compare_exchange_n(&line->pid, &pid, me, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED)
-            && pid != me)
+        if (pid != me
+            && !__atomic_compare_exchange_n(&line->pid, &pid, me, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED)
+            && pid != me) /* nor has another thread of this process taken it */
             continue;
         line->hits = line->generation = line->last = 0; /* the program before an exec, or before this one */
         return line;
@@ -263,8 +265,8 @@ static void hit(struct control *all, uint64_t generation, int64_t now) {
         __atomic_store_n(&mine->line, line, __ATOMIC_RELAXED);
     }
     /* threads that write one line at each call would take turns at it */
-    if (line == NONE || (line->generation == generation && now - line->last < MILLISECOND && now >= line->last))
-        return;
+    if (line == NONE) return;
+    if (line->generation == generation && now >= line->last && now - line->last < MILLISECOND) return;
     __atomic_store_n(&line->last, now, __ATOMIC_RELAXED);
     __atomic_store_n(&line->generation, generation, __ATOMIC_RELAXED);
     __atomic_fetch_add(&line->hits, 1, __ATOMIC_RELAXED);
@@ -281,7 +283,8 @@ static int64_t skewed(const struct control *all, unsigned clock, int64_t now, ui
         uint64_t number = __atomic_load_n(&slot->generation, __ATOMIC_ACQUIRE);
         uint64_t clocks = __atomic_load_n(&slot->clocks, __ATOMIC_RELAXED);
         int64_t elapsed = now - relaxed(&slot->origins[KINDS[clock]]), told = now + relaxed(&slot->offset);
-        int64_t rate = relaxed(&slot->rate), half = relaxed(&slot->half), amplitude = relaxed(&slot->amplitude);
+        int64_t rate = relaxed(&slot->rate), half = relaxed(&slot->half);
+        int64_t amplitude = relaxed(&slot->amplitude);
         __atomic_thread_fence(__ATOMIC_ACQUIRE);
         if (!number || __atomic_load_n(&slot->generation, __ATOMIC_RELAXED) != number) continue;
         *generation = clocks >> clock & 1 ? number : 0;

@@ -44,7 +44,8 @@ public class Probe {
 
     public static void main(String[] none) throws Exception {
         BufferedReader in = new BufferedReader(new InputStreamReader(System.in));
-        PrintStream out = new PrintStream(new BufferedOutputStream(new FileOutputStream(FileDescriptor.out), 1 << 16));
+        FileOutputStream file = new FileOutputStream(FileDescriptor.out);
+        PrintStream out = new PrintStream(new BufferedOutputStream(file, 1 << 16));
         for (int i = 0; i < 20_000; i++) sink = told() + System.nanoTime(); // until it is compiled
         out.println("ready");
         out.flush();

@@ -1,5 +1,5 @@
-// The wall clock as Node has it, in whole milliseconds: see probe.c for what it reads and prints. Beside it is
-// the monotonic clock, for it makes no system call of its own.
+// The wall clock as Node has it, in whole milliseconds: see probe.c for what it reads and prints. Beside it
+// is the monotonic clock, for it makes no system call of its own.
 "use strict";
 
 function cost(count) {
