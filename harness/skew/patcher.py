@@ -195,6 +195,7 @@ class X86_64:
     kernel = bytes.fromhex("b8e40000000f05c3")  # mov eax, 228 (clock_gettime); syscall; ret
     syscall = b"\x0f\x05"
     mmap, munmap = 9, 11
+    readers = ((228, "clock_gettime"), (96, "gettimeofday"), (201, "time"))  # calls that read the wall clock
     jump_size = 5
     registers = (
         "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi",
@@ -556,7 +557,7 @@ SYSGOOD, FORK, VFORK, CLONE, EXEC = 1, 2, 4, 8, 16
 FOLLOW = FORK | VFORK | CLONE | EXEC
 EVENT_FORK, EVENT_VFORK, EVENT_CLONE, EVENT_EXEC, EVENT_STOP = 1, 2, 3, 4, 128
 STOPS = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
-WALL = 0x40000000
+WALL, WNOTHREAD = 0x40000000, 0x20000000
 CLD_STOPPED = 5
 PR_SET_TIMERSLACK = 29
 
@@ -645,13 +646,20 @@ class Stop:
     """
 
     def __init__(
-        self, pid: int, memory: int, deadline: float, one: bool = False, held: set[int] | None = None
+        self,
+        pid: int,
+        memory: int,
+        deadline: float,
+        one: bool = False,
+        held: set[int] | None = None,
+        options: int = FOLLOW,
     ) -> None:
         self.pid, self.memory, self.deadline, self.one, self.held = pid, memory, deadline, one, held
         self.threads: dict[int, Siginfo] = {}  # stopped, and why
         self.pending: dict[int, Siginfo] = {}  # the signal that a thread is to get when it goes on
         self.moved: set[int] = set()  # those that ran in between
         self.release = held is None  # whether to let go at the end
+        self.options, self.go = options, CONT  # how to stay attached, and how to go on then
         self.steps = 0
 
     def __enter__(self) -> Stop:
@@ -700,7 +708,7 @@ class Stop:
                     ptrace(INTERRUPT, task)
                     self.held.add(task)
                     return True
-                ptrace(SEIZE, task, 0, FOLLOW)
+                ptrace(SEIZE, task, 0, self.options)
             else:
                 self.held.add(task)
                 return True
@@ -826,7 +834,7 @@ class Stop:
                     ptrace(INTERRUPT, task)
                     ptrace(CONT, task, 0, signal_)
                 elif why.event == EVENT_STOP:
-                    ptrace(LISTEN if why.number in STOPS else CONT, task)
+                    ptrace(LISTEN if why.number in STOPS else self.go, task)
                 # what else it stopped for, who waits for it is going to be told
         if self.release and self.held is not None:
             self.held.clear()
@@ -1219,6 +1227,125 @@ class Process:
         return int(page)
 
 
+# ---------------------------------------------------------------------- which system calls escape
+
+
+def kernel_wait(pid: int, number: int, arguments: Sequence[int]) -> str:
+    """The name of a system call that waits until a wall-clock time of the kernel's, which is never skewed."""
+    first, second, _, fourth, fifth = arguments[:5]
+    if number == 230 and first in CLOCKS["wall"] and second & 1:
+        return "clock_nanosleep until a wall-clock time"
+    if number == 202 and fourth and (second & 0x7F == 6 or (second & 0x7F in (9, 11, 13) and second & 0x100)):
+        return "futex wait until a wall-clock time"
+    if number == 449 and fourth and fifth == 0:
+        return "futex_waitv until a wall-clock time"
+    if number in (242, 243) and fifth:
+        return "mq_timed wait until a wall-clock time"
+    if number == 286 and second & 1:
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/fdinfo/{first}") as file:
+            clocks = [int(line.split()[1]) for line in file if line.startswith("clockid:")]
+            return "timerfd set to a wall-clock time" if clocks and clocks[0] in CLOCKS["wall"] else ""
+        return "timerfd set to a time of an unknown clock"
+    return "timer set to a time of an unknown clock" if number == 223 and second & 1 else ""
+
+
+class Audit:
+    """Watches the system calls of processes for a while: those that read the wall clock past the stub, and
+    those that wait for a time of the kernel's. For a thread of its own (`apart`)."""
+
+    def __init__(self, processes: Sequence[Process]) -> None:
+        self.processes = {process.pid: process for process in processes}
+        self.owner: dict[int, int] = {}  # of each thread watched
+        self.again: set[int] = set()  # threads whose first call is the one that the stop interrupted
+        self.found: dict[int, dict[str, Any]] = {
+            process.pid: {"pid": process.pid, "syscalls": 0, "through": 0, "escapes": {}, "waits": {}}
+            for process in processes
+        }
+
+    def run(self, seconds: float, within: float) -> list[dict[str, Any]]:
+        deadline = time.monotonic() + within
+        for process in self.processes.values():
+            with Stop(process.pid, process.fd, deadline, held=set(), options=SYSGOOD | CLONE) as stop:
+                self.owner |= dict.fromkeys(stop.threads, process.pid)
+                self.again |= {task for task in stop.threads if ARCH.in_call(registers(task))}
+                stop.go = SYSCALL
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if not self.step(SYSCALL):
+                time.sleep(0.00002)
+        for task in self.owner:
+            with contextlib.suppress(OSError):
+                ptrace(INTERRUPT, task)
+        deadline = time.monotonic() + within
+        while self.owner and time.monotonic() < deadline:
+            if not self.step(DETACH):
+                self.owner = {task: pid for task, pid in self.owner.items() if stat(pid, task) is not None}
+                time.sleep(0.00002)
+        return [found | {"verdict": self.verdict(found)} for found in self.found.values()]
+
+    @staticmethod
+    def verdict(found: Mapping[str, Any]) -> str:
+        return "inconclusive" if not found["syscalls"] else "escapes" if found["escapes"] else "clean"
+
+    def step(self, how: int) -> bool:
+        """Let one stopped thread go on (or go, where `how` is DETACH); whether there was one."""
+        flags = os.WSTOPPED | os.WNOHANG | WALL | WNOTHREAD
+        try:
+            seen = os.waitid(os.P_ALL, 0, flags)
+        except ChildProcessError:
+            self.owner.clear()
+            return False
+        if seen is None:
+            return False
+        task, event, number = seen.si_pid, seen.si_status >> 8, seen.si_status & 0xFF
+        if task not in self.owner:
+            self.owner[task] = int(status(task).get("Tgid", task))
+        deliver = 0
+        if number == signal.SIGTRAP | 0x80:
+            if how == SYSCALL:
+                self.count(task)
+        elif event == EVENT_STOP:
+            if number in STOPS and how == SYSCALL:
+                how = LISTEN
+        elif not event:
+            deliver = number
+        with contextlib.suppress(OSError):
+            ptrace(how, task, 0, deliver)
+        if how == DETACH:
+            del self.owner[task]
+        return True
+
+    def count(self, task: int) -> None:
+        block = ctypes.create_string_buffer(128)
+        try:
+            ptrace(GET_SYSCALL_INFO, task, len(block), ctypes.addressof(block))
+        except OSError as error:
+            if error.errno == errno.ESRCH:
+                return
+            raise Refused(
+                f"vdso audit: this kernel (before 5.3) does not tell system calls: {error}"
+            ) from error
+        kind, place, number, *arguments = struct.unpack_from("<B7xQ8xQ6Q", block.raw)
+        pid = self.owner[task]
+        if kind != 1 or pid not in self.found:
+            return
+        found, process = self.found[pid], self.processes[pid]
+        found["syscalls"] += task not in self.again
+        self.again.discard(task)
+        mask = SLOT.unpack(process.slot())[0]
+        if (name := dict(ARCH.readers).get(number)) is not None:
+            clock = arguments[0] if name == "clock_gettime" else 0
+            if clock < 16 and mask >> clock & 1:
+                ours = process.base <= place < process.base + process.image.size
+                ours = ours or process.header <= place < process.header + ARCH.page
+                if ours:
+                    found["through"] += 1
+                else:
+                    found["escapes"][name] = found["escapes"].get(name, 0) + 1
+        elif name := kernel_wait(pid, number, arguments):
+            found["waits"][name] = found["waits"].get(name, 0) + 1
+
+
 # ---------------------------------------------------------------------- groups of processes
 
 
@@ -1539,7 +1666,7 @@ class Patcher:
                 os.waitid(os.P_PID, task, os.WEXITED | os.WNOHANG | WALL)
 
     def traced(self, task: int, state: int) -> bool:
-        """Let a thread go on from the ptrace stop that a driver's own waitpid got; whether it was followed."""
+        """Let a thread go on from the ptrace stop that the driver's own waitpid got; whether it is ours."""
         if not os.WIFSTOPPED(state):
             return False
         event, number = state >> 16, os.WSTOPSIG(state)
@@ -1666,8 +1793,8 @@ class Patcher:
         """Look after all groups: what happened since the last time, put right as far as can be.
 
         ``{"name", "pid", "what", "gap", "exe"}``: `what` is ``exec`` (it runs another program), ``new``,
-        ``gone``, ``lost`` (somebody took the stub away) or ``refused``; `gap` the seconds that it ran with true
-        time.
+        ``gone``, ``lost`` (somebody took the stub away) or ``refused``; `gap` the seconds that it ran with
+        true time.
         """
         looked = self.table.look() if self.groups else False
         for group in self.groups.values():
@@ -1821,6 +1948,20 @@ class Patcher:
                     done.append(
                         {"pid": entry.pid, "start": entry.start, "exe": exe(entry.pid), "error": str(error)}
                     )
+
+    def audit(self, name: str, seconds: float = 0.5) -> dict[str, Any]:
+        """Watch all system calls of a group for `seconds`, which slows it: `verdict` of each process is
+        ``clean``, ``escapes`` (it reads the wall clock by system calls of its own, counted by name) or
+        ``inconclusive`` (none was seen). `waits` are calls that wait for the kernel's clock. Raises Refused.
+        """
+        group = self.group(name)
+        if group.follow:
+            raise Refused(f"vdso audit: {name} is followed, which takes the tracer's place; arm it without")
+        for member in list(group.members.values()):
+            if not self.sound(member):
+                self.check(group, member)
+        processes = [member.process for member in group.members.values()]
+        return {"processes": apart(lambda: Audit(processes).run(seconds, group.within)), "seconds": seconds}
 
     def drop(self, name: str) -> dict[str, Any]:
         """Restore what can be restored of a group, and forget it whatever came of that."""
