@@ -1740,7 +1740,7 @@ class Patcher:
         group = self.groups[name] = self.wanted(name, who, within, follow)
         failed = self.gather(group, within)
         self.events = [event for event in self.events if event["name"] != name]  # the answer tells
-        if not group.members and not failed:
+        if not (group.members or group.waiting or failed):
             del self.groups[name]
             raise Refused(f"no process is meant by {json.dumps(dict(who))}")
         return {"processes": [self.described(member) for member in group.members.values()] + failed}

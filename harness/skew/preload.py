@@ -62,22 +62,25 @@ class Preload:
             raise PatcherError(self._unfit.get(name, WITHOUT))
         control = self._controls[name]
         if do == "arm":
-            return {"processes": [self._described(control, pid) for pid in self._processes(name)]}
+            return {"processes": self._all(control, name)}
         if do == "verify":
-            found = [self._verified(control, pid) for pid in self._processes(name)]
+            real, slot = time.time_ns(), control.state().spec.packed()
+            off = (skewed(slot, time.CLOCK_REALTIME, real) - real) / BILLION
+            found = [{**one, "offset_read": off, "offset_called": None} for one in self._all(control, name)]
             if found and how["call"] and not self._answered(control, name):
                 found[0]["error"] = f"nothing has read its clock for {ANSWERED_WITHIN:g} s: nothing is proved"
             return {"processes": found}
         control.set(Spec(**how["spec"]) if do == "set" else Spec())
         return {}
 
-    def _described(self, control: shim.Control, pid: int) -> dict[str, Any]:
-        found = {"pid": pid, "exe": exe(pid), "mechanism": "preload", "error": None}
-        try:
-            if control.use(pid) is None:
-                found["error"] = "it has not mapped the preloaded library: was its environment cleaned?"
-        except OSError as error:
-            found["error"] = str(error)
+    def _all(self, control: shim.Control, name: str) -> list[dict[str, Any]]:
+        """Each process of a node, as a patcher describes it; those that are ending are left out."""
+        found = []
+        for pid in self._processes(name):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                used = control.use(pid)
+                trouble = None if used else "it has not mapped the library: was its environment cleaned?"
+                found.append({"pid": pid, "exe": exe(pid), "mechanism": "preload", "error": trouble})
         return found
 
     def _answered(self, control: shim.Control, name: str) -> bool:
@@ -94,11 +97,6 @@ class Preload:
             with contextlib.suppress(OSError):
                 if use := control.use(pid):
                     yield use
-
-    def _verified(self, control: shim.Control, pid: int) -> dict[str, Any]:
-        real = time.time_ns()
-        off = (skewed(control.state().spec.packed(), time.CLOCK_REALTIME, real) - real) / BILLION
-        return {**self._described(control, pid), "offset_read": off, "offset_called": None}
 
 
 __all__ = ["Preload"]
