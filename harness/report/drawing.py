@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.history import NANOSECONDS, OUTCOMES, Fault, History
+from harness.report.clocks import KINDS
 from harness.report.columns import Rows, tables
 from harness.report.markup import family
 from harness.report.nodes import drawn, event_text, rivals, spans
@@ -19,7 +20,7 @@ def drawing(
     history: History, rows: Rows, verdicts: Sequence[Verdict], by_index: Mapping[int, int], redact: Redact
 ) -> dict[str, Any]:
     """Values for the script, seconds as float; `by_index` are page rows by operation index."""
-    events, _ = drawn(history.events)
+    events, _ = drawn([event for event in history.events if event.kind not in KINDS])  # clocks have a plot
     start, end = _whole(history, rows)
     found = spans(history.events, round(end * NANOSECONDS))
     return {

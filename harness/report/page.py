@@ -10,6 +10,7 @@ from typing import Literal
 
 from harness.history import History
 from harness.report import sections
+from harness.report.clocks import KINDS, clock_table, drawn_clocks, observed, plot
 from harness.report.columns import Rows, arrange, pack, packed_json
 from harness.report.drawing import drawing
 from harness.report.logs import tails
@@ -21,7 +22,7 @@ from harness.report.witness import story
 from harness.verdict import Verdict, worst
 
 Word = Literal["valid", "invalid", "unknown", "error"]
-SCRIPTS = ("tools", "data", "view", "paint", "lanes", "charts", "pointer", "operations", "start")
+SCRIPTS = ("tools", "data", "view", "paint", "lanes", "charts", "clocks", "pointer", "operations", "start")
 WORDS = {"valid": "Valid", "invalid": "Invalid", "unknown": "Unknown", "error": "Error"}
 
 
@@ -102,6 +103,7 @@ def render(page: Page, path: Path) -> str:
     }
     by_index = rows.row_of(history.columns, shown)
     layout, columns = pack(history, rows)
+    clocks = observed(history, redact)
     return document(
         "page.html",
         asset("common.css") + asset("page.css"),
@@ -119,14 +121,22 @@ def render(page: Page, path: Path) -> str:
         story=_story(page, by_index, redact),
         empty="" if len(history) or history.faults or history.events else "empty",
         legend=sections.legend(page.verdicts, history.faults, bool(rivals(spans(history.events, 0)))),
-        notes=_notes(history, rows),
+        notes=_notes(history, rows, clocks.every),
         periods=sections.periods(history),
+        clocks=plot(clocks),
+        clock_table=clock_table(clocks, history.faults, redact),
         verdicts=sections.verdict_table(page.verdicts, redact),
         faults=sections.fault_table(history.faults, redact),
         plan=sections.plan_text(history.header, redact),
         environment=sections.environment(history, redacted(page.environment), redact),
         logs=sections.node_logs(tails(page.logs, path, redact)),
-        drawing=packed_json({"layout": layout, **drawing(history, rows, page.verdicts, by_index, redact)}),
+        drawing=packed_json(
+            {
+                "layout": layout,
+                "clocks": drawn_clocks(clocks),
+                **drawing(history, rows, page.verdicts, by_index, redact),
+            }
+        ),
         columns=columns,
     )
 
@@ -187,14 +197,16 @@ def _story(page: Page, by_index: dict[int, int], redact: Redact) -> Child:
     return joined((el("h2", title, id="h-witness"), *parts))
 
 
-def _notes(history: History, rows: Rows) -> Child:
+def _notes(history: History, rows: Rows, every: int) -> Child:
     """What the timeline leaves out or puts together."""
     notes = []
     if rows.timeless:
         notes.append("This history has no times: the axis shows the order of events, a millisecond each.")
     if rows.shared:
         notes.append("Several processes share a lane.")
-    _, left = drawn(history.events)
+    if every > 1:
+        notes.append(f"Of the nodes' clocks one reading in {every} is drawn.")
+    _, left = drawn([event for event in history.events if event.kind not in KINDS])
     if left:
         kinds = ", ".join(f"{n:,} {visible(kind)[:40]}" for kind, n in list(left.items())[:20])
         notes.append(f"Node events not drawn, for their number: {kinds}.")

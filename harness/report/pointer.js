@@ -40,13 +40,16 @@ function hit(event) { // what is under the pointer
       if (distance < best) { best = distance; found.op = i; }
     }
   }
+  const dial = $('clocks')?.getBoundingClientRect();
+  if (dial && event.clientY >= dial.top && event.clientY <= dial.bottom) found.clock = clockAt(event.clientX - dial.left, event.clientY - dial.top);
   return found;
 }
 
 function showCard(found, event) {
   const card = $('card'), pairs = !found ? null : found.op >= 0 ? describe(found.op) : found.fault ? describeFault(found.fault)
     : found.event ? [['node', found.event[1]], ['at', seconds(found.event[0], 6)], ['event', found.event[3]]]
-      : found.span ? [['node', found.span[0]], [found.span[1] === 'leader' ? 'leads' : 'down', `${seconds(found.span[2])} – ${seconds(found.span[3])}`], found.span[4] && ['term', found.span[4]]] : null;
+      : found.clock ? found.clock
+        : found.span ? [['node', found.span[0]], [found.span[1] === 'leader' ? 'leads' : 'down', `${seconds(found.span[2])} – ${seconds(found.span[3])}`], found.span[4] && ['term', found.span[4]]] : null;
   card.hidden = !pairs;
   if (!pairs) return;
   card.replaceChildren(listing(pairs));

@@ -10,6 +10,7 @@ function drawAll() {
   drawLanes();
   drawLatency();
   drawRate();
+  drawClocks();
   slide($('brush'), a, Math.max(b - a, 4));
   setCursor(view.cursor);
   clearTimeout(settled);
@@ -38,6 +39,7 @@ async function start() {
   $('cursor').hidden = $('drag').hidden = true;
   layLanes();
   layLatency();
+  layClocks();
   listenStack();
   listenMap();
   listenKeys();

@@ -129,6 +129,23 @@ def lasted(span: float) -> str:
     return f"{span * 1e3:.3g} ms"
 
 
+def offset_text(offset: float, error: float) -> str:
+    """How far a clock is off (seconds), and give or take what; an error below 0.1 µs is none.
+
+    >>> offset_text(-2.0, 12e-6), offset_text(0.0345, 0.0), offset_text(0.0, 1.0)
+    ('-2.000 s ± 12 µs', '+34.500 ms', '0 µs ± 1.00 s')
+    """
+    size, sign = abs(offset), "-" if offset < 0 else "+"
+    about = f" ± {lasted(error)}" if error >= 5e-8 else ""
+    if size < 5e-7:
+        return f"0 µs{about}"
+    if size >= 0.9995:
+        return f"{sign}{size:.3f} s{about}"
+    if size >= 0.9995e-3:
+        return f"{sign}{size * 1e3:.3f} ms{about}"
+    return f"{sign}{size * 1e6:.0f} µs{about}"
+
+
 def counted(number: int, noun: str) -> str:
     """``1 fault``, ``2,000 faults``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -23,9 +23,10 @@ PROGRAM = Path(__file__).with_name("server.py")
 class RaftKV(Target):
     """A replicated key-value store on Raft, correct unless `bug` names a rule to break (see `BUGS`).
 
-    `audit` makes nodes print every entry they apply, for `check_raft`. `heartbeat` and the range
-    `election` are seconds; with nodes named in `eager`, the others wait twice as long before they
-    stand for election, so that those lead where they can. A snapshot is taken every `snapshot_every` entries.
+    With `lease_reads` a leader answers reads alone for as long as a majority will elect nobody else. `audit`
+    makes nodes print every entry they apply, for `check_raft`. `heartbeat` and the range `election` are
+    seconds; with nodes named in `eager`, the others wait twice as long before they stand for election, so
+    that those lead where they can. A snapshot is taken every `snapshot_every` entries.
 
     >>> RaftKV(bug="early_ack").members()[0]
     ('n1', 'node')
@@ -33,6 +34,7 @@ class RaftKV(Target):
 
     nodes: int | Mapping[str, int] = 5
     bug: str | None = None
+    lease_reads: bool = False
     audit: bool = False
     snapshot_every: int = 10_000
     heartbeat: float = 0.06
@@ -52,6 +54,8 @@ class RaftKV(Target):
     def __post_init__(self) -> None:
         if self.bug is not None and self.bug not in BUGS:
             raise TargetError(f"RaftKV: bug {self.bug!r} is none of {', '.join(BUGS)}")
+        if self.bug == "lease_by_wall_clock" and not self.lease_reads:
+            raise TargetError(f"RaftKV: bug {self.bug!r} is one of leases: it needs lease_reads=True")
         low, high = self.election
         if not 0 < 4 * self.heartbeat <= low < high:
             raise TargetError(
@@ -76,7 +80,8 @@ class RaftKV(Target):
             f"--port={node.port}", f"--data={node.data}", f"--heartbeat={self.heartbeat}",
             "--election", *map(str, patient), f"--loyal={low}", f"--snapshot-every={self.snapshot_every}",
             *(f"--peer={peer.name}={peer.address}" for peer in node.peers),
-            *(["--audit"] if self.audit else []), *([f"--bug={self.bug}"] if self.bug else []),
+            *(["--lease-reads"] if self.lease_reads else []), *(["--audit"] if self.audit else []),
+            *([f"--bug={self.bug}"] if self.bug else []),
         ]  # fmt: skip
 
     def ready(self, node: Endpoint) -> bool:

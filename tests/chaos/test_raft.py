@@ -15,12 +15,14 @@ from harness import (
     assert_no_lost_write,
     assert_recovers,
     at,
+    every,
     isolate,
     judge,
     latency,
     message_duplicate,
     message_reorder,
     partition,
+    pause,
     register_workload,
     rmw_workload,
     set_workload,
@@ -45,6 +47,20 @@ def test_register_survives_a_lost_leader(chaos: Chaos, split_then_slow: Plan) ->
 @pytest.mark.chaos(target=RaftKV(nodes=5, audit=True))
 def test_register_survives_every_plan(chaos: Chaos, plan: Plan) -> None:
     history = chaos.run(register_workload(keys=3, clients=10, total_rate=200), plan)
+    assert_linearizable(history, model="cas-register")
+    judge(history, check_raft)
+
+
+@pytest.fixture
+def paused_then_cut_off() -> Plan:
+    return Plan(
+        at(0.5, pause("leader"), lasts=1), every(2.5, partition(isolate("leader")), lasts=1.5, times=2)
+    )
+
+
+@pytest.mark.chaos(target=RaftKV(nodes=5, lease_reads=True, audit=True))
+def test_reads_by_a_lease_are_of_the_last_write(chaos: Chaos, paused_then_cut_off: Plan) -> None:
+    history = chaos.run(register_workload(keys=3, clients=10, total_rate=200), paused_then_cut_off)
     assert_linearizable(history, model="cas-register")
     judge(history, check_raft)
 

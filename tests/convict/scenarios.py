@@ -15,6 +15,7 @@ from harness import (
     Plan,
     Workload,
     at,
+    clock_jump,
     every,
     isolate,
     latency,
@@ -38,7 +39,8 @@ CAP = 60.0
 class Scenario:
     """One planted bug and what shows it: `plan` and `workload` on a RaftKV with the fields of `target`.
 
-    `why` says how the plan leads to what a client sees.
+    `why` says how the plan leads to what a client sees. Under `harmless`, the plan without what provokes the
+    bug, even a store with it keeps its promises.
     """
 
     bug: str
@@ -46,6 +48,7 @@ class Scenario:
     plan: Plan
     workload: Callable[[], Workload]
     target: Mapping[str, Any] = field(default_factory=dict)
+    harmless: Plan | None = None
 
     @property
     def test(self) -> str:
@@ -119,6 +122,18 @@ SCENARIOS: tuple[Scenario, ...] = (
         "a leader that is cut off goes on answering reads after the others elected another",
         Plan(at(0.5, partition(isolate("leader")), lasts=2)),
         few_keys,
+    ),
+    Scenario(
+        "lease_by_wall_clock",
+        "the leader's clock is set back, so that its lease seems to hold for seconds more; it is cut off, "
+        "the others elect another and write, and its clients still read what it has",
+        Plan(
+            at(0.5, clock_jump("leader", offset=-5.0), lasts=4),
+            at(2, partition(isolate("leader")), lasts=2),
+        ),
+        few_keys,
+        {"lease_reads": True},
+        harmless=Plan(at(2, partition(isolate("leader")), lasts=2)),
     ),
     Scenario(
         "early_ack",

@@ -54,7 +54,7 @@ GIVE_UP = 240.0  # s after which a run's process is ended
 
 @dataclass(frozen=True)
 class Job:
-    """One run to make: `kind` is convict, acquit or short; `name` a bug, or plan/workload."""
+    """One run to make: `kind` is convict, acquit, unprovoked or short; `name` a bug, or plan/workload."""
 
     kind: str
     name: str
@@ -97,11 +97,13 @@ class Result:
 
 
 def jobs(seeds: int, short_runs: int) -> Iterator[Job]:
-    """All runs in turn: each bug with and without over the seeds, then the short ones over the plans."""
+    """All runs in turn: each bug with, without and unprovoked over the seeds, then the short ones."""
     for seed in range(1, seeds + 1):
         for scenario in SCENARIOS:
             yield Job("convict", scenario.bug, seed)
             yield Job("acquit", scenario.bug, seed)
+            if scenario.harmless is not None:
+                yield Job("unprovoked", scenario.bug, seed)
     names = list(WORKLOADS)
     # the runtime local has no packets
     several = [name for name in plans.STANDARD if name not in ("lossy_links", "jumbled_packets")]
@@ -134,7 +136,10 @@ def carry_out(job: Job, output: Path, runtime: str) -> Result:
         scenario, correct = BY_BUG[job.name], job.kind == "acquit"
         target, plan, workload = scenario.store(correct=correct), scenario.plan, scenario.workload()
         settings = replace(settings, test=scenario.test)
-        if not correct:
+        if job.kind == "unprovoked":
+            assert scenario.harmless is not None
+            plan = scenario.harmless
+        elif not correct:
             settings = replace(settings, duration=CAP, stop_at_violation=True)
     run = Run(target, workload, plan, settings)
     with run:
@@ -263,6 +268,13 @@ def table(results: Iterable[Result]) -> str:
         spent = f"{statistics.median(times):.1f} s | {times[-1]:.1f} s" if times else "- | -"
         valid = sum(r.expected for r in without)
         lines.append(f"| `{bug}` | {len(convicted)} of {len(tried)} | {spent} | {valid} of {len(without)} |")
+    for (kind, bug), its in by_kind.items():
+        if kind == "unprovoked":
+            valid = sum(r.expected for r in its)
+            lines += [
+                "",
+                f"`{bug}` under its plan without what provokes it: valid in {valid} of {len(its)} runs.",
+            ]
     return "\n".join(lines)
 
 

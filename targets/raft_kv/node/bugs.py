@@ -36,6 +36,11 @@ BUGS: Mapping[str, Bug] = {
         "8 (read index: dissertation 6.4)",
         "cut the leader off from the others, but not from its clients",
     ),
+    "lease_by_wall_clock": Bug(
+        "a lease is measured by a clock that nobody sets (with lease_reads)",
+        "8 (leases: dissertation 6.4.1)",
+        "set the leader's clock back and cut it off: its lease lasts that much longer than it should",
+    ),
     "early_ack": Bug(
         "a write is acknowledged after a majority holds it",
         "5.3",

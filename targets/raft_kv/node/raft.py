@@ -2,8 +2,8 @@
 
 Source: D. Ongaro, J. Ousterhout, "In Search of an Understandable Consensus Algorithm (extended
 version)", 2014: elections 5.2, replication 5.3, safety 5.4, snapshots 7, clients 8; pre-vote, check
-quorum and read index from Ongaro's dissertation, 9.6, 6.2 and 6.4. The planted bugs (bugs.py) are the
-lines that mention ``self.bug``.
+quorum, read index and leases from Ongaro's dissertation, 9.6, 6.2, 6.4 and 6.4.1. The planted bugs (bugs.py)
+are the lines that mention ``self.bug``. Only a lease reads a clock by itself.
 
 Whoever drives it repeats: `receive` what came and `tick`; `pump`; send `early`; save `take_write()`;
 `saved()`; send `late`. So a leader's disk works while its entries travel, and nobody promises (a vote,
@@ -26,6 +26,7 @@ from random import Random
 from typing import Any
 from zlib import crc32
 
+from .lease import MACHINE, Clocks, Lease
 from .log import Log, Snapshot
 from .storage import Saved, Write
 from .store import Entry, Store
@@ -64,6 +65,9 @@ class Follower:
 class Raft:
     """One node's part in Raft.
 
+    With `lease_reads` a leader answers reads by itself while it holds a lease, and nodes keep to what that
+    needs of them: who heard a leader, or started, less than `Timing.loyal` ago has no vote for another.
+
     Outcomes collect in `answers` (token, result), `dropped` (tokens whose fate this node no longer
     knows) and `events`; the driver empties them.
     """
@@ -74,11 +78,15 @@ class Raft:
     def __init__(
         self, name: str, peers: Iterable[str], saved: Saved, *, now: float, random: Random,
         timing: Timing = Timing(), snapshot_every: int = 10_000, audit: bool = False, bug: str | None = None,
+        lease_reads: bool = False, clocks: Clocks = MACHINE,
     ) -> None:  # fmt: skip
         self.name, self.peers = name, tuple(peers)
         self.quorum = (len(self.peers) + 1) // 2 + 1
         self.timing, self.snapshot_every, self.audit, self.bug = timing, snapshot_every, audit, bug
         self.random = random
+        self.lease_reads, self.clocks = lease_reads, clocks
+        self.lease: Lease | None = None  # of a leader
+        self.leased = 0  # reads that a lease answered
         self.term, self.voted = saved.term, saved.voted
         self.log = Log(saved.snapshot, saved.entries)
         self.store = Store(bug)
@@ -89,7 +97,8 @@ class Raft:
         self.role, self.leader, self._told = "", "", -1
         self.followers: dict[str, Follower] = {}
         self.granted: set[str] = set()
-        self.heard = now - timing.election[1]  # when a leader was last heard
+        # When a leader was last heard; who restarts may have promised one a lease just before.
+        self.heard = now if lease_reads else now - timing.election[1]
         self.election_due = self.heartbeat_due = 0.0
         self.durable = self.log.last
         self.barrier = 0  # the no-op of this leader's term
@@ -117,7 +126,7 @@ class Raft:
             return
         heard = sorted((f.heard for f in self.followers.values()), reverse=True)
         alone = self.quorum > 1 and heard[self.quorum - 2] < now - self.timing.election[1]
-        if alone and self.bug != "deposed_reads":
+        if alone and self.bug != "deposed_reads" and not (self.lease and self.lease.holds()):
             self._follow(self.term, "", now)
         elif now >= self.heartbeat_due:
             self._broadcast(now)
@@ -139,11 +148,25 @@ class Raft:
         return self.role == "leader" or (self.bug == "stale_reads" and f == "read")
 
     def read(self, token: Hashable, key: Any) -> None:
-        """Read `key`: answered once a majority confirmed that this leader still led after the call."""
+        """Read `key`: answered once a majority confirmed that this leader still led after the call.
+
+        A leader that holds a lease knows that it leads, and answers at once.
+        """
         if self.bug in ("stale_reads", "deposed_reads"):
             self.answers.append((token, self.store.read(key)))
-        else:
-            self.asked.append((token, key))
+            return
+        if self.lease and self.applied >= self.barrier:
+            # The value first, the clock second. While the lease holds nobody else leads, so nobody had
+            # overwritten the value when it was taken, and that was after the request came: this is the
+            # read's instant. If the process stands still from here on, the answer is late and no less true.
+            # The `now` with which the turn began would not do: a process that stood still since then would
+            # take for valid a lease that was over before the read began.
+            value = self.store.read(key)
+            if self.lease.holds():
+                self.leased += 1
+                self.answers.append((token, value))
+                return
+        self.asked.append((token, key))
 
     # ------------------------------------------------------------------ elections
 
@@ -172,6 +195,9 @@ class Raft:
         self.leader = self.name
         self.followers = {peer: Follower(next=last + 1, heard=now) for peer in self.peers}
         self.round = 0
+        if self.lease_reads:
+            clock = self.clocks.wall if self.bug == "lease_by_wall_clock" else self.clocks.monotonic
+            self.lease = Lease(self.timing.loyal, clock)
         self._become("leader")
         if self.bug != "counts_old_terms":
             self.log.append((self.term, "", 0, "noop", None, None))
@@ -189,6 +215,7 @@ class Raft:
             self.waiting.clear()
             self.reading.clear()
             self.asked.clear()
+            self.lease = None
         self._become("follower")
         self.leader = leader
 
@@ -220,6 +247,8 @@ class Raft:
     def receive(self, peer: str, message: Message, now: float) -> None:
         """Take one message from `peer`; stale ones are told by their terms."""
         kind, term = message[0], message[1]
+        if kind == "vote?" and not message[2] and self.lease_reads and now - self.heard < self.timing.loyal:
+            return  # its term is not taken over either: the leader that was heard may hold a lease
         of_pre_vote = (kind == "vote?" and message[2]) or (kind == "vote!" and message[2] and message[3])
         if term > self.term and not of_pre_vote:
             self._follow(term, "", now)
@@ -308,12 +337,15 @@ class Raft:
     def _broadcast(self, now: float) -> None:
         """A round to everyone, with the entries that each still needs."""
         self.round += 1
+        if self.lease:
+            self.lease.sending(self.round)
         self.reading += [(self.round, max(self.commit, self.barrier), *asked) for asked in self.asked]
         self.asked.clear()
         self.heartbeat_due = now + self.timing.heartbeat
         for peer, follower in self.followers.items():
             self._send(peer, follower, now, always=True)
         self._answer_reads()  # of a cluster of one
+        self._extend_lease()
 
     def _send(self, peer: str, follower: Follower, now: float, always: bool = False) -> None:
         log = self.log
@@ -355,6 +387,7 @@ class Raft:
         elif index > follower.match and (not follower.probing or index == follower.next - 1):
             follower.probe(max(follower.match, min(hint, index - 1)) + 1)
         self._answer_reads()
+        self._extend_lease()
 
     def _count_copies(self) -> None:
         """Commit what a majority holds, if it is of this leader's own term (section 5.4.2)."""
@@ -368,6 +401,10 @@ class Raft:
         """The last round in which a majority took this node for the leader."""
         rounds = sorted([self.round, *(f.round for f in self.followers.values())], reverse=True)
         return rounds[self.quorum - 1]
+
+    def _extend_lease(self) -> None:
+        if self.lease:
+            self.lease.confirmed(self._confirmed())
 
     def _answer_reads(self) -> None:
         if self.reading:
@@ -432,6 +469,7 @@ class Raft:
         return {
             "role": self.role, "term": self.term, "leader": self.leader, "commit": self.commit,
             "applied": self.applied, "last": self.log.last, "snapshot": self.log.snapshot.index,
+            "leased": self.leased,
         }  # fmt: skip
 
 

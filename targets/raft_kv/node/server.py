@@ -305,6 +305,7 @@ async def serve(options: argparse.Namespace) -> None:
         snapshot_every=options.snapshot_every,
         audit=options.audit,
         bug=options.bug,
+        lease_reads=options.lease_reads,
     )
     node = Node(raft, storage, peers)
     server = await loop.create_server(lambda: Accepted(node), options.host, options.port)
@@ -337,6 +338,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--election", type=float, nargs=2, default=(0.3, 0.6), metavar=("FROM", "TO"))
     parser.add_argument("--loyal", type=float, default=0.3, metavar="SECONDS")
     parser.add_argument("--snapshot-every", type=int, default=10_000, metavar="ENTRIES")
+    parser.add_argument("--lease-reads", action="store_true", help="answer reads alone while a lease holds")
     parser.add_argument("--audit", action="store_true", help="print every applied entry")
     parser.add_argument("--bug", choices=[*BUGS], help="break one rule of Raft (see bugs.py)")
     asyncio.run(serve(parser.parse_args(argv)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import threading
@@ -36,6 +37,41 @@ def test_operations_through_every_node(tmp_path: Path) -> None:
         assert cluster.ask("n5", "read") == [1, 2, 3]
         with pytest.raises(ValueError, match="read, write, cas, rmw, add"):
             cluster.ask("n1", "drop")
+
+
+def test_a_lease_answers_reads_and_a_leader_without_followers_has_none(tmp_path: Path) -> None:
+    with running(RaftKV(nodes=3, lease_reads=True), tmp_path) as cluster:
+        cluster.ask("n1", "write", 1, "k")
+        for name in cluster.nodes:
+            wait("a read by lease", lambda name=name: by_lease(cluster, name))  # type: ignore[misc]
+        leader = cluster.leader()
+        followers = [name for name in cluster.nodes if name != leader]
+        for name in followers:
+            cluster.processes[name].send_signal(signal.SIGSTOP)
+        try:
+            wait("its lease is over", lambda: not by_lease(cluster, leader))
+            wait("stepped down", lambda: cluster.status(leader).get("role") != "leader")
+        finally:
+            for name in followers:
+                cluster.processes[name].send_signal(signal.SIGCONT)
+        cluster.leader()
+        wait("a read by lease again", lambda: by_lease(cluster, "n1"))
+
+
+def by_lease(cluster: Started, name: str) -> bool:
+    """Whether a read of 1 through `name` happens, and some leader answers it alone."""
+
+    def leased() -> int:
+        return sum(cluster.status(each).get("leased", 0) for each in cluster.nodes)
+
+    before = leased()
+    client = cluster.client(name)
+    try:
+        return bool(client.invoke(Op("read", None, "k", timeout=0.4)) == 1 and leased() > before)
+    except (Failed, OSError):
+        return False
+    finally:
+        client.close()
 
 
 def test_acknowledged_adds_survive_a_killed_leader(tmp_path: Path) -> None:

@@ -4,13 +4,14 @@ was not saved, clients that retry; every choice from one seed."""
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 from typing import Any
 
 from harness.history import History
+from targets.raft_kv.node.lease import Clocks
 from targets.raft_kv.node.log import Snapshot
 from targets.raft_kv.node.raft import Message, Raft
 from targets.raft_kv.node.storage import Saved, Write
@@ -54,17 +55,25 @@ class Call:
 
 
 class Simulation:
-    """`run(seconds)`, or step by step with `raft`, `disks`, `cut`, `crash`, `restart`."""
+    """`run(seconds)`, or step by step with `raft`, `disks`, `cut`, `crash`, `restart`, `pause`.
+
+    `set_clocks` lets `trouble` set wall clocks; `rates` say how fast the nodes' monotonic clocks go.
+    """
 
     def __init__(
         self, seed: int, *, nodes: int = 5, bug: str | None = None, snapshot_every: int = 10_000,
         loss: float = 0.0, delay: tuple[float, float] = (0.001, 0.01), stalls: bool = True,
+        lease_reads: bool = False, set_clocks: bool = False, rates: Mapping[str, float] | None = None,
     ) -> None:  # fmt: skip
         self.random = Random(f"{seed}/simulation")
         self.now = 0.0
         self.names = [f"n{i + 1}" for i in range(nodes)]
         self.bug, self.snapshot_every = bug, snapshot_every
         self.loss, self.delay, self.stalls = loss, delay, stalls
+        self.lease_reads, self.set_clocks = lease_reads, set_clocks
+        self.rates = {**dict.fromkeys(self.names, 1.0), **(rates or {})}
+        self.wall_offset = dict.fromkeys(self.names, 0.0)
+        self.paused: dict[str, list[Callable[[], None]]] = {}  # what waits for each
         self.disks = {name: Disk() for name in self.names}
         self.raft: dict[str, Raft] = {}
         self.lives = dict.fromkeys(self.names, 0)
@@ -77,6 +86,7 @@ class Simulation:
         self.finals: list[list[str]] = []
         self.open: dict[tuple[str, int], Call] = {}
         self.node_events: list[tuple[float, str, str, dict[str, Any]]] = []
+        self.against_leases: list[str] = []
         self.crash_while_saving = 0.0
         for name in self.names:
             self.restart(name)
@@ -98,29 +108,53 @@ class Simulation:
         self.now = end
         return until()
 
+    def clock(self, name: str) -> float:
+        """The monotonic clock of `name`."""
+        return self.now * self.rates[name]
+
     # ------------------------------------------------------------------ nodes
 
     def restart(self, name: str) -> None:
         self.lives[name] += 1
         life = self.lives[name]
         raft = Raft(
-            name, [n for n in self.names if n != name], self.disks[name].load(), now=self.now,
+            name, [n for n in self.names if n != name], self.disks[name].load(), now=self.clock(name),
             random=Random(f"{self.random.random()}/{name}"), snapshot_every=self.snapshot_every,
-            audit=True, bug=self.bug,
+            audit=True, bug=self.bug, lease_reads=self.lease_reads,
+            clocks=Clocks(partial(self.clock, name), lambda: self.clock(name) + self.wall_offset[name]),
         )  # fmt: skip
         self.raft[name] = raft
 
         def tick() -> None:
             if self.lives[name] == life and name in self.raft:
-                raft.tick(self.now)
+                raft.tick(self.clock(name))
                 self.step(name)
-                self.after(TICK, tick)
+                self.after(TICK, turn)
 
-        self.after(self.random.uniform(0, TICK), tick)
+        def turn() -> None:
+            self.when_awake(name, tick)
+
+        self.after(self.random.uniform(0, TICK), turn)
 
     def crash(self, name: str) -> None:
         """Lose everything but the disk."""
         del self.raft[name]
+        self.paused.pop(name, None)
+
+    def pause(self, name: str) -> None:
+        """Let `name` stand still: what comes meanwhile waits for it."""
+        self.paused.setdefault(name, [])
+
+    def resume(self, name: str) -> None:
+        for do in self.paused.pop(name, []):
+            do()
+
+    def when_awake(self, name: str, do: Callable[[], None]) -> None:
+        """Now, or when `name` goes on."""
+        if name in self.paused:
+            self.paused[name].append(do)
+        else:
+            do()
 
     def leader(self) -> str | None:
         leaders = [(r.term, name) for name, r in self.raft.items() if r.role == "leader"]
@@ -129,7 +163,7 @@ class Simulation:
     def step(self, name: str) -> None:
         """One turn of a node: what `server.Node.flush` does, with crashes in between."""
         raft = self.raft[name]
-        raft.pump(self.now)
+        raft.pump(self.clock(name))
         self.take(name, raft.early)
         if (write := raft.take_write()) is not None:
             if self.random.random() < self.crash_while_saving:
@@ -141,6 +175,12 @@ class Simulation:
             self.disks[name].save(write)
             raft.saved()
         self.take(name, raft.late)
+        if any(kind == "role" and detail["role"] == "leader" for kind, detail in raft.events):
+            self.against_leases += [
+                f"{name} was elected at {self.now:.3f} s while {other} held a lease"
+                for other, its in self.raft.items()
+                if other != name and its.term < raft.term and its.lease and its.lease.holds()
+            ]
         self.node_events += [(self.now, name, kind, detail) for kind, detail in raft.events]
         raft.events.clear()
         for token, result in raft.answers:
@@ -166,10 +206,10 @@ class Simulation:
     def deliver(self, source: str, target: str, message: Message) -> None:
         def arrive() -> None:
             if target in self.raft:
-                self.raft[target].receive(source, message, self.now)
+                self.raft[target].receive(source, message, self.clock(target))
                 self.step(target)
 
-        self.after(self.random.uniform(*self.delay), arrive)
+        self.after(self.random.uniform(*self.delay), lambda: self.when_awake(target, arrive))
 
     def isolate(self, *names: str) -> None:
         """Cut `names` off from the others, both ways."""
@@ -188,6 +228,9 @@ class Simulation:
 
     def send(self, name: str, call: Call, session: str) -> None:
         """One try of a request at a node; its answer may be lost like any message."""
+        if name in self.paused:
+            self.paused[name].append(lambda: self.send(name, call, session))
+            return
         raft = self.raft.get(name)
         if raft is None or not raft.serves(call.f) or self.open.get((session, call.number)) is not call:
             return
@@ -268,6 +311,7 @@ class Simulation:
                 self.heal()
                 return
             kinds = ["leader", "halves", "one", "crash", "crash leader", "heal", "oneway"]
+            kinds += ["pause leader"] * self.lease_reads + ["set clock"] * 2 * self.set_clocks
             choice = self.random.choice(kinds)
             up = [n for n in self.names if n in self.raft]
             leader = self.leader() or self.random.choice(self.names)
@@ -280,6 +324,11 @@ class Simulation:
             elif choice == "oneway":
                 other = self.random.choice([n for n in self.names if n != leader])
                 self.cut.add((leader, other))
+            elif choice == "pause leader":
+                self.pause(leader)
+                self.after(self.random.uniform(0.1, 0.8), lambda: self.resume(leader))
+            elif choice == "set clock":
+                self.wall_offset[leader] += self.random.uniform(-3.0, 3.0)
             elif choice == "halves":
                 self.heal()
                 self.isolate(*self.random.sample(self.names, len(self.names) // 2))
@@ -297,7 +346,7 @@ class Simulation:
         for name in self.names:
             for other in self.names:  # the others wait, so that `name` stands first
                 if other != name and other in self.raft:
-                    self.raft[other].election_due = self.now + 2.0
+                    self.raft[other].election_due = self.clock(other) + 2.0
                     if self.raft[other].role == "leader":
                         self.crash(other)
                         self.after(0.05, partial(self.restart, other))

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from random import Random
+from typing import Any
+
 import pytest
 
 from harness.verdict import Verdict
 from targets.raft_kv.invariants import check_raft
 from targets.raft_kv.node.bugs import BUGS
+from targets.raft_kv.node.lease import DRIFT
 from tests.unit.raft_kv.simulation import Call, Simulation, linearizable
 
 SCRIPTED = {"counts_old_terms"}  # figure 8 needs a script: test_raft_core
 BY_NODES = {"forgetful"}  # clients see it too, but in few of these seeds
+NEEDS: dict[str, dict[str, Any]] = {"lease_by_wall_clock": {"lease_reads": True, "set_clocks": True}}
 
 
-def simulate(seed: int, bug: str | None = None) -> tuple[Simulation, Verdict]:
+def simulate(seed: int, bug: str | None = None, **more: Any) -> tuple[Simulation, Verdict]:
     sim = Simulation(
         seed, bug=bug, nodes=3 if seed % 2 else 5, snapshot_every=15 if seed % 3 == 0 else 10_000,
-        loss=0.05 if seed % 4 == 0 else 0.0, stalls=seed % 5 != 0,
+        loss=0.05 if seed % 4 == 0 else 0.0, stalls=seed % 5 != 0, **more,
     )  # fmt: skip
     sim.crash_while_saving = 0.002
     for number in range(3):
@@ -39,10 +44,39 @@ def test_correct_raft_holds(start: int) -> None:
     assert done > 50 * 20  # otherwise nothing was judged
 
 
+def apart(seed: int) -> dict[str, float]:
+    """How fast each node's monotonic clock goes: two differ by `DRIFT` at most."""
+    random, slow = Random(f"{seed}/rates"), 1.0 - DRIFT
+    return {f"n{i + 1}": random.choice((1.0, slow, random.uniform(slow, 1.0))) for i in range(5)}
+
+
+@pytest.mark.parametrize("start", range(0, 200, 50))
+def test_reads_by_a_lease_hold_whatever_walls_show(start: int) -> None:
+    leased = 0
+    for seed in range(start, start + 50):
+        rates = {name: rate for name, rate in apart(seed).items() if name < "n4" or seed % 2 == 0}
+        sim, verdict = simulate(seed, lease_reads=True, set_clocks=True, rates=rates)
+        assert verdict.judgement == "valid", f"seed {seed}: {verdict}"
+        assert linearizable(sim.calls), f"seed {seed}: not linearizable"
+        assert sim.against_leases == [], f"seed {seed}"
+        assert sim.leader() is not None, f"seed {seed}: no leader 3 s after healing"
+        leased += sum(raft.leased for raft in sim.raft.values())
+    assert leased > 50 * 5  # otherwise no lease was judged
+
+
+def test_a_lease_by_the_wall_clock_holds_while_nobody_sets_it() -> None:
+    leased = 0
+    for seed in range(50):
+        sim, _ = simulate(seed, "lease_by_wall_clock", lease_reads=True)
+        assert linearizable(sim.calls), f"seed {seed}: not linearizable"
+        leased += sum(raft.leased for raft in sim.raft.values())
+    assert leased > 50 * 5
+
+
 @pytest.mark.parametrize("bug", sorted(set(BUGS) - SCRIPTED))
 def test_every_bug_shows(bug: str) -> None:
     for seed in range(200):
-        sim, verdict = simulate(seed, bug)
+        sim, verdict = simulate(seed, bug, **NEEDS.get(bug, {}))
         seen_by_clients = not linearizable(sim.calls) or bool(sim.lost())
         if seen_by_clients or (bug in BY_NODES and verdict.judgement == "invalid"):
             return

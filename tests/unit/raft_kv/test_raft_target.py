@@ -33,14 +33,16 @@ def test_command() -> None:
     assert [float(word) for word in patient[patient.index("--election") + 1 :][:2]] == pytest.approx(
         [1.2, 1.5]
     )
+    assert "--lease-reads" in RaftKV(nodes=3, lease_reads=True).command(node(target))
     plain = list(RaftKV(nodes=3).command(node(target)))
-    assert not [word for word in plain if word.startswith(("--bug", "--audit"))]
+    assert not [word for word in plain if word.startswith(("--bug", "--audit", "--lease"))]
 
 
 @pytest.mark.parametrize(
     "wrong, says",
     [
         ({"bug": "none"}, "random_votes, forgetful"),
+        ({"bug": "lease_by_wall_clock"}, "it needs lease_reads=True"),
         ({"election": (0.6, 0.3)}, "do not fit"),
         ({"heartbeat": 0.3}, "do not fit"),
         ({"snapshot_every": 0}, "one entry or more"),
