@@ -268,11 +268,11 @@ class MemoryCluster:
         """Not in memory."""
         raise FaultUnsupported(f"{resource}: {self.unsupported[resource]}")
 
-    def skew(self, name: str, spec: Spec) -> tuple[str, str]:
+    def skew(self, name: str, spec: Spec) -> Effect:
         """Not in memory."""
         raise FaultUnsupported(self.unsupported["clock_jump"])
 
-    def set_right(self, name: str) -> str:
+    def set_right(self, name: str) -> Effect:
         """Not in memory."""
         raise FaultUnsupported(self.unsupported["clock_jump"])
 

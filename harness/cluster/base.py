@@ -20,7 +20,7 @@ from harness.cluster.proof import Held, NotProved, Status, refused
 from harness.cluster.resources import MEMORY
 from harness.cluster.site import Ground, Refused, Site
 from harness.cluster.sweep import end, sweep
-from harness.fabric import Fabric
+from harness.fabric import Effect, Fabric
 from harness.faults import MESSAGE_FAULTS
 from harness.skew.patcher import Spec
 from harness.target import Endpoint, Node, Target
@@ -429,15 +429,15 @@ class SiteCluster:
 
     # ------------------------------------------------------------------ clocks
 
-    def skew(self, name: str, spec: Spec) -> tuple[str, str]:
-        """Have the clocks of `name` be off by `spec`; by which mechanism, and what proves it.
+    def skew(self, name: str, spec: Spec) -> Effect:
+        """Have the clocks of `name` be off by `spec`, from the effect's start on.
 
         Raises FaultUnsupported, FaultError.
         """
         return self._clocks.skew(name, spec, self._moves(self._running(name)))
 
-    def set_right(self, name: str) -> str:
-        """Set the clocks of `name` right; what proves that they were off until now, and are right."""
+    def set_right(self, name: str) -> Effect:
+        """Set the clocks of `name` right; the proof says that they were off until then, and are right."""
         return self._clocks.right(name, self._moves(self._running(name)))
 
     def _moves(self, member: Member) -> clocks.State:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from threading import Event, RLock, Thread
 from typing import Any, Literal
 
 from harness.cluster.lock import ClusterError
 from harness.cluster.observer import OnEvent
-from harness.fabric import FaultError, FaultUnsupported
+from harness.fabric import Effect, FaultError, FaultUnsupported
 from harness.skew.patcher import BILLION, Spec
 from harness.skew.program import PatcherError, Way
 
@@ -59,12 +59,12 @@ class Seen:
 
 @dataclass
 class Worn:
-    """A skew in force on a node; `way` and `mechanism` are None and '' while it has no process to bear it."""
+    """A skew in force on a node `since` some time (ns, CLOCK_MONOTONIC); `way` is None while nothing bears it."""
 
     spec: Spec
     way: Way | None = None
-    mechanism: str = ""
-    processes: int = 0
+    mechanism: str = "vdso"
+    since: int = field(default_factory=time.monotonic_ns)
 
 
 class Clocks:
@@ -88,19 +88,20 @@ class Clocks:
 
     # ------------------------------------------------------------------ verbs
 
-    def skew(self, name: str, spec: Spec, state: State) -> tuple[str, str]:
-        """Have the clocks of `name` be off by `spec`; how it is done, and what proves it.
+    def skew(self, name: str, spec: Spec, state: State) -> Effect:
+        """Have the clocks of `name` be off by `spec`.
 
         One that is down or frozen has them so from when it runs. Raises FaultUnsupported that says of every
         way why not, FaultError where the skew was not seen.
         """
+        began = time.monotonic()
         with self._lock:
             if name in self._worn:
                 raise ClusterError(f"the clocks of {name} are skewed already: set them right first")
             worn = self._worn[name] = Worn(spec.based())
         try:
             if state in LATER:
-                return "vdso", LATER[state]
+                return self._effect(worn, began, LATER[state])
             before = self._asked(name, Spec().based(), "before") if state == "runs" else ""
             proof = self._put(name, worn, state)
         except BaseException as error:
@@ -111,21 +112,24 @@ class Clocks:
             raise
         finally:
             self._look()
-        return worn.mechanism, "; ".join(filter(None, (before, proof)))
+        return self._effect(worn, began, "; ".join(filter(None, (before, proof))))
 
-    def right(self, name: str, state: State) -> str:
-        """Set the clocks of `name` right; what proves that they were skewed until now, and are right."""
+    def right(self, name: str, state: State) -> Effect:
+        """Set the clocks of `name` right, having seen that they were skewed until then."""
         with self._lock:
             worn = self._worn.get(name)
         if worn is None:
             raise ClusterError(f"the clocks of {name} are not skewed")
+        held, began = "", time.monotonic()
         try:
-            if state == "down" or worn.way is None:
-                return "it is down: its next start has true clocks" if state == "down" else LATER["frozen"]
-            held = self._seen(name, worn, worn.spec, "until its end", state)
+            if state != "down" and worn.way is not None:
+                held = f"until its end {self._seen(name, worn, worn.spec, 'until its end', state)}; then "
         finally:
             gone = self._take_off(name, worn, state)
-        return f"until its end {held}; then {gone}"
+        return self._effect(worn, began, held + (gone or "it is not skewed when it runs again"))
+
+    def _effect(self, worn: Worn, began: float, proof: str) -> Effect:
+        return Effect(worn.mechanism, worn.since, proof, time.monotonic() - began)
 
     def goes_on(self, name: str, anew: bool) -> None:
         """`name` was started `anew`, or goes on: where its clocks are skewed, so are those of its processes.
@@ -167,6 +171,7 @@ class Clocks:
             try:
                 mechanisms = _armed(way, name)
                 way.request("set", name=name, spec=asdict(worn.spec))
+                worn.since = time.monotonic_ns()
             except PatcherError as error:
                 refused.append(f"{way.name}: {error}")
                 continue
@@ -185,6 +190,7 @@ class Clocks:
             return ""
         true = Spec(clocks=worn.spec.clocks).based()
         worn.way.request("set", name=name, spec=asdict(true))
+        worn.since = time.monotonic_ns()
         try:
             return self._seen(name, worn, true, "after heal", state)
         finally:
@@ -198,10 +204,10 @@ class Clocks:
         for one in looks:
             self._must_fit(name, one, spec, when)
             self._told(name, one)
-        worn.processes = len({one.pid for one in looks})
+        processes = len({one.pid for one in looks})
         called = [one for one in looks if one.how == "called"] or looks
         worst = max(called, key=lambda one: one.error)
-        many = f"{worn.processes} processes " if worn.processes > 1 else ""
+        many = f"{processes} processes " if processes > 1 else ""
         return "; ".join(filter(None, (f"{many}{worst.words()}", asked)))
 
     def _looks(self, name: str, way: Way, call: bool) -> list[Seen]:

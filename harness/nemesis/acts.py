@@ -110,7 +110,7 @@ class Act:
             case kind if kind in RESOURCES:
                 return self._each(partial(self.cluster.give_back, kind), RESOURCES[kind])
             case kind if kind in CLOCK_FAULTS:
-                return self._each(self.cluster.set_right, "true clock")
+                return self._clocks(self.cluster.set_right)
             case "fault":
                 return self._own_heal()
         return self.cluster.fabric.heal(self.name)
@@ -147,15 +147,24 @@ class Act:
             raise
 
     def _skew(self) -> Effect:
-        mechanisms, origin = set[str](), Spec().based().origin
+        origin = Spec().based().origin  # one for all, so that they change in step
 
-        def skew(node: str) -> str:
-            mechanism, proof = self.cluster.skew(node, replace(_spec(self.resolved, node), origin=origin))
-            mechanisms.add(mechanism)
-            return proof
+        def skew(node: str) -> Effect:
+            return self.cluster.skew(node, replace(_spec(self.resolved, node), origin=origin))
 
-        effect = self._each_or_none(skew, self.cluster.set_right, "")
-        return replace(effect, mechanism=", ".join(sorted(mechanisms)))
+        return self._clocks(skew, lambda node: self.cluster.set_right(node).proof)
+
+    def _clocks(self, verb: Callable[[str], Effect], undo: Callable[[str], str] | None = None) -> Effect:
+        """`verb` of every node at once; in force, or gone, from when it is so on the last of them."""
+        effects: list[Effect] = []
+
+        def proof(node: str) -> str:
+            effects.append(effect := verb(node))
+            return effect.proof
+
+        all_of = self._each_or_none(proof, undo, "") if undo else self._each(proof, "")
+        mechanisms = ", ".join(sorted({effect.mechanism for effect in effects}))
+        return replace(all_of, mechanism=mechanisms, start=max(effect.start for effect in effects))
 
     def _each(self, verb: Callable[[str], str], mechanism: str) -> Effect:
         began = time.monotonic()

@@ -180,7 +180,7 @@ with boxes(Boxed(nodes=2), pathlib.Path(sys.argv[1])) as cluster:
     print(cluster.fabric.heal("c").proof)
     print(cluster.kill("n1"), cluster.restart("n1"), cluster.pause("n2"), cluster.resume("n2"))
     for again in range(2):
-        print(*cluster.skew("n1", Spec(offset=5.0)))
+        print(cluster.skew("n1", Spec(offset=5.0)))
         print(cluster.kill("n1"), cluster.restart("n1"))
         print(cluster.set_right("n1"))
 """
@@ -216,5 +216,5 @@ def test_no_privilege_is_needed_beside_the_engine_s(
     assert done.returncode == 0, done.stderr
     assert "roots [0, 0, 0]" in done.stdout, "what containers left in the run's directory"
     assert "no datagram crossed n1→n2" in done.stdout and "0 packets crossed" in done.stdout
-    assert done.stdout.count("vdso, from a helper container called +4.99999") == 2, done.stdout
+    assert done.stdout.count("'vdso, from a helper container'") == 4, done.stdout
     assert not of_run(client, home) and not list((home / "base" / "runs").iterdir())

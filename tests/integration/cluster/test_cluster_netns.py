@@ -347,7 +347,7 @@ with running(Tiny(nodes=3), pathlib.Path(sys.argv[1]), kind=NetnsCluster) as clu
     print(cluster.fabric.cut("c", [("n1", "n2")]).proof)
     print(cluster.fabric.heal("c").proof)
     print(cluster.kill("n1"), cluster.restart("n1"))
-    print(*cluster.skew("n1", Spec(offset=5.0)), cluster.set_right("n1"))
+    print(cluster.skew("n1", Spec(offset=5.0)), cluster.set_right("n1"))
 """
 
 
