@@ -78,8 +78,10 @@ def _kernel() -> Iterator[str]:
     """What the fabrics and the clock faults ask of the kernel."""
     if platform.system() != "Linux":
         return
+    from harness.skew.trial import trials
+
     yield f"kernel, each tried in namespaces of its own ({' '.join(kernel.namespace())}):"
-    for trial in (*kernel.network(), kernel.user_namespaces(), kernel.tracing()):
+    for trial in (*kernel.network(), kernel.user_namespaces(), *trials()):
         mend = f"; {trial.mend}" if trial.mend else ""
         yield f"  {trial.name}: {'works' if trial.works else f'missing: {trial.trouble}{mend}'}"
 

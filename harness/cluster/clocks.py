@@ -59,7 +59,7 @@ class Seen:
 
 @dataclass
 class Worn:
-    """A skew in force on a node `since` some time (ns, CLOCK_MONOTONIC); `way` is None while nothing bears it."""
+    """A skew in force `since` some time (ns, CLOCK_MONOTONIC); `way` is None while no process bears it."""
 
     spec: Spec
     way: Way | None = None
