@@ -46,6 +46,7 @@ CLOCKS = {  # Linux's numbers; the place in Spec.origin that each is measured fr
     "monotonic": {1: 2, 6: 2, 4: 3, 7: 4, 9: 4},  # MONOTONIC, _COARSE, _RAW, BOOTTIME, _ALARM
 }
 ORIGINS = (0, 11, 1, 4, 7)  # the clocks whose readings an origin has, in its order
+STACK = 1 << 14  # bytes in which a signal handler's frame is looked for
 PATIENCE = 2.0  # seconds for a process to stop
 
 
@@ -63,6 +64,10 @@ class Unfit(Refused):
 
 class Stuck(Refused):
     """The process could not be stopped in time; it may be later."""
+
+
+class Interrupted(Stuck):
+    """A signal handler would return into what is to be overwritten; it may have returned a moment later."""
 
 
 # ---------------------------------------------------------------------- what is asked for
@@ -190,12 +195,13 @@ class X86_64:
     kernel = bytes.fromhex("b8e40000000f05c3")  # mov eax, 228 (clock_gettime); syscall; ret
     syscall = b"\x0f\x05"
     mmap, munmap = 9, 11
+    readers = ((228, "clock_gettime"), (96, "gettimeofday"), (201, "time"))  # calls that read the wall clock
     jump_size = 5
     registers = (
         "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi",
         "orig_rax", "rip", "cs", "eflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs",
     )  # fmt: skip
-    pc = "rip"
+    pc, stack = "rip", "rsp"
 
     @staticmethod
     def landing(code: bytes) -> int:
@@ -296,6 +302,19 @@ class X86_64:
         """Registers with which a thread at a system call instruction makes that call."""
         names = ("rdi", "rsi", "rdx", "r10", "r8", "r9")
         return registers | dict(zip(names, arguments, strict=False)) | {"rax": number, "orig_rax": 2**64 - 1}
+
+    @staticmethod
+    def framed(stack: bytes, ranges: Sequence[tuple[int, int]]) -> bool:
+        """Whether the kernel saved registers for a signal handler on `stack`, with an address in `ranges`."""
+        for high_part in {struct.pack("<Q", end)[2:] for pair in ranges for end in (pair[0], pair[1] - 1)}:
+            place = -1
+            while (place := stack.find(high_part, place + 1)) >= 0:
+                saved = stack[place - 2 : place + 16]  # address, flags, code segment
+                if place % 8 == 2 and len(saved) == 18 and saved[16:] == b"\x33\0":
+                    address = int.from_bytes(saved[:8], "little")
+                    if any(low <= address < high for low, high in ranges):
+                        return True
+        return False
 
     @staticmethod
     def in_call(registers: dict[str, int]) -> bool:
@@ -535,9 +554,12 @@ SETOPTIONS, GETEVENTMSG, GETSIGINFO, SETSIGINFO, GETREGSET, SETREGSET, SEIZE, IN
 )
 GETSIGMASK, SETSIGMASK, GET_SYSCALL_INFO = 0x420A, 0x420B, 0x420E
 SYSGOOD, FORK, VFORK, CLONE, EXEC = 1, 2, 4, 8, 16
+FOLLOW = FORK | VFORK | CLONE | EXEC
 EVENT_FORK, EVENT_VFORK, EVENT_CLONE, EVENT_EXEC, EVENT_STOP = 1, 2, 3, 4, 128
 STOPS = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
-WALL = 0x40000000
+WALL, WNOTHREAD = 0x40000000, 0x20000000
+CLD_STOPPED = 5
+PR_SET_TIMERSLACK = 29
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 LIBC.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
@@ -599,6 +621,7 @@ def apart(work: Callable[[], T]) -> T:
     outcome: list[tuple[T | None, BaseException | None]] = []
 
     def run() -> None:
+        LIBC.prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)  # short sleeps are to be short
         try:
             outcome.append((work(), None))
         except BaseException as error:
@@ -618,15 +641,25 @@ def apart(work: Callable[[], T]) -> T:
 class Stop:
     """Threads of one process, stopped by ptrace (not by a signal) within a context; all that are, or `one`.
 
-    Used inside `apart`; or, where `held` says which threads are attached to already and stay so, anywhere.
+    Used inside `apart`; or, where `held` is the set of threads that are attached to and stay so, anywhere.
     Raises Refused when they have not all stopped by `deadline`.
     """
 
-    def __init__(self, pid: int, deadline: float, one: bool = False, held: set[int] | None = None) -> None:
-        self.pid, self.deadline, self.one, self.held = pid, deadline, one, held
+    def __init__(
+        self,
+        pid: int,
+        memory: int,
+        deadline: float,
+        one: bool = False,
+        held: set[int] | None = None,
+        options: int = FOLLOW,
+    ) -> None:
+        self.pid, self.memory, self.deadline, self.one, self.held = pid, memory, deadline, one, held
         self.threads: dict[int, Siginfo] = {}  # stopped, and why
         self.pending: dict[int, Siginfo] = {}  # the signal that a thread is to get when it goes on
         self.moved: set[int] = set()  # those that ran in between
+        self.release = held is None  # whether to let go at the end
+        self.options, self.go = options, CONT  # how to stay attached, and how to go on then
         self.steps = 0
 
     def __enter__(self) -> Stop:
@@ -668,8 +701,17 @@ class Stop:
     def ask(self, task: int) -> bool:
         """Attach to a thread and make it stop; whether there is one."""
         try:
-            if self.held is None or task not in self.held:
+            if self.held is None:
                 ptrace(SEIZE, task)
+            elif siginfo(task) is None:  # it runs, or is not ours yet
+                with contextlib.suppress(OSError):
+                    ptrace(INTERRUPT, task)
+                    self.held.add(task)
+                    return True
+                ptrace(SEIZE, task, 0, self.options)
+            else:
+                self.held.add(task)
+                return True
             ptrace(INTERRUPT, task)
         except OSError as error:
             entry = stat(self.pid, task)
@@ -699,24 +741,34 @@ class Stop:
                         f"vdso: thread {task} of process {self.pid} did not stop in time, its state is"
                         f" {entry.state}{how}; nothing was changed, and it is not traced any more"
                     )
-            if turn < 8:
-                os.sched_yield()
-            else:
-                time.sleep(0.00003)
+            time.sleep(min(0.001, 5e-6 * turn))  # to yield instead would give a slice away each time
         return why
 
-    def step_out(self, low: int, high: int) -> None:
-        """Let each thread that is about to run [low, high) run, alone, until it is not."""
+    def clear(self, *ranges: tuple[int, int]) -> None:
+        """See that no thread is about to run a part of `ranges`: who is runs on, alone, until it is not.
+
+        Raises Interrupted where a signal handler would return into one.
+        """
         for task in list(self.threads):
-            if low <= registers(task)[ARCH.pc] < high:
+            values = registers(task)
+            if any(low <= values[ARCH.pc] < high for low, high in ranges):
                 with self.quiet(task):
-                    while low <= registers(task)[ARCH.pc] < high:
+                    while any(low <= values[ARCH.pc] < high for low, high in ranges):
                         self.run(task, SINGLESTEP)
                         self.steps += 1
+                        values = registers(task)
+            stack = values[ARCH.stack] & -8
+            with contextlib.suppress(OSError):
+                if ARCH.framed(os.pread(self.memory, STACK, stack), ranges):
+                    raise Interrupted(
+                        f"vdso: a signal handler of thread {task} interrupted what is to change"
+                    )
 
     def run(self, task: int, how: int) -> None:
         """Let one thread run until the trap that ends what was asked of it. Raises Refused, Replaced."""
         while True:
+            if time.monotonic() > self.deadline:
+                raise Stuck(f"vdso: thread {task} of process {self.pid} did not get there in time")
             self.moved.add(task)
             ptrace(how, task)
             if (why := self.awaited(task)) is None:
@@ -776,13 +828,16 @@ class Stop:
                     ):  # it stands at the trap of its last step: as if that were the signal
                         block = ctypes.create_string_buffer(pending.raw, 128)
                         ptrace(SETSIGINFO, task, 0, ctypes.addressof(block))
-                if self.held is None:
+                if self.release:
                     ptrace(DETACH, task, 0, signal_)
                 elif task in self.moved:
                     ptrace(INTERRUPT, task)
                     ptrace(CONT, task, 0, signal_)
                 elif why.event == EVENT_STOP:
-                    ptrace(LISTEN if why.number in STOPS else CONT, task)
+                    ptrace(LISTEN if why.number in STOPS else self.go, task)
+                # what else it stopped for, who waits for it is going to be told
+        if self.release and self.held is not None:
+            self.held.clear()
         self.stopped = time.perf_counter() - self.begun
 
 
@@ -959,8 +1014,8 @@ class Process:
     def stopping(self, deadline: float, work: Callable[[Stop], T], one: bool = False) -> T:
         """Do `work` while the process is stopped. Raises Refused, Replaced."""
 
-        def stopped() -> T:
-            stop = Stop(self.pid, deadline, one, self.held)
+        def once() -> T:
+            stop = Stop(self.pid, self.fd, deadline, one, self.held)
             try:
                 with stop:
                     self.read(self.base, 4)  # the program may be another since
@@ -968,7 +1023,13 @@ class Process:
             finally:
                 self.steps, self.stopped = stop.steps, getattr(stop, "stopped", 0.0)
 
-        return apart(stopped) if self.held is None else stopped()
+        while True:
+            try:
+                return apart(once) if self.held is None else once()
+            except Interrupted as error:
+                if time.monotonic() > deadline:
+                    raise Stuck(f"process {self.pid}: {error}, and did not return in time") from error
+                time.sleep(0.001)
 
     def put(self, mode: str, where: str, deadline: float) -> None:
         """Raises Unfit where this mode cannot be had in this place, Refused where no other could."""
@@ -1034,8 +1095,7 @@ class Process:
         """The stub into a page of its own near the vDSO, that the process itself maps."""
         call = self.base + data.index(ARCH.syscall, min(found[0] for found in self.functions if found))
         if header := self.left_page():
-            stop.step_out(header, header + ARCH.page)
-            stop.step_out(self.base, self.base + self.image.size)
+            stop.clear((header, header + ARCH.page), (self.base, self.base + self.image.size))
             self.write_jumps(stop, header, self.built(data, header, mode, 2, entries), True, poke=True)
             return
         for away in range(
@@ -1066,28 +1126,33 @@ class Process:
 
     def write_jumps(self, stop: Stop, header: int, blob: bytes, late: bool, poke: bool = False) -> None:
         if late and not poke:
-            stop.step_out(self.base, self.base + self.image.size)
+            stop.clear((self.base, self.base + self.image.size))
         if late:
             self.write(header, blob)
         if self.read(header, len(blob)) != blob:
             raise Refused(f"vdso: process {self.pid}: what was written at {header:#x} is not there")
         self.load(header)
-        for address, jump, _ in self.entries:
-            stop.step_out(address + 1, address + len(jump))
+        stop.clear(*((address + 1, address + len(jump)) for address, jump, _ in self.entries))
         for address, jump, _ in self.entries:
             self.write_code(stop, address, jump)
+
+    def attach(self, within: float = PATIENCE) -> None:
+        """Attach to all threads, where it is to be followed."""
+        self.stopping(time.monotonic() + within, lambda stop: None)
 
     def restore(self, within: float = PATIENCE) -> None:
         """Give the process its vDSO's functions back, as they were. Raises Refused, Replaced.
 
-        The stub stays where it is, for who may still be in it.
+        The stub stays where it is, for who may still be in it. Who was followed is not any more.
         """
-        if not any(self.jumps()):
+        if not any(self.jumps()) and not self.held:
             return
 
         def undo(stop: Stop) -> None:
-            for address, _, original in self.entries:
-                self.write_code(stop, address, original)
+            for (address, _, original), jumps in zip(self.entries, self.jumps(), strict=True):
+                if jumps:
+                    self.write_code(stop, address, original)
+            stop.release = True
 
         self.stopping(time.monotonic() + within, undo)
 
@@ -1162,6 +1227,125 @@ class Process:
         return int(page)
 
 
+# ---------------------------------------------------------------------- which system calls escape
+
+
+def kernel_wait(pid: int, number: int, arguments: Sequence[int]) -> str:
+    """The name of a system call that waits until a wall-clock time of the kernel's, which is never skewed."""
+    first, second, _, fourth, fifth = arguments[:5]
+    if number == 230 and first in CLOCKS["wall"] and second & 1:
+        return "clock_nanosleep until a wall-clock time"
+    if number == 202 and fourth and (second & 0x7F == 6 or (second & 0x7F in (9, 11, 13) and second & 0x100)):
+        return "futex wait until a wall-clock time"
+    if number == 449 and fourth and fifth == 0:
+        return "futex_waitv until a wall-clock time"
+    if number in (242, 243) and fifth:
+        return "mq_timed wait until a wall-clock time"
+    if number == 286 and second & 1:
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/fdinfo/{first}") as file:
+            clocks = [int(line.split()[1]) for line in file if line.startswith("clockid:")]
+            return "timerfd set to a wall-clock time" if clocks and clocks[0] in CLOCKS["wall"] else ""
+        return "timerfd set to a time of an unknown clock"
+    return "timer set to a time of an unknown clock" if number == 223 and second & 1 else ""
+
+
+class Audit:
+    """Watches the system calls of processes for a while: those that read the wall clock past the stub, and
+    those that wait for a time of the kernel's. For a thread of its own (`apart`)."""
+
+    def __init__(self, processes: Sequence[Process]) -> None:
+        self.processes = {process.pid: process for process in processes}
+        self.owner: dict[int, int] = {}  # of each thread watched
+        self.again: set[int] = set()  # threads whose first call is the one that the stop interrupted
+        self.found: dict[int, dict[str, Any]] = {
+            process.pid: {"pid": process.pid, "syscalls": 0, "through": 0, "escapes": {}, "waits": {}}
+            for process in processes
+        }
+
+    def run(self, seconds: float, within: float) -> list[dict[str, Any]]:
+        deadline = time.monotonic() + within
+        for process in self.processes.values():
+            with Stop(process.pid, process.fd, deadline, held=set(), options=SYSGOOD | CLONE) as stop:
+                self.owner |= dict.fromkeys(stop.threads, process.pid)
+                self.again |= {task for task in stop.threads if ARCH.in_call(registers(task))}
+                stop.go = SYSCALL
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if not self.step(SYSCALL):
+                time.sleep(0.00002)
+        for task in self.owner:
+            with contextlib.suppress(OSError):
+                ptrace(INTERRUPT, task)
+        deadline = time.monotonic() + within
+        while self.owner and time.monotonic() < deadline:
+            if not self.step(DETACH):
+                self.owner = {task: pid for task, pid in self.owner.items() if stat(pid, task) is not None}
+                time.sleep(0.00002)
+        return [found | {"verdict": self.verdict(found)} for found in self.found.values()]
+
+    @staticmethod
+    def verdict(found: Mapping[str, Any]) -> str:
+        return "inconclusive" if not found["syscalls"] else "escapes" if found["escapes"] else "clean"
+
+    def step(self, how: int) -> bool:
+        """Let one stopped thread go on (or go, where `how` is DETACH); whether there was one."""
+        flags = os.WSTOPPED | os.WNOHANG | WALL | WNOTHREAD
+        try:
+            seen = os.waitid(os.P_ALL, 0, flags)
+        except ChildProcessError:
+            self.owner.clear()
+            return False
+        if seen is None:
+            return False
+        task, event, number = seen.si_pid, seen.si_status >> 8, seen.si_status & 0xFF
+        if task not in self.owner:
+            self.owner[task] = int(status(task).get("Tgid", task))
+        deliver = 0
+        if number == signal.SIGTRAP | 0x80:
+            if how == SYSCALL:
+                self.count(task)
+        elif event == EVENT_STOP:
+            if number in STOPS and how == SYSCALL:
+                how = LISTEN
+        elif not event:
+            deliver = number
+        with contextlib.suppress(OSError):
+            ptrace(how, task, 0, deliver)
+        if how == DETACH:
+            del self.owner[task]
+        return True
+
+    def count(self, task: int) -> None:
+        block = ctypes.create_string_buffer(128)
+        try:
+            ptrace(GET_SYSCALL_INFO, task, len(block), ctypes.addressof(block))
+        except OSError as error:
+            if error.errno == errno.ESRCH:
+                return
+            raise Refused(
+                f"vdso audit: this kernel (before 5.3) does not tell system calls: {error}"
+            ) from error
+        kind, place, number, *arguments = struct.unpack_from("<B7xQ8xQ6Q", block.raw)
+        pid = self.owner[task]
+        if kind != 1 or pid not in self.found:
+            return
+        found, process = self.found[pid], self.processes[pid]
+        found["syscalls"] += task not in self.again
+        self.again.discard(task)
+        mask = SLOT.unpack(process.slot())[0]
+        if (name := dict(ARCH.readers).get(number)) is not None:
+            clock = arguments[0] if name == "clock_gettime" else 0
+            if clock < 16 and mask >> clock & 1:
+                ours = process.base <= place < process.base + process.image.size
+                ours = ours or process.header <= place < process.header + ARCH.page
+                if ours:
+                    found["through"] += 1
+                else:
+                    found["escapes"][name] = found["escapes"].get(name, 0) + 1
+        elif name := kernel_wait(pid, number, arguments):
+            found["waits"][name] = found["waits"].get(name, 0) + 1
+
+
 # ---------------------------------------------------------------------- groups of processes
 
 
@@ -1231,6 +1415,7 @@ class Group:
     kin: dict[int, int] = field(default_factory=dict)  # members and refused ones: when each started
     strangers: set[int] = field(default_factory=set)
     waiting: dict[int, Wait] = field(default_factory=dict)
+    held: dict[int, set[int]] = field(default_factory=dict)  # threads that are attached to, by process
 
 
 @dataclass
@@ -1349,6 +1534,12 @@ class Patcher:
             del group.kin[pid]
             group.waiting.pop(pid, None)
 
+    def forget(self, group: Group, pid: int) -> None:
+        """A process has ended."""
+        self.table.all.pop(pid, None)
+        group.kin.pop(pid, None)
+        group.waiting.pop(pid, None)
+
     def tell(self, group: Group, pid: int, what: str, **more: Any) -> None:
         self.events.append({"name": group.name, "pid": pid, "what": what, "time": time.time_ns(), **more})
 
@@ -1359,7 +1550,7 @@ class Patcher:
 
         Raises Refused, ProcessLookupError.
         """
-        process = Process(entry.pid)
+        process = Process(entry.pid, group.held.setdefault(entry.pid, set()) if group.follow else None)
         try:
             if process.start != entry.start:
                 raise ProcessLookupError(errno.ESRCH, f"process {entry.pid} has ended")
@@ -1367,6 +1558,8 @@ class Patcher:
             if inherited and self.shared(group, process, entry.parent):
                 raise Replaced(f"process {entry.pid} shares its parent's memory until it runs a program")
             mechanism = process.install(within=within)
+            if process.held is not None and not process.held.issuperset(tasks(entry.pid)):
+                process.attach(within)
             if group.slot:
                 process.set(group.slot)
         except BaseException:
@@ -1410,22 +1603,21 @@ class Patcher:
         return time.monotonic() - ago
 
     def join(
-        self, group: Group, entry: Stat, what: str, since: float, within: float
+        self, group: Group, entry: Stat, what: str, since: float | None, within: float
     ) -> dict[str, Any] | None:
         """Adopt a process and tell it; or wait with it, or tell why not (and give that)."""
         pid = entry.pid
         now = time.monotonic()
         wait = group.waiting.get(pid)
+        since = now if since is None else since
         try:
             inherited = self.adopt(group, entry, within)
         except ProcessLookupError:
-            group.kin.pop(pid, None)
-            group.waiting.pop(pid, None)
+            self.forget(group, pid)
             return None
         except (Replaced, Stuck) as error:
             if (again := stat(pid)) is None or not again.alive or again.start != entry.start:
-                group.kin.pop(pid, None)
-                group.waiting.pop(pid, None)
+                self.forget(group, pid)
                 return None
             if wait is None:
                 wait = group.waiting[pid] = Wait(now, 0.0, what, since)
@@ -1446,6 +1638,90 @@ class Patcher:
         self.tell(group, pid, "refused", gap=max(0.0, now - since), exe=exe(pid), error=reason)
         return {"pid": pid, "start": entry.start, "exe": exe(pid), "error": reason}
 
+    # ------------------------------------------------------------------ following
+
+    def poll(self) -> None:
+        """Let followed processes go on from where they stopped for us; for a driver that waits for nobody."""
+        for task in [task for group in self.groups.values() for held in group.held.values() for task in held]:
+            with contextlib.suppress(ChildProcessError):
+                while True:
+                    flags = os.WSTOPPED | os.WEXITED | os.WNOHANG | WALL
+                    seen = os.waitid(os.P_PID, task, flags | os.WNOWAIT)
+                    if seen is None:
+                        break
+                    if seen.si_code not in (os.CLD_TRAPPED, CLD_STOPPED):
+                        self.ended(task)
+                        break
+                    if (seen := os.waitid(os.P_PID, task, os.WSTOPPED | os.WNOHANG | WALL)) is not None:
+                        self.traced(task, seen.si_status << 8 | 0x7F)
+
+    def ended(self, task: int) -> None:
+        """A followed thread has ended: let its real parent know, unless that is this process."""
+        entry = stat(task)
+        for group in self.groups.values():
+            for held in group.held.values():
+                held.discard(task)
+        if entry is None or entry.parent != self.me:
+            with contextlib.suppress(ChildProcessError):
+                os.waitid(os.P_PID, task, os.WEXITED | os.WNOHANG | WALL)
+
+    def traced(self, task: int, state: int) -> bool:
+        """Let a thread go on from the ptrace stop that the driver's own waitpid got; whether it is ours."""
+        if not os.WIFSTOPPED(state):
+            return False
+        event, number = state >> 16, os.WSTOPSIG(state)
+        pid = int(status(task).get("Tgid", task))
+        entry = stat(pid)
+        group = self.following(pid, entry)
+        if group is None or entry is None:
+            with contextlib.suppress(OSError):
+                ptrace(DETACH, task, 0, 0 if event else number)
+            return False
+        known = group.held.setdefault(pid, set())
+        how, deliver = CONT, 0
+        if event == EVENT_EXEC:
+            known.clear()
+            self.executed(group, entry)
+        elif event in (EVENT_FORK, EVENT_VFORK, EVENT_CLONE):
+            self.forked(group, pid, task)
+        elif event == EVENT_STOP:
+            if number in STOPS:
+                how = LISTEN
+            elif pid not in group.kin:
+                group.kin[pid] = entry.start
+                self.join(group, entry, "new", since=None, within=group.within)
+        elif not event:
+            deliver = number
+        known.add(task)
+        with contextlib.suppress(OSError):  # it has died, or goes on already
+            ptrace(how, task, 0, deliver)
+        return True
+
+    def following(self, pid: int, entry: Stat | None) -> Group | None:
+        """The group of a followed process, or of its parent."""
+        for who in (pid, entry.parent if entry else pid):
+            for group in self.groups.values():
+                if group.follow and (who in group.held or who in group.kin):
+                    return group
+        return None
+
+    def forked(self, group: Group, pid: int, task: int) -> None:
+        """Note a new thread or process, which is attached to from its beginning, and stopped there."""
+        new = ctypes.c_ulong()
+        with contextlib.suppress(OSError):
+            ptrace(GETEVENTMSG, task, 0, ctypes.addressof(new))
+            group.held.setdefault(int(status(new.value).get("Tgid", new.value)), set()).add(new.value)
+
+    def executed(self, group: Group, entry: Stat) -> None:
+        """A followed process is about to begin another program."""
+        group.held[entry.pid].add(entry.pid)
+        what = "new"
+        if (member := group.members.pop(entry.pid, None)) is not None:
+            member.process.close()
+            what = "exec"
+        group.kin[entry.pid] = entry.start
+        self.join(group, entry, what, since=None, within=group.within)
+
     # ------------------------------------------------------------------ the verbs
 
     def arm(
@@ -1461,12 +1737,12 @@ class Patcher:
         """
         if name in self.groups:
             raise ValueError(f"{name} is armed already")
-        group = self.wanted(name, who, within, follow)
+        group = self.groups[name] = self.wanted(name, who, within, follow)
         failed = self.gather(group, within)
         self.events = [event for event in self.events if event["name"] != name]  # the answer tells
         if not group.members and not failed:
+            del self.groups[name]
             raise Refused(f"no process is meant by {json.dumps(dict(who))}")
-        self.groups[name] = group
         return {"processes": [self.described(member) for member in group.members.values()] + failed}
 
     def described(self, member: Member) -> dict[str, Any]:
@@ -1502,10 +1778,12 @@ class Patcher:
         """See what became of a member whose memory is gone or not as it should be."""
         process = member.process
         entry = stat(process.pid)
+        if process.held and (why := siginfo(process.pid)) is not None and why.event == EVENT_EXEC:
+            return  # it has not run yet
         del group.members[process.pid]
         process.close()
         if entry is None or not entry.alive or entry.start != process.start:
-            group.kin.pop(process.pid, None)
+            self.forget(group, process.pid)
             self.tell(group, process.pid, "gone", gap=0.0, exe=member.exe)
             return
         what = "exec" if exe(process.pid) != member.exe else "lost"
@@ -1515,20 +1793,14 @@ class Patcher:
         """Look after all groups: what happened since the last time, put right as far as can be.
 
         ``{"name", "pid", "what", "gap", "exe"}``: `what` is ``exec`` (it runs another program), ``new``,
-        ``gone``, ``lost`` (somebody took the stub away) or ``refused``; `gap` the seconds that it ran with true
-        time.
+        ``gone``, ``lost`` (somebody took the stub away) or ``refused``; `gap` the seconds that it ran with
+        true time.
         """
         looked = self.table.look() if self.groups else False
         for group in self.groups.values():
             now = time.monotonic()
             for member in list(group.members.values()):
-                process = member.process
-                address, jump, _ = process.entries[0]
-                try:
-                    sound = os.pread(process.fd, len(jump), address) == jump
-                except OSError:
-                    sound = False
-                if sound:
+                if self.sound(member):
                     member.seen = now
                 else:
                     self.check(group, member)
@@ -1542,15 +1814,25 @@ class Patcher:
         events, self.events = self.events, []
         return events
 
+    @staticmethod
+    def sound(member: Member) -> bool:
+        """Whether its memory is there and jumps to the stub."""
+        address, jump, _ = member.process.entries[0]
+        try:
+            return os.pread(member.process.fd, len(jump), address) == jump
+        except OSError:
+            return False
+
     def verify(self, name: str, call: bool = True) -> dict[str, Any]:
         """Read back from each process what it adds, and call its own clock on one of its threads."""
         group = self.group(name)
         failed = self.gather(group, group.within)
-        return {
-            "processes": [self.verified(group, member, call) for member in list(group.members.values())]
-            + failed
-            + [self.waiting(pid, wait) for pid, wait in group.waiting.items()]
-        }
+        for member in list(group.members.values()):
+            if not self.sound(member):
+                self.check(group, member)
+        found = [self.verified(group, member, call) for member in list(group.members.values())]
+        waiting = [self.waiting(pid, wait) for pid, wait in group.waiting.items()]
+        return {"processes": [entry for entry in found if entry is not None] + failed + waiting}
 
     @staticmethod
     def waiting(pid: int, wait: Wait) -> dict[str, Any]:
@@ -1561,7 +1843,7 @@ class Patcher:
             "error": f"not skewed yet: it could not be stopped for {since:.3f} s",
         }
 
-    def verified(self, group: Group, member: Member, call: bool) -> dict[str, Any]:
+    def verified(self, group: Group, member: Member, call: bool) -> dict[str, Any] | None:
         process = member.process
         found: dict[str, Any] = self.described(member) | {"offset_read": None, "offset_called": None}
         try:
@@ -1587,6 +1869,11 @@ class Patcher:
                 slack *= 1 + abs(SLOT.unpack(slot)[2]) / 2**32
                 if not any(abs(seen.offset - value) <= slack for value in expected):
                     raise Refused(f"called, it is off by {seen.offset:.9f} s; {expected[1]:.9f} was to be")
+        except Replaced as error:
+            entry = stat(process.pid)
+            if entry is None or not entry.alive:
+                return None
+            found["error"] = str(error)
         except (Refused, OSError) as error:
             found["error"] = str(error)
         return found
@@ -1617,7 +1904,7 @@ class Patcher:
         self.table.look(force=True)
         for entry in self.newcomers(group):
             with contextlib.suppress(Refused, OSError):
-                process = Process(entry.pid)
+                process = Process(entry.pid, set(tasks(entry.pid)) if group.follow else None)
                 if any(process.jumps()):
                     member = Member(process, exe(entry.pid), process.mechanism(), time.monotonic())
                     group.members[entry.pid] = member
@@ -1662,6 +1949,20 @@ class Patcher:
                         {"pid": entry.pid, "start": entry.start, "exe": exe(entry.pid), "error": str(error)}
                     )
 
+    def audit(self, name: str, seconds: float = 0.5) -> dict[str, Any]:
+        """Watch all system calls of a group for `seconds`, which slows it: `verdict` of each process is
+        ``clean``, ``escapes`` (it reads the wall clock by system calls of its own, counted by name) or
+        ``inconclusive`` (none was seen). `waits` are calls that wait for the kernel's clock. Raises Refused.
+        """
+        group = self.group(name)
+        if group.follow:
+            raise Refused(f"vdso audit: {name} is followed, which takes the tracer's place; arm it without")
+        for member in list(group.members.values()):
+            if not self.sound(member):
+                self.check(group, member)
+        processes = [member.process for member in group.members.values()]
+        return {"processes": apart(lambda: Audit(processes).run(seconds, group.within)), "seconds": seconds}
+
     def drop(self, name: str) -> dict[str, Any]:
         """Restore what can be restored of a group, and forget it whatever came of that."""
         answer = self.restore(name)
@@ -1699,6 +2000,7 @@ class Program:
                     os.read(wake, 4096)
             if 0 in readable and not self.receive():
                 return
+            self.patcher.poll()
             if self.patcher.groups and time.monotonic() >= due:
                 due = time.monotonic() + self.EVERY
                 for event in self.patcher.beat():
