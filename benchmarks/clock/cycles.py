@@ -61,10 +61,10 @@ def cycles(place: Place, load: Load, count: int) -> Done:
                 process.install(mode=MODES[2 * number // count], within=WITHIN)
                 note(done, process)
                 slot = process.set(spec)
-                done.wrong += off(slot, running.samples(2), resolution)
+                done.wrong += off(slot, running.samples(1), resolution)
                 process.restore(WITHIN)
                 note(done, process)
-                done.wrong += off(None, running.samples(2), resolution)
+                done.wrong += off(None, running.samples(1), resolution)
                 done.cycles += 1
         except (RuntimeError, OSError, Refused) as error:
             done.alive, done.trouble = False, f"after {done.cycles} cycles: {error}"

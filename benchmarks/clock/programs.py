@@ -27,6 +27,7 @@ PACKAGES = {
     "setpriv": "util-linux",
 }
 
+SHOTS = 3
 Sample = tuple[int, int, int]  # ns since the epoch: true time before, time told, true time after
 
 
@@ -145,7 +146,7 @@ class Probe:
         return lines
 
     def samples(self, count: int, gap: float = 0.0) -> list[Sample]:
-        """Ask for the time `count` times, `gap` seconds apart."""
+        """Ask for the time `count` times, `gap` seconds apart, SHOTS in a row each time."""
         offset = wall_offset() if self._monotonic else 0
         lines = self.ask(f"sample {count} {round(gap * 1e9)}")
         return [(int(before) + offset, int(told), int(after) + offset)

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from benchmarks.clock.programs import Sample
+from benchmarks.clock.programs import SHOTS, Sample
 
 WITHIN = 30.0  # seconds to start
 LIFE = 1000  # seconds: of the key whose end etcd tells
@@ -63,10 +63,9 @@ class Server:
         raise NotImplementedError
 
     def samples(self, count: int, gap: float = 0.0) -> list[Sample]:
-        found = []
+        found = list[Sample]()
         for _ in range(count):
-            before, told, after = time.time_ns(), self.told(), time.time_ns()
-            found.append((before, told, after))
+            found += [(time.time_ns(), self.told(), time.time_ns()) for _ in range(SHOTS)]
             time.sleep(gap)
         return found
 

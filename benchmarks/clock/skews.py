@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.clock.programs import Sample
+from benchmarks.clock.programs import SHOTS, Sample
 from harness.skew.patcher import Spec, skewed
 
 REALTIME = time.CLOCK_REALTIME
@@ -35,8 +35,9 @@ TRUE = Asked("restored", Spec())
 class Seen:
     """What was told: how far off the middle of the two readings of true time it was, ns, sorted.
 
-    `wrong` counts what cannot have been right: told is not what the skew makes of any time between the two
-    readings. `trip` is the 99th percentile of the time between the readings.
+    Of shots in a row the closest counts: the others say less, for their readings lie further apart. `wrong`
+    counts what cannot have been right, of all: told is not what the skew makes of any time between the two
+    readings. `trip` is the 99th percentile of the time between the readings that count.
     """
 
     observed: str
@@ -55,19 +56,28 @@ def quantile(ordered: Sequence[float], share: float) -> float:
 
 def seen(asked: Asked, slot: bytes | None, samples: Sequence[Sample], resolution: int, slack: int) -> Seen:
     """Judge samples by what a slot of parameters makes of the true time; no slot: nothing."""
-    errors, wrong, levels = [], 0, list[float]()
+    shots = [samples[n : n + SHOTS] for n in range(0, len(samples), SHOTS)]
+    closest = [min(shot, key=lambda sample: sample[2] - sample[0]) for shot in shots]
+    errors = sorted(
+        min(abs(told - due(slot, at)) for at in moments(asked, before, after))
+        for before, told, after in closest
+    )
+    wrong = 0
     for before, told, after in samples:
-        middle = (before + after) // 2
-        half = round(asked.spec.half * 1e9) or after
-        moments = (before, middle, after, min(before + half, after))  # what a strobe may be in between
-        offsets = {due(slot, at) - at for at in moments}
-        errors.append(min(abs(told - due(slot, at)) for at in moments if asked.spec.half or at == middle))
+        offsets = {due(slot, at) - at for at in (before, after, *moments(asked, before, after))}
         reach = resolution + slack + round((after - before) * abs(asked.spec.rate))
         wrong += not any(before + off - reach < told < after + off + reach for off in offsets)
-        levels.append((told - middle) / 1e6)
-    trips = sorted(after - before for before, _, after in samples)
-    span = (samples[-1][0] - samples[0][0]) / 1e9
-    return Seen(words(asked, levels, span), sorted(errors), wrong, trips[len(trips) * 99 // 100])
+    trips = sorted(after - before for before, _, after in closest)
+    levels = [(told - (before + after) // 2) / 1e6 for before, told, after in closest]
+    span = (closest[-1][0] - closest[0][0]) / 1e9
+    return Seen(words(asked, levels, span), errors, wrong, trips[len(trips) * 99 // 100])
+
+
+def moments(asked: Asked, before: int, after: int) -> tuple[int, ...]:
+    """When the time may have been told: in the middle; with a strobe, on either side of an edge too."""
+    if not asked.spec.half:
+        return ((before + after) // 2,)
+    return before, (before + after) // 2, after, min(before + round(asked.spec.half * 1e9), after)
 
 
 def due(slot: bytes | None, true: int) -> int:

@@ -31,8 +31,10 @@ public class Probe {
     static void sample(PrintStream out, int count, long gap) {
         StringBuilder text = new StringBuilder();
         for (int i = 0; i < count; i++) {
-            long before = System.nanoTime(), is = told(), after = System.nanoTime();
-            text.append(before).append(' ').append(is).append(' ').append(after).append('\n');
+            for (int shot = 0; shot < 3; shot++) {
+                long before = System.nanoTime(), is = told(), after = System.nanoTime();
+                text.append(before).append(' ').append(is).append(' ').append(after).append('\n');
+            }
             if (gap > 0) LockSupport.parkNanos(gap);
         }
         out.print(text);

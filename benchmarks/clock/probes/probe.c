@@ -1,8 +1,8 @@
 /* The wall clock as a C program has it, beside the kernel's own by a system call of its own making.
 
-   Lines on standard input: "sample COUNT GAP" prints COUNT times "before told after" (ns; GAP ns apart),
-   "cost COUNT" the ns of a call, "load THREADS" starts threads that do nothing else than ask for the time;
-   each answer ends with a line ".". With an argument it also tells what the other functions say: "all". */
+   Lines on standard input: "sample COUNT GAP" prints COUNT times, GAP ns apart, three lines "before told after"
+   (ns), "cost COUNT" the ns of a call, "load THREADS" starts threads that do nothing else than ask for the time,
+   "all" tells what the other functions say. Each answer ends with a line ".". */
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -29,8 +29,10 @@ static int64_t told(clockid_t clock) {
 static void sample(long count, long gap) {
     struct timespec pause = {gap / 1000000000, gap % 1000000000};
     for (long i = 0; i < count; i++) {
-        int64_t before = kernels(), is = told(CLOCK_REALTIME), after = kernels();
-        printf("%lld %lld %lld\n", (long long)before, (long long)is, (long long)after);
+        for (int shot = 0; shot < 3; shot++) {
+            int64_t before = kernels(), is = told(CLOCK_REALTIME), after = kernels();
+            printf("%lld %lld %lld\n", (long long)before, (long long)is, (long long)after);
+        }
         if (gap) nanosleep(&pause, 0);
     }
 }

@@ -42,9 +42,11 @@ func main() {
 		var count, gap int
 		if n, _ := fmt.Sscanf(lines.Text(), "sample %d %d", &count, &gap); n == 2 {
 			for i := 0; i < count; i++ {
-				before := kernels()
-				told := time.Now().UnixNano()
-				fmt.Fprintln(out, before, told, kernels())
+				for shot := 0; shot < 3; shot++ {
+					before := kernels()
+					told := time.Now().UnixNano()
+					fmt.Fprintln(out, before, told, kernels())
+				}
 				if gap > 0 {
 					time.Sleep(time.Duration(gap))
 				}

@@ -17,8 +17,10 @@ async function answer(line) {
   const lines = [];
   if (what === "sample")
     for (let i = 0; i < Number(count); i++) {
-      const before = process.hrtime.bigint(), told = Date.now(), after = process.hrtime.bigint();
-      lines.push(`${before} ${told}000000 ${after}`);
+      for (let shot = 0; shot < 3; shot++) {
+        const before = process.hrtime.bigint(), told = Date.now(), after = process.hrtime.bigint();
+        lines.push(`${before} ${told}000000 ${after}`);
+      }
       if (Number(gap)) await new Promise((then) => setTimeout(then, Number(gap) / 1e6));
     }
   else if (what === "cost") lines.push(cost(Number(count)).toFixed(2));

@@ -32,7 +32,7 @@ def main() -> None:
         if what == "sample":
             gap = int(rest[0]) / 1e9
             for _ in range(int(count)):
-                lines.append(f"{now()} {told()} {now()}")
+                lines += [f"{now()} {told()} {now()}" for _ in range(3)]
                 if gap:
                     time.sleep(gap)
         elif what == "cost":

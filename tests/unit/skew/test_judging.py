@@ -54,6 +54,10 @@ def test_a_coarse_clock_may_be_late_by_its_resolution() -> None:
     assert wrong(Spec(offset=0.5), (START, told, START + 100), resolution=1_000_000) == 0
 
 
-def test_the_errors_are_those_of_the_middle_and_are_in_order() -> None:
-    samples = [(START, START + error + 50, START + 100) for error in (30, -20, 10)]
+def test_the_error_is_that_of_the_closest_shot_and_is_taken_from_the_middle() -> None:
+    samples = [
+        (START - late, START + error + 50, START + 100 + late)
+        for error in (30, -20, 10)
+        for late in (2000, 0, 1000)
+    ]
     assert seen(Asked("", Spec()), None, samples, 1, 0).errors == [10, 20, 30]
