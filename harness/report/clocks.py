@@ -2,7 +2,7 @@
 
 A reading is a node event ``clock``: how far a node's clock was off, in seconds, give or take `error`, and how
 that was seen. A ``clock-gap`` is a stretch in which a process of the node read the true time although its
-clock was to be off.
+clock was to be off; one of no length is a process that ended, and no gap.
 """
 
 from __future__ import annotations
@@ -23,6 +23,12 @@ HOWS = {
     "called": "the process itself was made to read it",
     "asked": "the target was asked for the time",
     "read back": "what stands in the process's memory",
+}
+WHY = {
+    "exec": "ran another program",
+    "new": "new process",
+    "lost": "somebody set its clock right",
+    "refused": "could not be reached",
 }
 COLOURS = 8
 DRAWN = 20_000
@@ -68,7 +74,8 @@ def observed(history: History, redact: Redact) -> Clocks:
     """What `history` says of clocks. What is no reading (no number, a `how` that is none) is left out."""
     events = sorted((event for event in history.events if event.kind in KINDS), key=lambda event: event.time)
     readings = tuple(filter(None, map(_reading, events)))
-    gaps = tuple((e.time, e.node, redact(_gap(e))) for e in events if e.kind == "clock-gap")[:DRAWN]
+    missed = [e for e in events if e.kind == "clock-gap" and e.detail.get("gap") != 0]
+    gaps = tuple((e.time, e.node, redact(_gap(e))) for e in missed[:DRAWN])
     said = history.header.get("nodes")
     order = [node for node in said if isinstance(node, str)] if isinstance(said, (list, tuple)) else []
     seen = dict.fromkeys([reading.node for reading in readings] + [node for _, node, _ in gaps])
@@ -96,9 +103,10 @@ def _number(value: Any) -> TypeGuard[float]:
 
 def _gap(event: NodeEvent) -> str:
     length, pid = event.detail.get("gap"), event.detail.get("pid")
+    told = [str(event.detail[name]) for name in ("what", "exe", "error") if event.detail.get(name)]
     parts = [
         f"for {lasted(length)}" if _number(length) else "",
-        *(shorten(visible(str(event.detail[k])), 120) for k in ("what", "exe") if event.detail.get(k)),
+        *(shorten(visible(WHY.get(text, text)), 120) for text in told),
         "" if pid is None else f"pid {name_text(pid, 20)}",
     ]
     return ", ".join(filter(None, parts)) or "nothing more was told"

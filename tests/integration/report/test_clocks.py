@@ -191,15 +191,16 @@ def test_a_process_has_a_line_of_its_own_in_its_nodes_look(tmp_path: Path, open_
 
 
 def test_a_gap_is_marked_and_says_what_it_was(tmp_path: Path, open_page: OPEN) -> None:
-    page = open_page(page_of(tmp_path, run_of(tmp_path, JUMPED, JUMP, gaps=[GAP])))
+    ended = {**GAP, "what": "gone", "gap": 0.0}
+    page = open_page(page_of(tmp_path, run_of(tmp_path, JUMPED, JUMP, gaps=[GAP, ended])))
     assert page.locator("#clocks .gap.k0").count() == 1
     box = page.locator("#clocks").bounding_box()
     assert box is not None
     card = hover(page, x_of(5.0, page.evaluate(WIDTH)), box["height"] - 3)
-    assert "for 20.4 ms, exec, /bin/date, pid 93" in card
+    assert "for 20.4 ms, ran another program, /bin/date, pid 93" in card
     assert "the true time was read" in page.locator("#clocks-head").inner_text()
     page.locator("#clocks-table summary").click()
-    assert "5.000 s n1 for 20.4 ms, exec, /bin/date, pid 93" in re.sub(
+    assert "5.000 s n1 for 20.4 ms, ran another program, /bin/date, pid 93" in re.sub(
         r"\s+", " ", page.locator("#clocks-table").inner_text()
     )
 
