@@ -303,7 +303,8 @@ def _words(spec: Spec) -> str:
 
 def _armed(way: Way, name: str) -> str:
     """Arm all processes of `name` or none; the mechanisms. Raises PatcherError."""
-    armed = way.request("arm", name=name, who=way.who(name), within=ARM_WITHIN)["processes"]
+    how = {"name": name, "who": way.who(name), "within": ARM_WITHIN, "follow": True}
+    armed = way.request("arm", **how)["processes"]
     if failed := [f"pid {one['pid']} ({one['exe']}): {one['error']}" for one in armed if one["error"]]:
         way.request("drop", name=name)
         raise PatcherError("; ".join(failed))

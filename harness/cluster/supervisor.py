@@ -32,7 +32,6 @@ from typing import Any, NamedTuple
 
 RUN, NODE = "NEMESIS_RUN", "NEMESIS_NODE"  # labels in the environment of everything a run starts
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-WALL = 0x40000000  # of waitpid: threads, too
 PATIENCE = 5.0  # seconds until a killed process that does not go away is reported
 PATCHER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "skew", "patcher.py")
 BEAT = 0.02  # seconds between looks at processes whose clocks are skewed
@@ -359,14 +358,16 @@ class Supervisor:
     def reap(self) -> None:
         """Wait for all that ended; tell the exit of a node at once, then end what it left behind."""
         ended: list[tuple[str, int]] = []
+        if self.patcher is not None:
+            self.patcher.poll()
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG | WALL)
+                pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 break
             if pid == 0:
                 break
-            if os.WIFSTOPPED(status):  # of one that the patcher follows
+            if os.WIFSTOPPED(status):  # one that the patcher follows, since it was polled
                 self.patcher.traced(pid, status)
                 continue
             for name in [name for name, root in self.nodes.items() if root == pid]:

@@ -132,7 +132,7 @@ def test_a_jump_is_read_by_all_of_a_node_and_by_no_other(
     try:
         assert effect.mechanism.startswith("vdso") and "asked" in effect.proof
         assert called(effect.proof, offset)
-        for what in ("here", "thread", "forked", "lasting"):
+        for what in ("here", "thread", "forked", "lasting", "program"):
             assert off(cluster, "n1", what).at(offset), what
         assert off(cluster, "n2").at(0)
         seen = len(events.of("n1", "clock"))
@@ -143,7 +143,7 @@ def test_a_jump_is_read_by_all_of_a_node_and_by_no_other(
         gone = cluster.set_right("n1").proof
     held, right = gone.split("; then ")
     assert held.startswith("until its end") and called(held, offset) and called(right, 0)
-    for what in ("here", "thread", "forked", "lasting"):
+    for what in ("here", "thread", "forked", "lasting", "program"):
         assert off(cluster, "n1", what).at(0), what
 
 
