@@ -6,8 +6,7 @@ history can be judged and shown again (see `harness.journal` for the file).
 The event map is Jepsen's: ``index time(ns) type(invoke|ok|fail|info) process f value [error ...]``.
 Client processes are integers. Events of other processes are pairs or single ``info`` events:
 
-* ``nemesis``: faults, ``start-KIND`` / ``stop-KIND``, each an intent followed by its outcome; what it saw of
-  the nodes' clocks (``clock``, ``clock-gap``) counts as node events;
+* ``nemesis``: faults, ``start-KIND`` / ``stop-KIND``, each an intent followed by its outcome;
 * ``cluster``: node events (``role``, ``exit``, ``restart``, ``panic``, whatever a target reports);
 * ``run``: the phases of the run, its notes and its findings.
 """

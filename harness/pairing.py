@@ -9,16 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.history import (
-    EVENT_TYPES,
-    NANOSECONDS,
-    OUTCOMES,
-    Columns,
-    Fault,
-    History,
-    HistoryError,
-    NodeEvent,
-)
+from harness.history import EVENT_TYPES, OUTCOMES, Columns, Fault, History, HistoryError, NodeEvent
 
 _INFO = OUTCOMES.index("info")
 _TYPES: dict[str, int] = {name: place for place, name in enumerate(OUTCOMES)}
@@ -167,11 +158,6 @@ class _Builder:
 
     def nemesis(self, event: Mapping[str, Any], index: int, time: int, f: str) -> None:
         value = event.get("value")
-        if f in ("clock", "clock-gap") and isinstance(value, Mapping) and "node" in value:
-            detail = dict(value)
-            node, at = str(detail.pop("node")), detail.pop("time", None)
-            self.events.append(NodeEvent(time if at is None else round(at * NANOSECONDS), node, f, detail))
-            return
         if not isinstance(value, Mapping) or "fault" not in value:
             return  # another tool's nemesis: kept in the file, nothing here to draw
         number = value["fault"]

@@ -23,6 +23,7 @@ from harness.cluster.sweep import end, sweep
 from harness.fabric import Effect, Fabric
 from harness.faults import MESSAGE_FAULTS
 from harness.skew.patcher import Spec
+from harness.skew.program import Way
 from harness.target import Endpoint, Node, Target
 
 LOOK_EVERY = 0.02  # seconds between questions whether a node is ready
@@ -67,9 +68,8 @@ class SiteCluster:
         self._observer = Observer(target, self.logs, self._is_up, on_event)
         self._bypass = BypassWatch(self._pid, self._bypassed)
         ask = None if type(target).clock is Target.clock else lambda name: target.clock(self.node(name))
-        self._clocks = clocks.Clocks(
-            lambda name: self._here().ways(name), self._observer.tell, ask, target.clock_resolution
-        )
+        tell, resolution = self._observer.tell, target.clock_resolution
+        self._clocks = clocks.Clocks(self._ways, self._moves, tell, ask, resolution)
         self._past: dict[str, int] = {}  # packets past the fabric that were told, by who received them
         self._closing, self._stopped, self._stop_lock = Event(), Event(), RLock()
         self._broken = ""
@@ -434,17 +434,25 @@ class SiteCluster:
 
         Raises FaultUnsupported, FaultError.
         """
-        return self._clocks.skew(name, spec, self._moves(self._running(name)))
+        return self._clocks.skew(self._running(name).node.name, spec)
 
     def set_right(self, name: str) -> Effect:
         """Set the clocks of `name` right; the proof says that they were off until then, and are right."""
-        return self._clocks.right(name, self._moves(self._running(name)))
+        return self._clocks.right(self._running(name).node.name)
 
-    def _moves(self, member: Member) -> clocks.State:
-        """What its processes can be asked for now."""
-        if member.state != "paused":
-            return "down" if member.state == "down" else "runs"
-        return "stopped" if self._here().seat(member.node).stops == "SIGSTOP" else "frozen"
+    def _ways(self, name: str) -> Sequence[Way]:
+        return self._here().ways(name)
+
+    def _moves(self, name: str) -> tuple[clocks.State, int]:
+        """What its processes can be asked for now, and how often it was started."""
+        with self._state:
+            member = self._members[name]
+            state, life = member.state, member.launches
+            if state == "down" or member.asked:  # or about to be
+                return "down", life
+        if state != "paused":
+            return "runs", life
+        return "stopped" if self._here().seat(member.node).stops == "SIGSTOP" else "frozen", life
 
     # ------------------------------------------------------------------ what happens by itself
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from threading import Event, RLock, Thread
@@ -22,12 +23,11 @@ SETTLED_WITHIN = 1.0  # seconds for one that is becoming another program to be t
 
 Ask = Callable[[str], float]
 State = Literal["runs", "stopped", "frozen", "down"]
-"""What a node's processes can be asked for: one that is stopped can be patched but not called, one that is
-frozen only once it goes on."""
-LATER: Mapping[State, str] = {
-    "frozen": "it is frozen: from when it goes on",
-    "down": "it is down: from its start",
-}
+"""What a node's processes can be asked for: those that are stopped can be patched but not called, those that
+are frozen can only have a patch changed."""
+Moves = Callable[[str], tuple[State, int]]
+"""A node's state, and how often it was started."""
+LATER = "it does not run now: from when it does"
 
 
 @dataclass(frozen=True)
@@ -68,90 +68,85 @@ class Worn:
 
 
 class Clocks:
-    """The nodes' clocks. `ways` are how a node's processes can be reached, the preferred one first;
-    ``tell(node, kind, detail)`` is told what is observed: ``clock`` and ``clock-gap``; `ask` is the target's
-    own probe of a node's clock, with its `resolution` in seconds.
+    """The nodes' clocks. `ways` are how a node's processes can be reached, the preferred one first; `moves`
+    says what they can be asked for. ``tell(node, kind, detail)`` is told what is observed: ``clock`` and
+    ``clock-gap``; `ask` is the target's own probe of a node's clock, with its `resolution` in seconds.
     """
 
     def __init__(
         self,
         ways: Callable[[str], Sequence[Way]],
+        moves: Moves,
         tell: OnEvent,
         ask: Ask | None = None,
         resolution: float = 0.0,
     ) -> None:
-        self._ways, self._tell, self._ask, self._resolution = ways, tell, ask, resolution
+        self._ways, self._moves, self._tell = ways, moves, tell
+        self._ask, self._resolution = ask, resolution
         self._worn: dict[str, Worn] = {}
         self._lock = RLock()
+        self._turns = defaultdict[str, RLock](RLock)  # of a node: it may be started while it is skewed
         self._over = Event()
         self._looking: Thread | None = None
 
     # ------------------------------------------------------------------ verbs
 
-    def skew(self, name: str, spec: Spec, state: State) -> Effect:
-        """Have the clocks of `name` be off by `spec`.
+    def skew(self, name: str, spec: Spec) -> Effect:
+        """Have the clocks of `name` be off by `spec`; where it does not run, from when it does.
 
-        One that is down or frozen has them so from when it runs. Raises FaultUnsupported that says of every
-        way why not, FaultError where the skew was not seen.
+        Raises FaultUnsupported that says of every way why not, FaultError where the skew was not seen.
         """
         began = time.monotonic()
-        with self._lock:
+        with self._turn(name):
             if name in self._worn:
                 raise ClusterError(f"the clocks of {name} are skewed already: set them right first")
             worn = self._worn[name] = Worn(spec.based())
-        try:
-            if state in LATER:
-                return self._effect(worn, began, LATER[state])
-            before = self._asked(name, Spec().based(), "before") if state == "runs" else ""
-            proof = self._put(name, worn, state)
-        except BaseException as error:
             try:
-                self._take_off(name, worn, state)
-            except (PatcherError, FaultError, ClusterError) as also:
-                error.add_note(f"and its end: {also}")
-            raise
-        finally:
+                proof = self._if_it_stays(name, lambda state: self._put(name, worn, state))
+            except BaseException as error:
+                try:
+                    self._take_off(name, worn)
+                except (FaultError, ClusterError) as also:
+                    error.add_note(f"and its end: {also}")
+                raise
             self._look()
-        return self._effect(worn, began, "; ".join(filter(None, (before, proof))))
+            return self._effect(worn, began, proof or LATER)
 
-    def right(self, name: str, state: State) -> Effect:
+    def right(self, name: str) -> Effect:
         """Set the clocks of `name` right, having seen that they were skewed until then."""
-        with self._lock:
-            worn = self._worn.get(name)
-        if worn is None:
-            raise ClusterError(f"the clocks of {name} are not skewed")
         held, began = "", time.monotonic()
-        try:
-            if state != "down" and worn.way is not None:
-                held = f"until its end {self._seen(name, worn, worn.spec, 'until its end', state)}; then "
-        finally:
-            gone = self._take_off(name, worn, state)
-        return self._effect(worn, began, held + (gone or "it is not skewed when it runs again"))
-
-    def _effect(self, worn: Worn, began: float, proof: str) -> Effect:
-        return Effect(worn.mechanism, worn.since, proof, time.monotonic() - began)
+        with self._turn(name):
+            if (worn := self._worn.get(name)) is None:
+                raise ClusterError(f"the clocks of {name} are not skewed")
+            try:
+                if worn.way is not None:
+                    held = self._held(name, worn, "until its end")
+            finally:
+                gone = self._take_off(name, worn)
+        held = f"until its end {held}; then " if held else ""
+        return self._effect(worn, began, held + (gone or "it does not run now: when it does, they are right"))
 
     def goes_on(self, name: str, anew: bool) -> None:
         """`name` was started `anew`, or goes on: where its clocks are skewed, so are those of its processes.
 
         What proves it, once it serves, is `settled`: its start may be a chain of programs.
         """
-        with self._lock:
-            worn = self._worn.get(name)
-        if worn is None:
-            return
-        if worn.way is not None and anew:  # what it has armed is no more
-            with contextlib.suppress(PatcherError):
-                worn.way.request("drop", name=name)
-            worn.way = None
-        if worn.way is None:
-            self._reach(name, worn)
+        with self._turn(name):
+            if (worn := self._worn.get(name)) is None:
+                return
+            if worn.way is not None and anew:  # what it has armed is no more
+                with contextlib.suppress(PatcherError):
+                    worn.way.request("drop", name=name)
+                worn.way = None
+            if worn.way is None:
+                self._if_it_stays(name, lambda state: self._reach(name, worn))
 
     def settled(self, name: str) -> str:
         """What proves the skew of a node that serves again; '' where its clocks are true."""
-        with self._lock:
-            worn = self._worn.get(name)
-        return "" if worn is None else self._seen(name, worn, worn.spec, "since it runs again", "runs")
+        with self._turn(name):
+            if (worn := self._worn.get(name)) is None:
+                return ""
+            return self._held(name, worn, "since it runs again")
 
     def close(self) -> None:
         """Look no more; processes are left as they are, since they are about to end. Idempotent."""
@@ -159,13 +154,37 @@ class Clocks:
 
     # ------------------------------------------------------------------ how
 
-    def _put(self, name: str, worn: Worn, state: State) -> str:
-        """Skew its processes, and see it."""
-        self._reach(name, worn)
-        return self._seen(name, worn, worn.spec, "", state)
+    def _turn(self, name: str) -> RLock:
+        with self._lock:
+            return self._turns[name]
 
-    def _reach(self, name: str, worn: Worn) -> None:
-        """Skew its processes by the first way that can."""
+    def _if_it_stays(self, name: str, work: Callable[[State], str]) -> str:
+        """What `work` says of a node that runs; '' where it does not, or does no more when `work` fails."""
+        before = self._moves(name)
+        if before[0] in ("down", "frozen"):
+            return ""
+        try:
+            return work(before[0])
+        except FaultError:
+            if self._moves(name) == before:
+                raise
+            return ""
+
+    def _held(self, name: str, worn: Worn, when: str) -> str:
+        return self._if_it_stays(name, lambda state: self._seen(name, worn, worn.spec, when, state))
+
+    def _effect(self, worn: Worn, began: float, proof: str) -> Effect:
+        return Effect(worn.mechanism, worn.since, proof, time.monotonic() - began)
+
+    def _put(self, name: str, worn: Worn, state: State) -> str:
+        """Skew its processes, which were right, and see both."""
+        before = self._asked(name, Spec().based(), "before") if state == "runs" else ""
+        self._reach(name, worn)
+        seen = self._seen(name, worn, worn.spec, "", state)
+        return f"{before}; {seen}" if before else seen
+
+    def _reach(self, name: str, worn: Worn) -> str:
+        """Skew its processes by the first way that can; which, in words."""
         refused = list[str]()
         for way in self._ways(name):
             try:
@@ -176,25 +195,27 @@ class Clocks:
                 refused.append(f"{way.name}: {error}")
                 continue
             worn.way, worn.mechanism = way, f"{mechanisms}, {way.name}"
-            return
+            return worn.mechanism
         raise FaultUnsupported(f"the clocks of {name} cannot be skewed:\n  " + "\n  ".join(refused))
 
-    def _take_off(self, name: str, worn: Worn, state: State) -> str:
-        with self._lock:
-            self._worn.pop(name, None)
-        if worn.way is None:
-            return ""
-        if state == "down":  # what is started next is none of its
-            with contextlib.suppress(PatcherError):
-                worn.way.request("drop", name=name)
+    def _take_off(self, name: str, worn: Worn) -> str:
+        """Set its processes right and let go of them; what proves it, '' where they do not run."""
+        self._worn.pop(name, None)
+        if (way := worn.way) is None:
             return ""
         true = Spec(clocks=worn.spec.clocks).based()
-        worn.way.request("set", name=name, spec=asdict(true))
+
+        def seen(state: State) -> str:
+            return self._seen(name, worn, true, "after heal", state)
+
+        with contextlib.suppress(PatcherError):  # if it matters, it is seen below
+            way.request("set", name=name, spec=asdict(true))
         worn.since = time.monotonic_ns()
         try:
-            return self._seen(name, worn, true, "after heal", state)
+            return self._if_it_stays(name, seen)
         finally:
-            worn.way.request("drop", name=name)  # which takes the patch away, too
+            with contextlib.suppress(PatcherError):
+                way.request("drop", name=name)  # which takes the patch away, too
 
     def _seen(self, name: str, worn: Worn, spec: Spec, when: str, state: State) -> str:
         """See `spec` on each process of `name`. Raises FaultError where one has another."""
@@ -275,19 +296,14 @@ class Clocks:
 
     def _look(self) -> None:
         with self._lock:
-            if self._worn and self._looking is None and not self._over.is_set():
+            if self._looking is None and not self._over.is_set():
                 self._looking = Thread(target=self._look_on, name="nemesis-clocks", daemon=True)
                 self._looking.start()
 
     def _look_on(self) -> None:
-        """Record what the clocks are like for as long as any is skewed."""
+        """Record what the clocks are like of nodes that are skewed."""
         while not self._over.wait(LOOK_EVERY):
-            with self._lock:
-                if not self._worn:
-                    self._looking = None
-                    return
-                now = list(self._worn.items())
-            for name, worn in now:
+            for name, worn in list(self._worn.items()):
                 if worn.way is not None:
                     with contextlib.suppress(PatcherError, FaultError, ClusterError):
                         for one in (*self._looks(name, worn.way, call=False), self._probe(name)):

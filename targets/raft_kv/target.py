@@ -107,14 +107,12 @@ class RaftKV(Target):
 
     def status(self, node: Endpoint) -> Mapping[str, Any]:
         """Role, term, leader and indexes of `node`. Raises OSError where it does not answer in 0.5 s."""
-        with socket.create_connection((node.host, node.port), timeout=0.5) as connection:
-            connection.sendall(b'{"f":"status"}\n')
-            with connection.makefile("rb") as answers:
-                line = answers.readline()
-        if not line.endswith(b"\n"):
-            raise ConnectionResetError(f"{node.name} closed the connection without an answer")
-        status: Mapping[str, Any] = json.loads(line)["ok"]
+        status: Mapping[str, Any] = _ask(node, "status")
         return status
+
+    def clock(self, node: Endpoint) -> float:
+        """What the node's wall clock says. Raises OSError as `status`."""
+        return float(_ask(node, "time"))
 
     def event(self, line: str) -> tuple[str, Mapping[str, Any]] | None:
         """A node's own report: ``role``, and with `audit` ``apply`` and ``log`` (a new leader's log)."""
@@ -125,3 +123,14 @@ class RaftKV(Target):
         except ValueError:
             return None  # the last line of a node that was killed
         return str(detail.pop("event")), detail
+
+
+def _ask(node: Endpoint, f: str) -> Any:
+    """A node's answer to a question without arguments."""
+    with socket.create_connection((node.host, node.port), timeout=0.5) as connection:
+        connection.sendall(json.dumps({"f": f}).encode() + b"\n")
+        with connection.makefile("rb") as answers:
+            line = answers.readline()
+    if not line.endswith(b"\n"):
+        raise ConnectionResetError(f"{node.name} closed the connection without an answer")
+    return json.loads(line)["ok"]

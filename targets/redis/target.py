@@ -49,6 +49,11 @@ class Redis(Target):
             "--appendonly", "yes", "--appendfsync", "always",
         ]  # fmt: skip
 
+    def clock(self, node: Endpoint) -> float:
+        """What TIME says. Raises RedisError and OSError."""
+        seconds, micros = ask(node, "main", "TIME")
+        return int(seconds) + int(micros) / 1e6
+
 
 @dataclass(frozen=True)
 class RedisSentinel(Target):

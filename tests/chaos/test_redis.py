@@ -16,6 +16,7 @@ from harness import (
     assert_no_lost_update,
     assert_no_lost_write,
     at,
+    clock_jump,
     isolate,
     kill,
     partition,
@@ -82,3 +83,12 @@ def test_updates_by_get_and_set_are_lost_without_any_fault(chaos: Chaos) -> None
 def test_a_synced_log_keeps_every_write_over_kills(chaos: Chaos) -> None:
     plan = Plan(at(0.5, kill("n1"), lasts=0.3), at(1.5, kill("n1"), lasts=0.3))
     assert_no_lost_write(chaos.run(set_workload(clients=4, total_rate=200), plan, duration=2.5))
+
+
+@pytest.mark.chaos(target=Redis(), runtime="docker")
+def test_a_clock_that_is_set_takes_no_write_away(chaos: Chaos) -> None:
+    plan = Plan(at(0.5, clock_jump("n1", 3600), lasts=1.5), at(1, kill("n1"), lasts=0.2))
+    history = chaos.run(set_workload(clients=4, total_rate=200), plan, duration=2.5)
+    assert_no_lost_write(history)
+    (jump,) = [fault for fault in history.faults if fault.kind == "clock_jump"]
+    assert "asked +3600.00" in jump.proof, "redis itself says so"

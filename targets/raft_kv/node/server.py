@@ -262,6 +262,8 @@ class Accepted(asyncio.Protocol):
                 self.answer(success("pong"))
             elif f == "status":
                 self.answer(success(node.raft.status()))
+            elif f == "time":
+                self.answer(success(node.raft.clocks.wall()))
             else:
                 patience = node.raft.timing.loyal
                 node.accept(parse(message, self, node.loop.time(), patience))

@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -211,11 +212,11 @@ def test_a_node_that_is_killed_and_started_again_stays_skewed(cluster: SiteClust
 
 def test_a_node_that_is_down_is_skewed_from_its_start(cluster: SiteCluster) -> None:
     cluster.kill("n1")
-    assert "from its start" in cluster.skew("n1", Spec(offset=7.0)).proof
+    assert "from when it does" in cluster.skew("n1", Spec(offset=7.0)).proof
     cluster.restart("n1")
     assert off(cluster, "n1").at(7)
     cluster.kill("n1")
-    assert "when it runs again" in cluster.set_right("n1").proof
+    assert "when it does, they are right" in cluster.set_right("n1").proof
     cluster.restart("n1")
     assert off(cluster, "n1").at(0)
 
@@ -230,6 +231,35 @@ def test_a_node_that_stands_still_is_skewed_when_it_goes_on(cluster: SiteCluster
     finally:
         cluster.set_right("n1")
     cluster.resume("n1")
+    assert off(cluster, "n1").at(0)
+
+
+def test_a_node_that_is_killed_and_started_while_it_is_skewed(cluster: SiteCluster) -> None:
+    """Whatever comes first: it is skewed afterwards, and right in the end."""
+    stop = threading.Event()
+    failed: list[Exception] = []
+
+    def again() -> None:
+        try:
+            while not stop.is_set():
+                cluster.kill("n1")
+                cluster.restart("n1")
+        except Exception as error:
+            failed.append(error)
+
+    killing = threading.Thread(target=again)
+    killing.start()
+    try:
+        for offset in (3.0, -3.0, 300.0, -300.0):
+            cluster.skew("n1", Spec(offset=offset))
+            cluster.set_right("n1")
+        cluster.skew("n1", Spec(offset=77.0))
+    finally:
+        stop.set()
+        killing.join()
+    assert not failed
+    assert off(cluster, "n1").at(77)
+    cluster.set_right("n1")
     assert off(cluster, "n1").at(0)
 
 

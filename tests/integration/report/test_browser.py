@@ -278,11 +278,11 @@ def hostile_page(folder: Path) -> Page:
     add(type="info", process="cluster", f="__proto__", value={"node": h, h: h})
     add(type="info", process="cluster", f=h, value={"node": "toString", "line": h})
     look = {"offset": 1, "error": 2, "how": "asked", "pid": h}
-    add(type="info", process="nemesis", f="clock", value={"node": h, **look})
+    add(type="info", process="cluster", f="clock", value={"node": h, **look})
     add(type="info", process="cluster", f="clock", value={"node": "__proto__", **look, "how": "called"})
     add(
         type="info",
-        process="nemesis",
+        process="cluster",
         f="clock-gap",
         value={"node": h, "gap": h, "what": h, "exe": h, "pid": h},
     )
