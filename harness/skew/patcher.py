@@ -1020,6 +1020,8 @@ class Process:
                 with stop:
                     self.read(self.base, 4)  # the program may be another since
                     return work(stop)
+            except ProcessLookupError as error:  # what is said of a stopped thread that is being frozen, too
+                raise Stuck(f"vdso: process {self.pid} was frozen or killed while it was stopped") from error
             finally:
                 self.steps, self.stopped = stop.steps, getattr(stop, "stopped", 0.0)
 

@@ -1,6 +1,8 @@
-/* Calls each time function in turn for ever, between two readings of the true clock; prints what it sees when that
-   changes: 0 for the true time, else the offset in nanoseconds that argv[1] allows. Anything else: abort. */
+/* Calls one time function (argv[2]: 0 clock_gettime, 1 gettimeofday, 2 time) for ever, between two readings of the
+   kernel's clock; prints what it sees when that changes: 0 for the true time, or the offset in nanoseconds that
+   argv[1] allows. Anything else: abort. SIGUSR1's handler returns when SIGUSR2 has come. */
 #define _GNU_SOURCE
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
@@ -14,8 +16,19 @@ static long long raw(void) {
     return t.tv_sec * 1000000000LL + t.tv_nsec;
 }
 
+static volatile sig_atomic_t released;
+
+static void release(int number) { released = number; }
+
+static void hold(int number) {
+    (void)!write(1, "held\n", 5);
+    while (!released) (void)number;
+}
+
 int main(int argc, char **argv) {
     long long allowed = atoll(argv[1]), told = -1;
+    signal(SIGUSR1, hold);
+    signal(SIGUSR2, release);
     int which = argc > 2 ? atoi(argv[2]) : 0;
     for (;;) {
         struct timespec t = {0, 0};
