@@ -101,6 +101,8 @@ class Spec:
             raise ValueError(f"rate must lie between -1 (the clock stands) and 100, it is {self.rate}")
         if not (self.half == 0.0 or 1e-6 <= self.half <= century):
             raise ValueError(f"half must be 0 (no strobe) or 1 µs and more, it is {self.half}")
+        if self.origin is not None and len(self.origin) not in (2, len(ORIGINS)):
+            raise ValueError(f"origin must be of CLOCK_REALTIME and CLOCK_MONOTONIC, it is {self.origin}")
         if wrong := set(self.clocks) - set(CLOCKS):
             raise ValueError(f"clocks are {', '.join(CLOCKS)}, not {', '.join(sorted(wrong))}")
 
@@ -503,8 +505,9 @@ def vdso(pid: int) -> int:
     pairs = dict(struct.iter_unpack("<QQ", data[: len(data) // 16 * 16]))
     if base := pairs.get(33):  # AT_SYSINFO_EHDR
         return int(base)
-    if 33 in dict(struct.iter_unpack("<II", data[: len(data) // 8 * 8])):
-        raise Refused(f"vdso: process {pid} is a 32-bit one; only 64-bit ones can be skewed")
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/exe", "rb") as file:
+        if file.read(5) == b"\x7fELF\x01":
+            raise Refused(f"vdso: process {pid} is a 32-bit one; only 64-bit ones can be skewed")
     raise Replaced(f"vdso: the kernel gave process {pid} none (vdso=0), or it is starting or ending")
 
 
@@ -515,9 +518,9 @@ def forbidden(pid: int, error: OSError) -> str:
     if not theirs:
         return f"{said[0]}; it has ended or is hidden"
     if (tracer := theirs.get("TracerPid", "0")) != "0":
-        said.append(
-            f"process {tracer} ({status(tracer).get('Name', 'of another namespace')}) traces it already"
-        )
+        named = status(tracer)  # a thread's number
+        name = named.get("Name", "of another namespace")
+        said.append(f"process {named.get('Tgid', tracer)} ({name}) traces it already")
     capable = bool(int(ours.get("CapEff", "0"), 16) >> 19 & 1)
     users = theirs.get("Uid", "").split()
     if not capable:
@@ -525,7 +528,7 @@ def forbidden(pid: int, error: OSError) -> str:
             said.append(f"it is user {users[0]}'s and this is user {os.geteuid()} without CAP_SYS_PTRACE")
         else:
             with contextlib.suppress(OSError):
-                if os.stat(f"/proc/{pid}").st_uid != os.geteuid():
+                if os.stat(f"/proc/{pid}/mem").st_uid != os.geteuid():
                     said.append("it made itself not dumpable (PR_SET_DUMPABLE, or a program with privileges)")
     elif int(theirs.get("CapPrm", "0"), 16) & ~int(ours.get("CapPrm", "0"), 16):
         said.append("it has capabilities that this process has not")
@@ -1157,6 +1160,7 @@ class Process:
             stop.release = True
 
         self.stopping(time.monotonic() + within, undo)
+        self.held = None
 
     # ------------------------------------------------------------------ what the stub adds
 
@@ -1894,6 +1898,7 @@ class Patcher:
                 done.append(self.restored(member, within, call))
                 if done[-1]["error"] is None:
                     del group.members[member.process.pid]
+                    group.held.pop(member.process.pid, None)
                     member.process.close()
             todo = self.inheritors(group)
         if not group.members:
