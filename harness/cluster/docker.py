@@ -41,7 +41,7 @@ from harness.fabric import FaultUnsupported, door
 from harness.fabric.inside import Inside, InsideError
 from harness.fabric.layout import API
 from harness.fabric.routed import ROUTER, Routed
-from harness.fabric.rules import RESTORE, apart, bypassed
+from harness.fabric.rules import apart, bypassed
 from harness.images import TOXIPROXY, Found, Image, ImageError, ensure, fabric_image, find
 from harness.images.progress import silent
 from harness.proxy.adapter import Server
@@ -172,7 +172,7 @@ class DockerSite(ProcessSite):
         self._own(routed.close)
         self.fabric = routed
         if lines := apart(layout, self.ground.target.apart()):
-            self.inside[ROUTER].run(RESTORE, lines)
+            self.inside[ROUTER].restore(lines)
         self.notes = (
             f"links are carried by {self.proxy}",
             str(routed.report),

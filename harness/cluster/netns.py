@@ -28,7 +28,7 @@ from harness.fabric import agent, door, packet_engine
 from harness.fabric.inside import Inside, InsideError
 from harness.fabric.layout import API, Layout
 from harness.fabric.routed import ROUTER, Routed
-from harness.fabric.rules import RESTORE, boot
+from harness.fabric.rules import boot
 from harness.kernel import PATH
 from harness.proxy.adapter import Server
 from harness.target import Node
@@ -148,7 +148,7 @@ class NetnsSite(ProcessSite):
         """The router's rules, by a conversation of their own: its agent is busy with the cables."""
         router = Inside(ROUTER, self._sockets())
         try:
-            router.run(RESTORE, boot(self.layout))
+            router.restore(boot(self.layout))
             router.run(["sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"])
         finally:
             router.close()

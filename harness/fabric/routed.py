@@ -25,7 +25,7 @@ from harness.fabric.packet_spec import VERBS, PacketSpec, merged
 from harness.fabric.packet_verb import PacketVerb
 from harness.fabric.probe import Probes
 from harness.fabric.proxied import InForce, Proxied
-from harness.fabric.rules import RESTORE, Counted, counted, cuts
+from harness.fabric.rules import Counted, counted, cuts
 from harness.fabric.selftest import Report, self_test
 from harness.fabric.volley import Volley
 from harness.fabric.watch import CONTROL, show
@@ -205,7 +205,7 @@ class Routed(Proxied):
         """Have exactly the cuts in force (or `pairs`) in the router's filter; the seconds it took."""
         began = time.monotonic()
         with self._filter:
-            self._router.run(RESTORE, cuts(self.layout, self._cut_now() if pairs is None else pairs))
+            self._router.restore(cuts(self.layout, self._cut_now() if pairs is None else pairs))
         return time.monotonic() - began
 
     def _change(self, pairs: Collection[Pair]) -> str:
@@ -269,7 +269,7 @@ class Routed(Proxied):
         return Wired(self._router.spawn(self._program))
 
     def _counted(self) -> Mapping[Pair, Counted]:
-        return counted(self._router.run(SAVE))
+        return counted(self.layout, self._router.run(SAVE))
 
     def _dial(self, paths: Sequence[Pair]) -> list[socket.socket]:
         """Begin a connection on each path, as a node or a client would."""

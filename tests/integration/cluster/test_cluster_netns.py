@@ -22,7 +22,7 @@ from harness.fabric.binomial import interval
 from harness.fabric.inside import UDP
 from harness.fabric.packet_spec import PacketSpec
 from harness.fabric.routed import ROUTER, Routed
-from harness.fabric.rules import RESTORE, cuts
+from harness.fabric.rules import cuts
 from targets.raft_kv import RaftKV
 from tests.integration.cluster.support import Asked, Events, Tiny, ask, no_namespaces, of_run, running, until
 
@@ -153,7 +153,7 @@ def test_packets_held_by_the_engine_do_not_cross_a_cut(fabric: Routed) -> None:
         datagrams._send([("n1", "n2")])
     began = time.monotonic()
     with fabric._turn:  # the rules alone: the proof takes longer than the packets are held
-        fabric._router.run(RESTORE, cuts(fabric.layout, [("n1", "n2")]))
+        fabric._router.restore(cuts(fabric.layout, [("n1", "n2")]))
     assert time.monotonic() - began < 0.4
     while time.monotonic() < began + 1.0:
         datagrams._receive(0.05)
@@ -222,7 +222,7 @@ def test_a_cut_is_in_force_at_once(five: SiteCluster, fabric: Routed) -> None:
         until(lambda: received(far), 5.0, "datagrams")
         for _ in range(5):
             began = time.monotonic()
-            fabric._router.run(RESTORE, cuts(fabric.layout, [("n1", "n2")]))  # without the proof
+            fabric._router.restore(cuts(fabric.layout, [("n1", "n2")]))  # without the proof
             returned = time.monotonic()
             time.sleep(0.03)
             late += [sent - began for sent in received(far) if sent > returned]
