@@ -135,7 +135,8 @@ class DockerSite(ProcessSite):
             self._wanted[name] = Wanted.of(self.ground.target.container(node), f"container({name})")
             index[role] += 1
         self.doors = Doors(layout, sockets, router=False)
-        log = self._help(DOOR, Path(door.__file__), self.doors.wanted())
+        log = self._help(DOOR, door)
+        self._go(DOOR, self.doors.wanted())
         # more at once than there are processors delay the router, for which the proxy server waits
         at_once = min(len(nodes), os.cpu_count() or 1) + 1
         try:
@@ -160,7 +161,7 @@ class DockerSite(ProcessSite):
         server = Server(*entrances[API])
         server.await_ready()
         routed = Routed(
-            server,
+            lambda: server,
             layout,
             self.inside,
             entrances.__getitem__,
@@ -369,12 +370,15 @@ class DockerSite(ProcessSite):
             client.close()
 
     def bypassed(self) -> Mapping[str, int]:
-        found = {}
-        for name in self.layout.nodes:
-            count = bypassed(self.inside[name].run(["iptables-save", "-c", "-t", "raw"]))
-            if count is None:
-                raise ClusterError(f"the pod of {name} has lost its guard: were its rules changed?")
-            found[name] = count
+        nodes = self.layout.nodes
+        with ThreadPoolExecutor(len(nodes)) as together:
+            saved = together.map(
+                lambda name: self.inside[name].run(["iptables-save", "-c", "-t", "raw"]), nodes
+            )
+            counts = dict(zip(nodes, map(bypassed, saved), strict=True))
+        found = {name: count for name, count in counts.items() if count is not None}
+        if lost := [name for name in nodes if name not in found]:
+            raise ClusterError(f"the pod of {lost[0]} has lost its guard: were its rules changed?")
         return found
 
 

@@ -30,7 +30,9 @@ class LoopbackSite(ProcessSite):
         self._own(ports.release)
         numbers = iter(ports.numbers)
         self.true_ports = {name: {port: next(numbers) for port in its} for name, its in given.items()}
-        server = Server(*self._proxy(HOST, 0))
+        self._begin_proxy()
+        self._serve(HOST, 0)
+        server = Server(*self._served())
         server.await_ready()
         fabric = Loopback(server, self.true_ports, framing=self.ground.target.framing)
         self._own(fabric.close)

@@ -113,11 +113,9 @@ class Layout:
 
     def probe(self, link: Pair) -> tuple[int, int]:
         """The ports of a link's probe proxy: the one it listens on, and the one it dials."""
-        if link[0] == CLIENT:
-            near = self._first_entry[link[1]] + len(self.ports[link[1]])
-        else:
-            near = PROBE
-        return near, PROBE + self.number(link[0])
+        src, dst = link
+        near = self._first_entry[dst] + len(self.ports[dst]) if src == CLIENT else PROBE
+        return near, PROBE + self.number(src)
 
 
 __all__ = ["API", "CONTROL", "DATAGRAM", "FIRST_ENTRY", "MOST_NODES", "PROBE", "Layout"]

@@ -451,7 +451,7 @@ def test_a_receiver_that_raises_is_not_hidden(tmp_path: Path) -> None:
 def test_a_dead_proxy_is_told(tmp_path: Path) -> None:
     events = Events()
     with running(Tiny(nodes=2), tmp_path, events=events) as cluster:
-        os.kill(next(pid for pid in with_words("embedded.py") if pid in of_run(tmp_path)), signal.SIGKILL)
+        os.kill(next(pid for pid in with_words("nemesis proxy") if pid in of_run(tmp_path)), signal.SIGKILL)
         events.wait("proxy", "exit")
         with pytest.raises(ClusterError, match="the proxy server was ended by signal 9"):
             cluster.kill("n1")
