@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -235,6 +235,13 @@ class DockerSite(ProcessSite):
 
     def true(self, name: str, role: str, index: int) -> Node:
         return self._nodes[name]
+
+    def known(self, node: Node) -> Iterator[tuple[str, int, str]]:
+        yield from super().known(node)
+        wanted = self._wanted[node.name]
+        for alias in {*wanted.aliases, wanted.pod.get("hostname", node.name)} - {node.name}:
+            for port, number in node.ports.items():
+                yield alias, number, port
 
     def ports(self, name: str, role: str) -> Collection[str]:
         return self.layout.ports[name]

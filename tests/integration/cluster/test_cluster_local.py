@@ -24,6 +24,7 @@ from tests.integration.cluster.support import (
     Events,
     Tiny,
     Told,
+    addresses_lead,
     ask,
     no_namespaces,
     of_run,
@@ -73,6 +74,7 @@ def test_roles_and_ports(tmp_path: Path) -> None:
         assert [(node.name, node.role) for node in cluster.nodes] == [
             ("app1", "app"), ("app2", "app"), ("db1", "db"),
         ]  # fmt: skip
+        addresses_lead(cluster)
         app1 = cluster.node("app1")
         assert [(peer.name, peer.role, [*peer.ports]) for peer in app1.peers] == [
             ("app2", "app", ["main", "peer"]), ("db1", "db", ["main", "peer"]),

@@ -29,6 +29,7 @@ from tests.integration.cluster.support import (
     Asked,
     Events,
     Tiny,
+    addresses_lead,
     ask,
     no_namespaces,
     of_run,
@@ -92,6 +93,7 @@ def test_peers_are_seen_at_their_own_addresses(tmp_path: Path) -> None:
                 assert peer == layout.ip("n1")
         assert cluster.fabric.counters()["n1", "n2"] > before
         assert cluster.entry("n1").ports.keys() == {"main", "second"}
+        addresses_lead(cluster)
 
 
 @pytest.mark.parametrize(
