@@ -50,12 +50,9 @@ class Filter:
         with self.turn:
             if self.process is None or self.process.poll() is not None:
                 self.start()
-            assert self.process is not None and self.process.stdin is not None
             self.loads += 1
             mark = f"# load {self.loads} is in force"  # a comment, which it repeats when it comes to it
-            with contextlib.suppress(BrokenPipeError):  # what it says tells why
-                self.process.stdin.write(f"{rules}{mark}\n".encode())
-            return self.wait(mark.encode(), within)
+            return self.exchange(f"{rules}{mark}\n".encode(), mark.encode(), within)
 
     def start(self) -> None:
         """A terminal for its output, which another program would keep to itself until there is more."""
@@ -70,20 +67,31 @@ class Filter:
             os.close(theirs)
         assert self.process.stdin is not None
         self.process.stdin.write(b"\n" * READ_AHEAD)
+        os.set_blocking(self.process.stdin.fileno(), False)
 
-    def wait(self, mark: bytes, within: float) -> str:
-        assert self.process is not None
-        said, poller, deadline = b"", select.poll(), time.monotonic() + within
+    def exchange(self, text: bytes, mark: bytes, within: float) -> str:
+        """Write `text`, and read until `mark` comes: both at once, as neither side takes all at once."""
+        assert self.process is not None and self.process.stdin is not None
+        inward, said, deadline = self.process.stdin.fileno(), b"", time.monotonic() + within
+        poller = select.poll()
         poller.register(self.said, select.POLLIN)
+        poller.register(inward, select.POLLOUT)
         while mark not in said:
-            if not poller.poll(max(deadline - time.monotonic(), 0) * 1e3):
+            ready = dict(poller.poll(max(deadline - time.monotonic(), 0) * 1e3))
+            if not ready:
                 self.process.kill()
                 return f"it was not done within {within:g} s"
-            try:
-                said += os.read(self.said, 1 << 16)
-            except OSError:  # it has ended
-                code = self.process.wait()
-                return f"it ended with code {code}: {said.decode(errors='replace').strip()}"
+            if inward in ready:
+                with contextlib.suppress(BlockingIOError, BrokenPipeError):  # what it says tells why
+                    text = text[os.write(inward, text) :]
+                if not text or ready[inward] & select.POLLERR:
+                    poller.unregister(inward)
+            if self.said in ready:
+                try:
+                    said += os.read(self.said, 1 << 16)
+                except OSError:  # it has ended
+                    code = self.process.wait()
+                    return f"it ended with code {code}: {said.decode(errors='replace').strip()}"
         return ""
 
 
