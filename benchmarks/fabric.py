@@ -34,7 +34,7 @@ from harness.cluster.site import Ground
 from harness.fabric import Pair
 from harness.fabric.inside import UDP
 from harness.fabric.routed import ROUTER, Routed
-from harness.fabric.rules import RESTORE, cuts
+from harness.fabric.rules import cuts
 from harness.images import ImageError
 from targets.raft_kv import RaftKV
 
@@ -236,13 +236,13 @@ def streamed(made: Routing, rules: str) -> tuple[int, int]:
         sender.start()
         try:
             before = drained(sink, STREAMED)
-            router.run(RESTORE, rules)
+            router.restore(rules)
             before += drained(sink, 0)
             after = drained(sink, STREAMED)
         finally:
             over.set()
             sender.join()
-            router.run(RESTORE, cuts(layout, ()))
+            router.restore(cuts(layout, ()))
     return after, before
 
 

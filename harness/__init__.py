@@ -81,6 +81,7 @@ if TYPE_CHECKING:
         Op as Op,
         Target as Target,
         Unknown as Unknown,
+        UnknownAddress as UnknownAddress,
     )
     from harness.topology import (
         bridge as bridge,
@@ -131,7 +132,7 @@ _HOMES = {
     "harness.plan": "Plan at every until when",
     "harness.run": "Run RunError",
     "harness.selector": "link nodes",
-    "harness.target": "Client Endpoint Failed File Node Op Target Unknown",
+    "harness.target": "Client Endpoint Failed File Node Op Target Unknown UnknownAddress",
     "harness.topology": "bridge halves isolate majorities_ring majority_minority one_way pairs random_halves",
     "harness.value": "PlanError",
     "harness.verdict": "Undecided Verdict Violation Witness",

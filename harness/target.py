@@ -16,13 +16,14 @@ from __future__ import annotations
 import inspect
 import socket
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 from harness.framing import Framing, Framings, framings
 from harness.history import OUTCOMES, Outcome
 
+Address = tuple[str, int]  # host (or name) and port
 LEAST_DISK = 1 << 20  # bytes of a data volume of bounded size
 
 
@@ -30,14 +31,25 @@ class TargetError(ValueError):
     """A target's description cannot work; the text says which part, and what it should be."""
 
 
+class UnknownAddress(LookupError):
+    """An address is none of the cluster's; the text lists those that are known."""
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where something listens. `address` is ``host:port``."""
+    """Where something listens. `address` is ``host:port``.
+
+    `addresses` has, for each address by which the cluster's nodes know each other, the one that leads there
+    from where this endpoint does (see `reach`).
+    """
 
     name: str
     role: str
     host: str
     ports: Mapping[str, int]
+    addresses: Mapping[Address, Address] = field(
+        default_factory=dict, kw_only=True, repr=False, compare=False
+    )
 
     @property
     def port(self) -> int:
@@ -50,6 +62,21 @@ class Endpoint:
     def address(self) -> str:
         """``host:port`` of the first declared port."""
         return f"{self.host}:{self.port}"
+
+    def reach(self, host: str, port: int) -> Address:
+        """Where to connect for an address that the cluster has told: a node's name or host, and its port.
+
+        For drivers that follow what nodes advertise. From a client's endpoint it leads through the fabric,
+        from a node's own (`setup`, `ready`, `status`) past all faults. Raises UnknownAddress.
+        """
+        try:
+            return self.addresses[host, int(port)]
+        except KeyError:
+            known = ", ".join(sorted(f"{name}:{number}" for name, number in self.addresses))
+            raise UnknownAddress(
+                f"{host}:{port} is no address of this cluster, which knows {known or 'none'}: let nodes"
+                " advertise one of these, and declare each port that clients use in `ports`"
+            ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,6 +416,7 @@ def is_async(client: type[Any]) -> bool:
 
 
 __all__ = [
+    "Address",
     "Client",
     "Endpoint",
     "Failed",
@@ -400,5 +428,6 @@ __all__ = [
     "Target",
     "TargetError",
     "Unknown",
+    "UnknownAddress",
     "is_async",
 ]

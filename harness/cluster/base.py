@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP
 from threading import Condition, Event, RLock, Thread
@@ -24,7 +25,7 @@ from harness.fabric import Effect, Fabric
 from harness.faults import MESSAGE_FAULTS
 from harness.skew.patcher import Spec
 from harness.skew.program import Way
-from harness.target import Endpoint, Node, Target
+from harness.target import Address, Endpoint, Node, Target
 
 LOOK_EVERY = 0.02  # seconds between questions whether a node is ready
 
@@ -60,6 +61,7 @@ class SiteCluster:
         # whether faults on whole messages, or on clocks, are wanted: set them before `start`
         self.messages = self.clocks = False
         self.nodes: tuple[Node, ...] = ()
+        self._addresses: Mapping[Address, Address] = {}
         self.logs: Mapping[str, Path] = {name: logs / f"{name}.log" for name, _ in target.members()}
         self._base = base_directory() if base is None else base
         self._directory = logs
@@ -173,7 +175,10 @@ class SiteCluster:
     def _prepare(self, site: Site) -> None:
         """Describe every node and ask the target for its command."""
         nodes = [site.true(name, role, index) for index, (name, role) in enumerate(self.target.members())]
-        self.nodes = tuple(site.seen(node) for node in nodes)
+        seen = [site.seen(node) for node in nodes]
+        past = site.addresses(zip(nodes, seen, strict=True))
+        self.nodes = tuple(replace(node, addresses=past) for node in seen)
+        self._addresses = site.addresses((node, site.entry(node)) for node in nodes if node.ports)
         for node in nodes:
             self._members[node.name] = site.member(node, self.logs[node.name])
 
@@ -273,7 +278,7 @@ class SiteCluster:
     def entry(self, name: str) -> Endpoint:
         """Where clients reach `name`: through the fabric."""
         member = self._member(name)  # it is also told of a cluster that was kept, which this no longer owns
-        return (self._site or self._here()).entry(member.node)
+        return replace((self._site or self._here()).entry(member.node), addresses=self._addresses)
 
     def alive(self, name: str) -> bool:
         """Whether its process runs; a paused one does."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -42,7 +42,7 @@ from harness.fabric import FaultUnsupported, door
 from harness.fabric.inside import Inside, InsideError
 from harness.fabric.layout import API
 from harness.fabric.routed import ROUTER, Routed
-from harness.fabric.rules import RESTORE, apart, bypassed
+from harness.fabric.rules import apart, bypassed
 from harness.images import TOXIPROXY, Found, Image, ImageError, ensure, fabric_image, find
 from harness.images.progress import silent
 from harness.proxy.adapter import Server
@@ -139,7 +139,8 @@ class DockerSite(ProcessSite):
             self._wanted[name] = Wanted.of(self.ground.target.container(node), f"container({name})")
             index[role] += 1
         self.doors = Doors(layout, sockets, router=False)
-        log = self._help(DOOR, Path(door.__file__), self.doors.wanted())
+        log = self._help(DOOR, door)
+        self._go(DOOR, self.doors.wanted())
         # more at once than there are processors delay the router, for which the proxy server waits
         at_once = min(len(nodes), os.cpu_count() or 1) + 1
         try:
@@ -164,7 +165,7 @@ class DockerSite(ProcessSite):
         server = Server(*entrances[API])
         server.await_ready()
         routed = Routed(
-            server,
+            lambda: server,
             layout,
             self.inside,
             entrances.__getitem__,
@@ -176,7 +177,7 @@ class DockerSite(ProcessSite):
         self._own(routed.close)
         self.fabric = routed
         if lines := apart(layout, self.ground.target.apart()):
-            self.inside[ROUTER].run(RESTORE, lines)
+            self.inside[ROUTER].restore(lines)
         self.notes = (
             f"links are carried by {self.proxy}",
             str(routed.report),
@@ -238,6 +239,13 @@ class DockerSite(ProcessSite):
 
     def true(self, name: str, role: str, index: int) -> Node:
         return self._nodes[name]
+
+    def known(self, node: Node) -> Iterator[tuple[str, int, str]]:
+        yield from super().known(node)
+        wanted = self._wanted[node.name]
+        for alias in {*wanted.aliases, wanted.pod.get("hostname", node.name)} - {node.name}:
+            for port, number in node.ports.items():
+                yield alias, number, port
 
     def ports(self, name: str, role: str) -> Collection[str]:
         return self.layout.ports[name]
@@ -376,12 +384,15 @@ class DockerSite(ProcessSite):
             client.close()
 
     def bypassed(self) -> Mapping[str, int]:
-        found = {}
-        for name in self.layout.nodes:
-            count = bypassed(self.inside[name].run(["iptables-save", "-c", "-t", "raw"]))
-            if count is None:
-                raise ClusterError(f"the pod of {name} has lost its guard: were its rules changed?")
-            found[name] = count
+        nodes = self.layout.nodes
+        with ThreadPoolExecutor(len(nodes)) as together:
+            saved = together.map(
+                lambda name: self.inside[name].run(["iptables-save", "-c", "-t", "raw"]), nodes
+            )
+            counts = dict(zip(nodes, map(bypassed, saved), strict=True))
+        found = {name: count for name, count in counts.items() if count is not None}
+        if lost := [name for name in nodes if name not in found]:
+            raise ClusterError(f"the pod of {lost[0]} has lost its guard: were its rules changed?")
         return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 from harness.cluster.base import SiteCluster
@@ -30,7 +30,9 @@ class LoopbackSite(ProcessSite):
         self._own(ports.release)
         numbers = iter(ports.numbers)
         self.true_ports = {name: {port: next(numbers) for port in its} for name, its in given.items()}
-        server = Server(*self._proxy(HOST, 0))
+        self._begin_proxy()
+        self._serve(HOST, 0)
+        server = Server(*self._served())
         server.await_ready()
         fabric = Loopback(server, self.true_ports, framing=self.ground.target.framing)
         self._own(fabric.close)
@@ -40,6 +42,13 @@ class LoopbackSite(ProcessSite):
     def true(self, name: str, role: str, index: int) -> Node:
         peers = tuple(self.reached(name, other, its) for other, its in self.members() if other != name)
         return Node(name, role, HOST, self.true_ports[name], index, self.data(name), peers)
+
+    def known(self, node: Node) -> Iterator[tuple[str, int, str]]:
+        yield from super().known(node)
+        for other, _ in self.members():
+            if other != node.name:
+                for port in node.ports:
+                    yield *self.fabric.endpoint(other, node.name, port), port
 
     def seat(self, node: Node) -> Seat:
         return HostSeat(HOST)

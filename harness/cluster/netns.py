@@ -10,7 +10,7 @@ import ipaddress
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from harness.fabric import agent, door, packet_engine
 from harness.fabric.inside import Inside, InsideError
 from harness.fabric.layout import API, Layout
 from harness.fabric.routed import ROUTER, Routed
-from harness.fabric.rules import RESTORE, boot
+from harness.fabric.rules import boot
 from harness.kernel import PATH
 from harness.proxy.adapter import Server
 from harness.target import Node
@@ -64,17 +64,17 @@ class NetnsSite(ProcessSite):
         )
         self.doors = Doors(self.layout, self._sockets())
         network = self._begin([ROUTER, *nodes])
-        log = self._help(DOOR, Path(door.__file__), self.doors.wanted())
+        self._begin_proxy()
+        log = self._help(DOOR, door)
+        self._go(DOOR, self.doors.wanted())
         self._made(network, [ROUTER, *nodes])
         try:
-            self._wire(lambda: self._proxy(self.layout.router, API, enter=self.enters(ROUTER)))
+            self._wire()
         except InsideError as error:
             raise ClusterError(f"the network could not be set up: {error}") from error
         self.doors.opened(self._await(DOOR, log, rb"(\[.*\])\n")[1])
-        server = Server(*self.doors.entrance(API))
-        server.await_ready()
         fabric = Routed(
-            server,
+            self._server,
             self.layout,
             self.inside,
             self.doors.entrance,
@@ -92,7 +92,9 @@ class NetnsSite(ProcessSite):
     def _begin(self, places: Sequence[str]) -> Path:
         """Have a namespace made for each place, with an agent in it; the log that will say so."""
         self._sockets().mkdir()
-        return self._help(NETWORK, Path(agent.__file__), "make", str(self._sockets()), *places)
+        log = self._help(NETWORK, agent)
+        self._go(NETWORK, "make", str(self._sockets()), *places)
+        return log
 
     def _made(self, log: Path, places: Sequence[str]) -> None:
         """Await the namespaces, and speak to the agents."""
@@ -112,10 +114,10 @@ class NetnsSite(ProcessSite):
         user, net = self._namespaces[name]
         return [net] if os.getuid() == 0 else [user, net]
 
-    def _wire(self, serve: Callable[[], object]) -> None:
+    def _wire(self) -> None:
         """A cable from each node to the router, routes, the router's rules; all places side by side.
 
-        `serve` starts what listens in the router, as soon as the router has its address.
+        The proxy server begins as soon as the router has its address.
         """
         layout, router = self.layout, self.inside[ROUTER]
         router.run(
@@ -123,8 +125,9 @@ class NetnsSite(ProcessSite):
             _lines("link set lo up", f"addr add {layout.router}/32 dev lo",
                    "route add local 198.18.0.0/16 dev lo", "route add 198.19.0.0/16 dev lo"),
         )  # fmt: skip
-        with ThreadPoolExecutor(len(layout.nodes) + 2) as together:
-            jobs: list[Future[Any]] = [together.submit(serve), together.submit(self._filter)]
+        self._serve(layout.router, API, self.enters(ROUTER))
+        with ThreadPoolExecutor(len(layout.nodes) + 1) as together:
+            jobs: list[Future[Any]] = [together.submit(self._filter)]
             cables = []
             for node in layout.nodes:
                 cable = f"v{layout.number(node)}"
@@ -144,11 +147,18 @@ class NetnsSite(ProcessSite):
         for job in jobs:
             job.result()
 
+    def _server(self) -> Server:
+        """The proxy server in the router, awaited."""
+        self._served()
+        server = Server(*self.doors.entrance(API))
+        server.await_ready()
+        return server
+
     def _filter(self) -> None:
         """The router's rules, by a conversation of their own: its agent is busy with the cables."""
         router = Inside(ROUTER, self._sockets())
         try:
-            router.run(RESTORE, boot(self.layout))
+            router.restore(boot(self.layout))
             router.run(["sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"])
         finally:
             router.close()

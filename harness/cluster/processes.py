@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import errno
+import functools
 import importlib.util
+import marshal
 import os
 import re
 import shutil
 import struct
-import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from time import monotonic
+from types import ModuleType
 from typing import Any, ClassVar
 
 from harness.cluster.control import Supervisor
@@ -117,8 +119,7 @@ class ProcessSite(Site):
         cwd: str = "/",
         enter: Sequence[str] = (),
     ) -> int:
-        self.ground.check()
-        started = self.supervisor.request(
+        started = self._asked(
             "start",
             name=name,
             argv=list(argv),
@@ -129,13 +130,30 @@ class ProcessSite(Site):
         )
         return int(started["pid"])
 
-    def _help(self, name: str, program: Path, *arguments: str, enter: Sequence[str] = ()) -> Path:
-        """Start a helper, a file of standard library; its log."""
+    def _help(self, name: str, program: ModuleType) -> Path:
+        """Begin a helper, a module of standard library alone; its log. It gets ready, and awaits `_go`."""
         log = self.ground.logs / f"{name}.log"
-        argv = [sys.executable, "-I", "-S", str(_compiled(program)), *arguments]
-        env = {**os.environ, "PATH": PATH, RUN: self.ground.run.label, NODE: name}
-        self._start(name, argv, log, env, enter=enter)
+        self._asked(
+            "help",
+            name=name,
+            program=str(bytecode(program, self.ground.run.path)),
+            env={"PATH": PATH, NODE: name},
+            log=str(log.absolute()),
+        )
         return log
+
+    def _go(self, name: str, *arguments: str, enter: Sequence[str] = ()) -> None:
+        """Have a helper do what it is for, in the namespaces `enter`."""
+        self._asked("go", name=name, arguments=arguments, enter=list(enter))
+
+    def _asked(self, do: str, **how: Any) -> dict[str, Any]:
+        """What the supervisor answers. One that is gone as the cluster is being stopped is no surprise."""
+        self.ground.check()
+        try:
+            return self.supervisor.request(do, **how)
+        except ClusterError:
+            self.ground.check()
+            raise
 
     def _await(self, name: str, log: Path, pattern: bytes) -> re.Match[bytes]:
         """Wait until a helper's log says `pattern`."""
@@ -147,41 +165,59 @@ class ProcessSite(Site):
             self.ground.closing.wait(0.003)
         return found
 
-    def _proxy(self, host: str, port: int, enter: Sequence[str] = ()) -> tuple[str, int]:
-        """Start the proxy server at `host` and `port` (0: a free one); where it listens, or is about to.
+    def _begin_proxy(self) -> None:
+        """Have the proxy server get ready; `proxy` says which it is, for the report.
 
-        It is the real one where that is on PATH and no faults on messages are wanted, else the embedded one;
-        `proxy` says which, for the report.
+        It is the real one where that is on PATH and no faults on messages are wanted, else the embedded one.
         """
-        if (real := shutil.which(REAL)) and not self.ground.messages:
-            if not port:
-                ports = Ports(1, start=f"{self.ground.run.path.name} proxy")
-                self._own(ports.release)
-                (port,) = ports.numbers
-            self.proxy = f"Toxiproxy, {real}"
-            log = self.ground.logs / f"{PROXY}.log"
-            argv = [real, "-host", host, "-port", str(port)]
-            labels = {RUN: self.ground.run.label, NODE: PROXY}
-            self._start(PROXY, argv, log, {**os.environ, **labels}, enter=enter)
-            return host, port
-        self.proxy = EMBEDDED
-        program = Path(embedded.__file__)
-        log = self._help(PROXY, program, "--host", host, "--port", str(port), enter=enter)
-        found = self._await(PROXY, log, rb"listening on (\S+):(\d+)\n")
+        self._real = "" if self.ground.messages else shutil.which(REAL) or ""
+        self.proxy = f"Toxiproxy, {self._real}" if self._real else EMBEDDED
+        if not self._real:
+            self._help(PROXY, embedded)
+
+    def _serve(self, host: str, port: int, enter: Sequence[str] = ()) -> None:
+        """Have the proxy server that has begun serve at `host` and `port` (0: a free one)."""
+        if not self._real:
+            self._go(PROXY, "--host", host, "--port", str(port), enter=enter)
+            return
+        if not port:
+            ports = Ports(1, start=f"{self.ground.run.path.name} proxy")
+            self._own(ports.release)
+            (port,) = ports.numbers
+        self._at = host, port
+        argv = [self._real, "-host", host, "-port", str(port)]
+        labels = {RUN: self.ground.run.label, NODE: PROXY}
+        log = self.ground.logs / f"{PROXY}.log"
+        self._start(PROXY, argv, log, {**os.environ, **labels}, enter=enter)
+
+    def _served(self) -> tuple[str, int]:
+        """Where it listens, awaited as far as it says so: the real one does not."""
+        if self._real:
+            return self._at
+        found = self._await(PROXY, self.ground.logs / f"{PROXY}.log", rb"listening on (\S+):(\d+)\n")
         return found[1].decode(), int(found[2])
 
 
-def _compiled(program: Path) -> Path:
-    """The bytecode of a program, where Python has kept it and it is that of this very source: a script is
-    compiled again at each start, which is a third of what it takes."""
-    kept, source = Path(importlib.util.cache_from_source(str(program))), program.stat()
+def bytecode(program: ModuleType, directory: Path) -> Path:
+    """A module's bytecode: where Python has kept it, or in `directory`."""
+    source = Path(program.__file__ or "")
+    kept, status = Path(importlib.util.cache_from_source(str(source))), source.stat()
     try:
         with open(kept, "rb") as file:
             flags, changed, size = struct.unpack("<4xIII", file.read(16))
     except (OSError, struct.error):
-        return program
-    same = (0, int(source.st_mtime) & 0xFFFFFFFF, source.st_size & 0xFFFFFFFF)
-    return kept if (flags, changed, size) == same else program
+        flags = changed = size = -1
+    if (flags, changed, size) == (0, int(status.st_mtime) & 0xFFFFFFFF, status.st_size & 0xFFFFFFFF):
+        return kept
+    own = directory / f"{source.stem}.pyc"
+    own.write_bytes(_compiled(source))
+    return own
+
+
+@functools.cache
+def _compiled(source: Path) -> bytes:
+    """Once for this process, as long as the proxy server takes to do anything else before it serves."""
+    return bytes(16) + marshal.dumps(compile(source.read_bytes(), str(source), "exec"))
 
 
 __all__ = ["EMBEDDED", "PROXY", "ProcessSite"]

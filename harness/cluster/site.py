@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock
@@ -15,7 +15,7 @@ from harness.cluster.resources import NO_CONTAINERS, Given
 from harness.cluster.seat import Seat
 from harness.fabric import CLIENT, Fabric, FaultUnsupported
 from harness.skew.program import Heard, Way
-from harness.target import Endpoint, Node, Target
+from harness.target import Address, Endpoint, Node, Target
 
 Exited = Callable[[str, Mapping[str, Any]], None]
 
@@ -138,6 +138,23 @@ class Site(ABC):
             )
         host = next(iter(places.values()))[0]
         return Endpoint(dst, role, host, {port: number for port, (_, number) in places.items()})
+
+    def known(self, node: Node) -> Iterator[tuple[str, int, str]]:
+        """By which addresses nodes know `node`: a name or host, the number of a port, and the port's name."""
+        for host in (node.name, node.host):
+            for port, number in node.ports.items():
+                yield host, number, port
+
+    def addresses(self, nodes: Iterable[tuple[Node, Endpoint]]) -> Mapping[Address, Address]:
+        """Where each address by which nodes know each other leads by the endpoints that are given for them,
+        which lead there themselves. What several nodes are known by leads nowhere.
+        """
+        found: dict[Address, set[Address]] = {}
+        for node, end in nodes:
+            own = [(end.host, number, port) for port, number in end.ports.items()]
+            for host, number, port in (*self.known(node), *own):
+                found.setdefault((host, number), set()).add((end.host, end.ports[port]))
+        return {known: leads.pop() for known, leads in found.items() if len(leads) == 1}
 
     def ports(self, name: str, role: str) -> Collection[str]:
         """The names of a node's ports."""

@@ -1,9 +1,10 @@
 """The nodes' parent: a small process that starts, signals and reaps them, and ends them with its owner.
 
 Runs as a file of standard library (``python -I -S supervisor.py FD OWNER-PID``), in a session of its own,
-and takes JSON lines on the inherited socket FD: ``start``, ``signal``, ``stop``, ``keep``, ``patch``. Answers
-carry the request's id in ``re``; the exit of a node is told unasked, at once: ``{"exit": name, ...}``, and so
-is what the patcher of clocks tells: ``{"clock": event}``.
+and takes JSON lines on the inherited socket FD: ``start``, ``help``, ``go``, ``signal``, ``stop``,
+``keep``, ``patch``. Answers carry the request's id in ``re``; the exit of a node is told unasked, at once:
+``{"exit": name, ...}``, and so is what the patcher of clocks tells: ``{"clock": event}``. The harness's own
+programs are forks of it (``help``), since most of what starting a Python takes has been done here already.
 
 Whatever happens to its owner, nothing it started outlives it: it ends everything when the socket closes or
 the owner dies (two ways, since a fork of the owner may hold the socket open); nodes carry PDEATHSIG, should
@@ -21,6 +22,7 @@ import ctypes
 import importlib.machinery
 import importlib.util
 import json
+import marshal
 import os
 import selectors
 import signal
@@ -88,6 +90,48 @@ def environ(pid: int) -> dict[str, str]:
     return {os.fsdecode(k): os.fsdecode(v) for k, found, v in (e.partition(b"=") for e in entries) if found}
 
 
+class Helper(BaseException):
+    """Raised in a fork, to leave everything of the supervisor behind: this process is a helper from now on.
+
+    `program` is a file of standard library, or its bytecode, with a function `main`. `told` is where it
+    will be said which namespaces to enter and what its arguments are: it has itself ready until then.
+    """
+
+    def __init__(self, supervisor: Supervisor, name: str, program: str, told: int) -> None:
+        self.name, self.program, self.told = name, program, told
+        self.enter, self.die_with_parent = supervisor.enter, supervisor.die_with_parent
+        self.parent = os.getppid()
+
+    def run(self) -> None:
+        with open(self.program, "rb") as file:
+            data = file.read()
+        compiled = self.program.endswith(".pyc")
+        code = marshal.loads(data[16:]) if compiled else compile(data, self.program, "exec")
+        module = type(sys)(f"nemesis_{self.name}")
+        sys.modules[module.__name__] = module
+        exec(code, module.__dict__)
+        with open(self.told, "rb") as pipe:
+            said = pipe.read()
+        if not said:  # nobody will ever say it
+            return
+        how = json.loads(said)
+        sys.argv = [self.program, *how["arguments"]]
+        retitle(" ".join(["nemesis", self.name, os.path.basename(self.program), *how["arguments"]]))
+        for path in how["enter"]:
+            self.enter(path)
+        self.die_with_parent(self.parent)
+        module.main()
+
+
+def retitle(text: str) -> None:
+    """Have this process listed by `text`, as far as there was room for the words that it was started with."""
+    with open("/proc/self/stat", "rb") as file:
+        begin, end = map(int, file.read().rpartition(b")")[2].split()[45:47])
+    if 0 < begin < end:
+        line = text.encode()[: end - begin - 1]
+        ctypes.memmove(begin, line + bytes(end - begin - len(line)), end - begin)
+
+
 class Supervisor:
     """The state of this process: its owner, its nodes by name, and what is still to be told."""
 
@@ -95,6 +139,8 @@ class Supervisor:
         self.sock = sock
         self.owner = owner
         self.nodes: dict[str, int] = {}
+        self.held: dict[str, int] = {}  # helpers that wait for their arguments: where these are written
+        self.pid = os.getpid()
         self.input, self.output = b"", b""
         self.ending = self.kept = False
         self.pidfd = -1
@@ -109,7 +155,7 @@ class Supervisor:
     def run(self) -> None:
         """Serve until the owner goes or a signal asks for the end, then end everything."""
         self.libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        wake, waker = os.pipe()
+        wake, waker = self.wakes = os.pipe()
         os.set_blocking(wake, False)
         os.set_blocking(waker, False)
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
@@ -134,9 +180,10 @@ class Supervisor:
                 if os.getppid() != self.owner and not self.kept:
                     self.ending = True
         finally:
-            self.stop_all()
-            if self.last:
-                os.execv(self.last[0], self.last)
+            if os.getpid() == self.pid:  # no fork of it
+                self.stop_all()
+                if self.last:
+                    os.execv(self.last[0], self.last)
 
     def end(self, *_: object) -> None:
         self.ending = True
@@ -174,6 +221,8 @@ class Supervisor:
         verbs: dict[str, Callable[..., dict[str, Any]]]
         verbs = {
             "start": self.start,
+            "help": self.help,
+            "go": self.go,
             "signal": self.signal_tree,
             "stop": self.stop_all,
             "keep": self.keep,
@@ -214,6 +263,33 @@ class Supervisor:
 
         `enter` are paths of namespaces that it enters first.
         """
+        with self.output_of(name, log) as output:
+            pid = self.spawn(argv, env, cwd, output, enter or [])
+        self.nodes[name] = pid
+        return {"pid": pid}
+
+    def help(self, name: str, program: str, env: dict[str, str], log: str) -> dict[str, Any]:
+        """Begin the helper `name`, a fork of this process that runs `program` once it is told to `go`."""
+        with self.output_of(name, log) as output:
+            told, tell = os.pipe()
+            if (pid := os.fork()) == 0:
+                os.close(tell)
+                self.fork_is_apart(output, [told])
+                os.environ.update(env)
+                raise Helper(self, name, program, told)
+            os.close(told)
+        self.nodes[name], self.held[name] = pid, tell
+        return {"pid": pid}
+
+    def go(self, name: str, arguments: list[str], enter: list[str]) -> dict[str, Any]:
+        """Have a helper run in the namespaces `enter`."""
+        with open(self.held.pop(name), "wb") as pipe:
+            pipe.write(json.dumps({"arguments": arguments, "enter": enter}).encode())
+        return {}
+
+    @contextlib.contextmanager
+    def output_of(self, name: str, log: str) -> Iterator[int]:
+        """A log, open at its end, for what is about to be started as `name`."""
         if name in self.nodes:
             raise ValueError(f"{name} runs already as pid {self.nodes[name]}")
         output = os.open(log, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
@@ -221,23 +297,41 @@ class Supervisor:
             size = os.fstat(output).st_size
             if size and os.pread(output, 1, size - 1) != b"\n":
                 os.write(output, b"\n")  # a killed node's last, torn line stays apart from the new one's
-            pid = self.spawn(argv, env, cwd, output, enter or [])
+            yield output
         finally:
-            os.close(output)
-        self.nodes[name] = pid
-        return {"pid": pid}
+            if os.getpid() == self.pid:
+                os.close(output)
+
+    def fork_is_apart(self, output: int, kept: list[int]) -> None:
+        """Give up, in a fork, what is the supervisor's: its session, descriptors and signals."""
+        os.setsid()
+        self.die_with_parent(self.pid)
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for target in (1, 2):
+            os.dup2(output, target)
+        self.selector.close()
+        self.sock.close()
+        mine = [output, *self.wakes, *self.held.values(), *self.lock, self.pidfd]
+        for descriptor in mine:
+            if descriptor >= 0 and descriptor not in kept:
+                os.close(descriptor)
+
+    def die_with_parent(self, parent: int) -> None:
+        self.libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:  # it died before the line above
+            os._exit(127)
 
     def spawn(self, argv: list[str], env: dict[str, str], cwd: str, output: int, enter: list[str]) -> int:
-        parent = os.getpid()
         told, tell = os.pipe()  # both close on exec: nothing read means that the command runs
         if (pid := os.fork()) == 0:
             try:
                 os.setsid()
                 for path in enter:  # before the next line, which new credentials would undo
                     self.enter(path)
-                self.libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-                if os.getppid() != parent:  # it died before the line above
-                    os._exit(127)
+                self.die_with_parent(self.pid)
                 signal.set_wakeup_fd(-1)
                 for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores, and exec keeps
                     signal.signal(number, signal.SIG_DFL)
@@ -393,8 +487,14 @@ class Supervisor:
 def main() -> None:
     descriptor, owner = map(int, sys.argv[1:3])
     os.set_inheritable(descriptor, False)
-    if os.getppid() == owner:
+    if os.getppid() != owner:
+        return
+    try:
         Supervisor(socket.socket(fileno=descriptor), owner).run()
+        return
+    except Helper as fork:
+        helper = fork
+    helper.run()
 
 
 if __name__ == "__main__":

@@ -16,16 +16,83 @@ import contextlib
 import ctypes
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from typing import Any
 
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
 MOST = 200  # descriptors in one message; the kernel takes 253
+RESTORE = ("iptables-restore", "--noflush", "--verbose")
+READ_AHEAD = 1 << 16  # bytes that iptables-restore wants to have before it begins, unless its input ends
+
+
+class Filter:
+    """This namespace's packet filter, by one iptables-restore that is kept open: each text is a load.
+
+    One that ends waits, before it does, until the kernel has freed the rules that it took away, and has every
+    other load wait with it: some 20 ms, while what it loaded is in force after one.
+    """
+
+    def __init__(self) -> None:
+        self.turn = threading.Lock()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.said = -1
+        self.loads = 0
+
+    def load(self, rules: str, within: float) -> str:
+        """Have `rules` in force; '' then, else what iptables-restore complained of."""
+        with self.turn:
+            if self.process is None or self.process.poll() is not None:
+                self.start()
+            self.loads += 1
+            mark = f"# load {self.loads} is in force"  # a comment, which it repeats when it comes to it
+            return self.exchange(f"{rules}{mark}\n".encode(), mark.encode(), within)
+
+    def start(self) -> None:
+        """A terminal for its output, which another program would keep to itself until there is more."""
+        if self.said >= 0:
+            os.close(self.said)
+        self.said, theirs = os.openpty()
+        try:
+            self.process = subprocess.Popen(
+                RESTORE, stdin=subprocess.PIPE, stdout=theirs, stderr=theirs, bufsize=0
+            )
+        finally:
+            os.close(theirs)
+        assert self.process.stdin is not None
+        self.process.stdin.write(b"\n" * READ_AHEAD)
+        os.set_blocking(self.process.stdin.fileno(), False)
+
+    def exchange(self, text: bytes, mark: bytes, within: float) -> str:
+        """Write `text`, and read until `mark` comes: both at once, as neither side takes all at once."""
+        assert self.process is not None and self.process.stdin is not None
+        inward, said, deadline = self.process.stdin.fileno(), b"", time.monotonic() + within
+        poller = select.poll()
+        poller.register(self.said, select.POLLIN)
+        poller.register(inward, select.POLLOUT)
+        while mark not in said:
+            ready = dict(poller.poll(max(deadline - time.monotonic(), 0) * 1e3))
+            if not ready:
+                self.process.kill()
+                return f"it was not done within {within:g} s"
+            if inward in ready:
+                with contextlib.suppress(BlockingIOError, BrokenPipeError):  # what it says tells why
+                    text = text[os.write(inward, text) :]
+                if not text or ready[inward] & select.POLLERR:
+                    poller.unregister(inward)
+            if self.said in ready:
+                try:
+                    said += os.read(self.said, 1 << 16)
+                except OSError:  # it has ended
+                    code = self.process.wait()
+                    return f"it ended with code {code}: {said.decode(errors='replace').strip()}"
+        return ""
 
 
 class Agent:
@@ -33,6 +100,7 @@ class Agent:
 
     def __init__(self, path: str) -> None:
         self.listener = listen(path)
+        self.filter = Filter()
 
     def serve(self) -> None:
         """Answer whoever connects, each in a thread that inherits this namespace."""
@@ -74,6 +142,10 @@ class Agent:
         """A command's output, or how it failed."""
         done = subprocess.run(argv, input=stdin, text=True, capture_output=True, timeout=within)
         return {"code": done.returncode, "out": done.stdout, "err": done.stderr}
+
+    def do_restore(self, descriptors: list[int], rules: str, within: float = 10.0) -> dict[str, Any]:
+        """Have rules of iptables-restore in force, or say why not."""
+        return {"err": self.filter.load(rules, within)}
 
     def do_read(self, descriptors: list[int], path: str) -> dict[str, Any]:
         """A file's text as this namespace sees it (``/proc/thread-self/net/tcp``)."""

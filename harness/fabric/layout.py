@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,7 @@ from harness.fabric import CLIENT, Pair
 
 MOST_NODES = 200
 API = 8474  # where the proxy server is asked, at the router's address
-FIRST_ENTRY = 20_000  # the router's ports by which clients enter, one per node and port
+FIRST_ENTRY = 20_000  # the router's ports by which clients enter: one per port of a node, one for its probe
 PROBE = 64_000  # probe connections to a node go to this port of it; they end at PROBE + their source's number
 DATAGRAM = 63_999  # probe datagrams
 CONTROL = 63_998  # the path through the proxy server that no fault touches; it ends one port lower
@@ -92,8 +93,17 @@ class Layout:
     @cached_property
     def entries(self) -> Mapping[tuple[str, str], int]:
         """The router's port by which clients enter, for each node and port name."""
-        every = [(node, name) for node, ports in self.ports.items() for name in ports]
-        return {pair: FIRST_ENTRY + place for place, pair in enumerate(every)}
+        return {
+            (node, name): self._first_entry[node] + place
+            for node, ports in self.ports.items()
+            for place, name in enumerate(ports)
+        }
+
+    @cached_property
+    def _first_entry(self) -> Mapping[str, int]:
+        """Where each node's row of entries begins; the last of a row is that of its probe."""
+        rows = itertools.accumulate((len(ports) + 1 for ports in self.ports.values()), initial=FIRST_ENTRY)
+        return dict(zip(self.ports, rows, strict=False))
 
     def proxies(self) -> Iterator[tuple[Pair, str, int, int]]:
         """Each proxy: its link, port name, the port it listens on, the port it dials."""
@@ -103,7 +113,9 @@ class Layout:
 
     def probe(self, link: Pair) -> tuple[int, int]:
         """The ports of a link's probe proxy: the one it listens on, and the one it dials."""
-        return PROBE + (self.number(link[1]) if link[0] == CLIENT else 0), PROBE + self.number(link[0])
+        src, dst = link
+        near = self._first_entry[dst] + len(self.ports[dst]) if src == CLIENT else PROBE
+        return near, PROBE + self.number(src)
 
 
 __all__ = ["API", "CONTROL", "DATAGRAM", "FIRST_ENTRY", "MOST_NODES", "PROBE", "Layout"]

@@ -25,7 +25,7 @@ from harness.fabric.packet_spec import VERBS, PacketSpec, merged
 from harness.fabric.packet_verb import PacketVerb
 from harness.fabric.probe import Probes
 from harness.fabric.proxied import InForce, Proxied
-from harness.fabric.rules import RESTORE, Counted, counted, cuts
+from harness.fabric.rules import Counted, counted, cuts
 from harness.fabric.selftest import Report, self_test
 from harness.fabric.volley import Volley
 from harness.fabric.watch import CONTROL, show
@@ -61,10 +61,11 @@ class InsideEnds:
 class Routed(Proxied):
     """A `Fabric` over a router's namespace.
 
-    `inside` has the router (by the name ``router``) and every node; `server` is the proxy server that runs in
-    the router. `entrance` says where clients reach a port of the router's. `cables` are the router's
-    interfaces towards the nodes, whose own are called eth0; `engine` is the command that starts the packet
-    engine in the router. `bypassed` counts packets that reached each node past the router, where one could.
+    `inside` has the router (by the name ``router``) and every node; `server` gives the proxy server that runs
+    in the router, as soon as it serves: it is called when all else is prepared. `entrance` says where clients
+    reach a port of the router's. `cables` are the router's interfaces towards the nodes, whose own are called
+    eth0; `engine` is the command that starts the packet engine in the router. `bypassed` counts packets that
+    reached each node past the router, where one could.
     The router must have been booted (`harness.fabric.rules.boot`).
 
     `report` says what the self-test of all links has seen. Raises SelfTestError, a FaultError, where one
@@ -75,7 +76,7 @@ class Routed(Proxied):
 
     def __init__(
         self,
-        server: Server,
+        server: Callable[[], Server],
         layout: Layout,
         inside: Mapping[str, Inside],
         entrance: Callable[[int], tuple[str, int]],
@@ -98,7 +99,8 @@ class Routed(Proxied):
         self._program = engine
         self._datagrams = Datagrams(layout, inside)
         try:
-            super().__init__(server, layout.ports, Probes(InsideEnds(layout, inside)), framing)
+            probes = self._prepared(Probes(InsideEnds(layout, inside)))
+            super().__init__(server(), layout.ports, probes, framing)
             self.report = self._self_test(bypassed)
         except BaseException:
             self._datagrams.close()
@@ -114,6 +116,22 @@ class Routed(Proxied):
         finally:
             volley.close()
 
+    def _prepared(self, probes: Probes) -> Probes:
+        """With both ends of every path."""
+        layout = self.layout
+        try:
+            for link in layout.links:
+                probes.listen(link)
+                near = layout.probe(link)[0]
+                entry = (layout.router, near) if link[0] == CLIENT else (layout.ip(link[1]), near)
+                probes.attach(link, entry)
+            probes.listen(CONTROL)
+            probes.attach(CONTROL, (layout.router, CONTROL_PORT))
+        except BaseException:
+            probes.close()
+            raise
+        return probes
+
     def _populate(self) -> dict[str, tuple[str, int]]:
         layout = self.layout
         rows = [
@@ -122,15 +140,9 @@ class Routed(Proxied):
         ]
         for link in self._links:
             near, far = layout.probe(link)
-            self._probes.listen(link)
-            self._probes.attach(
-                link, (layout.ip(link[1]), PROBE) if link[0] != CLIENT else (layout.router, near)
-            )
             rows.append(
                 (self._probe(link), f"{layout.listen(*link)}:{near}", f"{layout.upstream(*link)}:{far}")
             )
-        self._probes.listen(CONTROL)
-        self._probes.attach(CONTROL, (layout.router, CONTROL_PORT))
         rows.append((CONTROL, f"{layout.router}:{CONTROL_PORT}", f"{layout.router}:{CONTROL_PORT - 1}"))
         self._server.populate(rows)
         return {
@@ -205,7 +217,7 @@ class Routed(Proxied):
         """Have exactly the cuts in force (or `pairs`) in the router's filter; the seconds it took."""
         began = time.monotonic()
         with self._filter:
-            self._router.run(RESTORE, cuts(self.layout, self._cut_now() if pairs is None else pairs))
+            self._router.restore(cuts(self.layout, self._cut_now() if pairs is None else pairs))
         return time.monotonic() - began
 
     def _change(self, pairs: Collection[Pair]) -> str:
@@ -269,7 +281,7 @@ class Routed(Proxied):
         return Wired(self._router.spawn(self._program))
 
     def _counted(self) -> Mapping[Pair, Counted]:
-        return counted(self._router.run(SAVE))
+        return counted(self.layout, self._router.run(SAVE))
 
     def _dial(self, paths: Sequence[Pair]) -> list[socket.socket]:
         """Begin a connection on each path, as a node or a client would."""

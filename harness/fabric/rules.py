@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from harness.fabric import CLIENT, Pair
 from harness.fabric.layout import API, CONTROL, PROBE, Layout
 
-RESTORE = ("iptables-restore", "--noflush")
 IN, OUT, CLOSED = "NEMESIS_IN", "NEMESIS_OUT", "NEMESIS_CLOSED"
 HELD = "NEMESIS_HELD"
 APART = "NEMESIS_APART"
@@ -116,30 +115,37 @@ def every_pair(layout: Layout) -> list[Pair]:
 
 def _of(layout: Layout, pair: Pair, inward: str, outward: str, action: str) -> Iterator[str]:
     """The rules that match what crosses a pair, and do `action` (nothing: count)."""
+    for inside, match in _matches(layout, pair):
+        yield f"-A {inward if inside else outward} {match} {action}".rstrip()
+
+
+def _matches(layout: Layout, pair: Pair) -> Iterator[tuple[bool, str]]:
+    """What crosses a pair, as iptables-save has it, and whether it is to be seen coming in.
+
+    Only addresses and ports of TCP, which are the kernel's own words: an extension's match (comment,
+    multiport) has each load wait until the kernel has freed the rules that the one before took away.
+    """
     a, b = pair
-    end = f'-m comment --comment "{a}>{b}" {action}'.rstrip()
     if a == CLIENT:
-        ports = f"-d {layout.router} -p tcp -m multiport --dports {_entries(layout, b)}"
-        yield f"-A {inward} {ports} {end}"
+        yield True, f"-d {layout.router}/32 -p tcp -m tcp --dport {_entries(layout, b)}"
     else:
-        yield f"-A {inward} -s {layout.ip(a)} -d {layout.ip(b)} {end}"
+        yield True, f"-s {layout.ip(a)}/32 -d {layout.ip(b)}/32"
     if b == CLIENT:
-        ports = f"-s {layout.router} -p tcp -m multiport --sports {_entries(layout, a)}"
-        yield f"-A {outward} {ports} {end}"
+        yield False, f"-s {layout.router}/32 -p tcp -m tcp --sport {_entries(layout, a)}"
     else:
-        yield f"-A {outward} -d {layout.upstream(a, b)} {end}"
+        yield False, f"-d {layout.upstream(a, b)}/32"
         if a != CLIENT:
-            yield f"-A {outward} -s {layout.listen(b, a)} -d {layout.ip(b)} {end}"
+            yield False, f"-s {layout.listen(b, a)}/32 -d {layout.ip(b)}/32"
 
 
 def _entries(layout: Layout, node: str) -> str:
-    """The router's ports by which clients reach `node`: numbered in a row, and that of its probe."""
+    """The router's ports by which clients reach `node`, and that of its probe: numbered in a row."""
     ports = [layout.entries[node, name] for name in layout.ports[node]]
-    row = f"{ports[0]}:{ports[-1]}" if len(ports) > 1 else "".join(map(str, ports))
-    return ",".join(filter(None, (row, str(layout.probe((CLIENT, node))[0]))))
+    last = layout.probe((CLIENT, node))[0]
+    return f"{ports[0]}:{last}" if ports else str(last)
 
 
-_COUNTED = re.compile(r'^\[(\d+):(\d+)\] -A (\S+) .*--comment "?([^\s">]+)>([^\s">]+)"?')
+_COUNTED = re.compile(r"^\[(\d+):(\d+)\] -A (\S+) (.*?)(?: -j DROP)?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,19 +159,20 @@ class Counted:
     dropped: int = 0
 
 
-def counted(saved: str) -> Mapping[Pair, Counted]:
+def counted(layout: Layout, saved: str) -> Mapping[Pair, Counted]:
     """What the rules have counted per pair, from the output of ``iptables-save -c -t raw``."""
+    pairs = {match: pair for pair in every_pair(layout) for _, match in _matches(layout, pair)}
     found: dict[Pair, Counted] = {}
     for line in saved.splitlines():
-        if (match := _COUNTED.match(line)) is None:
+        if (match := _COUNTED.match(line)) is None or (pair := pairs.get(match[4])) is None:
             continue
-        packets, size, chain, pair = int(match[1]), int(match[2]), match[3], (match[4], match[5])
+        packets, size, chain = int(match[1]), int(match[2]), match[3]
         before = found.get(pair, Counted())
         if chain == SEEN_IN:
             found[pair] = replace(before, passed=before.passed + packets, bytes=before.bytes + size)
         elif chain == SEEN_OUT:
             found[pair] = replace(before, relayed=before.relayed + packets)
-        else:
+        elif chain in (IN, OUT):
             found[pair] = replace(before, dropped=before.dropped + packets)
     return found
 
@@ -196,4 +203,4 @@ def bypassed(saved: str) -> int | None:
     return int(lines[0].lstrip("[").split(":")[0]) if lines else None
 
 
-__all__ = ["RESTORE", "Counted", "apart", "boot", "bypassed", "counted", "cuts", "every_pair", "guard"]
+__all__ = ["Counted", "apart", "boot", "bypassed", "counted", "cuts", "every_pair", "guard"]

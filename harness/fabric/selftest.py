@@ -18,7 +18,7 @@ from harness.fabric.layout import Layout
 from harness.fabric.volley import CONNECT, CONNECTION, DATAGRAM, ECHO, LEG, Sight, Volley
 from harness.fabric.watch import PATIENCE
 
-WINDOW = 0.01  # seconds that a forbidden probe has at least: the kernel alone makes it cross, or not
+WINDOW = 0.005  # seconds that a forbidden probe has at least: the kernel alone makes it cross, or not
 LATE = 5 * PATIENCE  # seconds that all the allowed ones may take
 AGAIN = 0.25  # seconds after which a datagram that has not arrived is sent once more
 AT_ONCE = 300  # links probed at the same time
@@ -154,6 +154,7 @@ def _probe(volley: Volley, turn: int, links: Sequence[Pair], due: Collection[Sig
     wanted = {sight for sight in due if sight[2] in some}
     volley.datagrams(turn, [link for link in links if link[0] != CLIENT])
     volley.connections(turn, links)
+    volley.stock(links)  # of the next round, while these are under way
     began = sent = now = time.monotonic()
     while (missing := wanted - volley.seen) or now < began + WINDOW:
         if now > began + LATE:

@@ -5,10 +5,12 @@ Both ends of every probe are here, in sockets of the nodes' and the router's net
 
 from __future__ import annotations
 
+import itertools
 import os
 import selectors
 import socket
 import struct
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 
@@ -42,6 +44,7 @@ class Volley:
         self._selector = selectors.DefaultSelector()
         self._socks: dict[str, socket.socket] = {}
         self._flying: set[socket.socket] = set()
+        self._stock: dict[str, list[socket.socket]] = {}
         self.seen: set[Sight] = set()
         self.strange: dict[Sight, str] = {}
         self.sent = 0
@@ -70,16 +73,21 @@ class Volley:
 
     def connections(self, turn: int, links: Sequence[Pair]) -> None:
         """Begin two on each link: as its source does, and as the proxy server does for it."""
-        calls = [(kind, link) for link in links for kind in (CONNECTION, LEG)]
-        places = [self._router if kind == LEG or link[0] == CLIENT else link[0] for kind, link in calls]
-        made = {place: iter(self._inside[place].sockets([TCP] * places.count(place))) for place in {*places}}
-        for (kind, link), place in zip(calls, places, strict=True):
+        self.stock(links)
+        for kind, link in _calls(links):
             self.sent += 1
-            sock = next(made[place])
+            sock = self._stock[self._place(kind, link)].pop()
             self._own(sock)
             with suppress(OSError):  # one that fails at once is one that does not open
                 sock.connect(self._where(kind, link))
             self._selector.register(sock, selectors.EVENT_WRITE, self._opens(sock, kind, turn, link))
+
+    def stock(self, links: Sequence[Pair]) -> None:
+        """Have the sockets that `connections` of `links` needs."""
+        for place, count in Counter(self._place(kind, link) for kind, link in _calls(links)).items():
+            have = self._stock.setdefault(place, [])
+            if count > len(have):
+                have += self._inside[place].sockets([TCP] * (count - len(have)))
 
     def receive(self, within: float) -> None:
         """Serve what has come by now, or does within so many seconds."""
@@ -94,10 +102,15 @@ class Volley:
     def close(self) -> None:
         """Close every socket but the ends; idempotent."""
         self.hang_up()
-        for sock in self._socks.values():
+        for sock in (*self._socks.values(), *itertools.chain.from_iterable(self._stock.values())):
             sock.close()
         self._socks.clear()
+        self._stock.clear()
         self._selector.close()
+
+    def _place(self, kind: str, link: Pair) -> str:
+        """Where a connection begins."""
+        return self._router if kind == LEG or link[0] == CLIENT else link[0]
 
     def _where(self, kind: str, link: Pair) -> tuple[str, int]:
         near, far = self._layout.probe(link)
@@ -188,6 +201,10 @@ class Volley:
         self._idle(sock)
         self._flying.discard(sock)
         sock.close()
+
+
+def _calls(links: Sequence[Pair]) -> list[tuple[str, Pair]]:
+    return [(kind, link) for link in links for kind in (CONNECTION, LEG)]
 
 
 def _received(sock: socket.socket) -> bytes:

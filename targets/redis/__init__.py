@@ -1,6 +1,6 @@
 """Redis as Debian ships it: with Sentinel, and alone; what it promises, and what it does not."""
 
-from targets.redis.client import RedisClient
-from targets.redis.target import Redis, RedisCompose, RedisSentinel
+from targets.redis.client import RedisClient, SentinelClient
+from targets.redis.target import Redis, RedisCompose, RedisPrimary, RedisSentinel
 
-__all__ = ["Redis", "RedisClient", "RedisCompose", "RedisSentinel"]
+__all__ = ["Redis", "RedisClient", "RedisCompose", "RedisPrimary", "RedisSentinel", "SentinelClient"]

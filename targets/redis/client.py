@@ -1,4 +1,5 @@
-"""A process's connection to one redis node, by the standard driver's own connection: no retry, no pool."""
+"""A process's connection to redis by the standard driver, which sends nothing twice: to one node, or to the
+primary, whoever that is."""
 
 from __future__ import annotations
 
@@ -9,11 +10,13 @@ from redis.backoff import NoBackoff
 from redis.connection import Connection
 from redis.exceptions import ConnectionError, ResponseError, TimeoutError
 from redis.retry import Retry
+from redis.sentinel import Sentinel
 
 from harness.target import Client, Endpoint, Op
 
 FUNCTIONS = ("read", "write", "rmw", "add")
 SET = "elements"
+MASTER = "m"  # what the sentinels call what they watch
 
 
 class RedisClient(Client):
@@ -73,17 +76,57 @@ class RedisClient(Client):
         return self._connection.read_response()
 
 
+class Guide(Sentinel):
+    """The driver's Sentinel, asking the one beside `node`; what it names is reached through the fabric."""
+
+    def __init__(self, node: Endpoint, within: float) -> None:
+        there = node.host, node.ports["sentinel"]
+        super().__init__([there], **patience(within))  # type: ignore[no-untyped-call]
+        self._node = node
+
+    def discover_master(self, service_name: str) -> tuple[str, int]:
+        named = super().discover_master(service_name)  # type: ignore[no-untyped-call]
+        return self._node.reach(*named)
+
+    def discover_slaves(self, service_name: str) -> list[tuple[str, int]]:
+        named = super().discover_slaves(service_name)  # type: ignore[no-untyped-call]
+        return [self._node.reach(host, port) for host, port in named]
+
+
+class SentinelClient(RedisClient):
+    """Differs from `RedisClient` in that it connects to the primary that its node's Sentinel names, and to
+    the next one when it is told that this is none any more.
+    """
+
+    def open(self, node: Endpoint) -> None:
+        """Connect to the primary. Raises the driver's errors."""
+        self._guide = Guide(node, self.within)
+        primary = self._guide.master_for(  # type: ignore[no-untyped-call]
+            MASTER, protocol=2, decode_responses=True
+        )
+        self._connection = primary.connection_pool.get_connection()
+        self._ask("PING")
+
+    def close(self) -> None:
+        """Break all connections."""
+        super().close()
+        if hasattr(self, "_guide"):
+            for sentinel in self._guide.sentinels:
+                sentinel.close()
+
+
+def patience(within: float) -> Mapping[str, Any]:
+    """What makes a driver wait so many seconds for each step, and send nothing twice."""
+    return {
+        "socket_timeout": within,
+        "socket_connect_timeout": within,
+        "retry": Retry(NoBackoff(), 0),
+    }
+
+
 def connection(host: str, port: int, within: float) -> Connection:
     """A connection to be, whose every step may take `within` seconds; it sends nothing twice."""
-    return Connection(
-        host=host,
-        port=port,
-        socket_timeout=within,
-        socket_connect_timeout=within,
-        retry=Retry(NoBackoff(), 0),
-        protocol=2,
-        decode_responses=True,
-    )
+    return Connection(host=host, port=port, protocol=2, decode_responses=True, **patience(within))
 
 
-__all__ = ["FUNCTIONS", "RedisClient", "connection"]
+__all__ = ["FUNCTIONS", "MASTER", "SET", "Guide", "RedisClient", "SentinelClient", "connection"]

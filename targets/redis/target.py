@@ -11,11 +11,10 @@ from redis.exceptions import RedisError
 
 from harness.compose_target import ComposeTarget
 from harness.target import Endpoint, Node, Target
-from targets.redis.client import RedisClient, connection
+from targets.redis.client import MASTER, RedisClient, SentinelClient, connection
 
 HERE = Path(__file__).parent
 WITHIN = 0.5  # seconds for an answer to a question about a node's state
-MASTER = "m"  # what the sentinels call what they watch
 
 CONFIGURATION = "/etc/redis/nemesis-sentinel.conf"
 # Sentinel looks at roles every 10 s otherwise, which is how long a run would wait for it before and after
@@ -117,6 +116,13 @@ class RedisSentinel(Target):
         return {"role": "leader" if role == "master" else "follower", "term": int(epoch)}
 
 
+@dataclass(frozen=True)
+class RedisPrimary(RedisSentinel):
+    """`RedisSentinel` as its users have it: their driver follows the primary."""
+
+    client: ClassVar[type[Any]] = SentinelClient
+
+
 class RedisCompose(ComposeTarget):
     """The same system as somebody has it already: the services of a Compose file.
 
@@ -142,4 +148,4 @@ def _pairs(flat: Sequence[str]) -> Mapping[str, str]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
-__all__ = ["Redis", "RedisCompose", "RedisSentinel", "ask"]
+__all__ = ["Redis", "RedisCompose", "RedisPrimary", "RedisSentinel", "ask"]

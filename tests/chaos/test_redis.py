@@ -7,9 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
+from redis.sentinel import MasterNotFoundError
 
 from harness import (
     Chaos,
+    Endpoint,
     Plan,
     Run,
     Violation,
@@ -23,9 +25,12 @@ from harness import (
     rmw_workload,
     set_workload,
 )
+from harness.cluster import SiteCluster
 from harness.engine import NoEngine, connect
 from harness.options import option
-from targets.redis import Redis, RedisCompose, RedisSentinel
+from targets.redis import Redis, RedisCompose, RedisPrimary, RedisSentinel
+from targets.redis.client import MASTER, SET, Guide
+from targets.redis.target import ask
 
 COMPOSE = Path(__file__).resolve().parents[2] / "targets/redis/docker-compose.yml"
 
@@ -61,6 +66,50 @@ def test_sentinel_loses_what_a_cut_off_primary_acknowledged(chaos: Chaos) -> Non
             leader(run, other_than=first)
     with pytest.raises(Violation, match="lost"):
         assert_no_lost_write(run.history)
+
+
+@pytest.mark.chaos(target=RedisPrimary(), runtime="docker")
+def test_clients_follow_the_primary_that_sentinel_names(chaos: Chaos) -> None:
+    """By the driver's own ways: the clients of every node write, though two of three nodes are replicas."""
+    with chaos.running(set_workload(clients=6, total_rate=150)) as run:
+        cluster = run.cluster
+        assert isinstance(cluster, SiteCluster) and cluster._site is not None
+        names = {name for name, _ in cluster.target.members()}
+        run.wait(0.5)
+        first = leader(run)
+        with run.fault(partition(isolate("leader"))):  # clients hear of nothing yet, and write on there
+            second = cluster.node(leader(run, other_than=first))
+            with run.fault(partition(first, clients=True)):
+                for name in sorted(names - {first}):
+                    while not named(cluster.node(name), second):
+                        assert run.wait(0.05)
+                there = added_at_least(run, second, 100)
+            assert cluster._site.bypassed() == dict.fromkeys(names, 0)
+    adds = [op for op in run.history.operations if op.f == "add" and op.type == "ok"]
+    began, gone = sorted(fault.start for fault in run.history.faults if fault.start is not None)
+    assert {op.node for op in adds if op.start < began} == names
+    assert {op.node for op in adds if op.start > gone and op.value in there} == names - {first}
+    with pytest.raises(Violation, match="lost"):
+        assert_no_lost_write(run.history)
+
+
+def named(node: Endpoint, leads: Endpoint) -> bool:
+    """Whether the Sentinel beside `node` says that `leads` is the primary."""
+    try:
+        return Guide(node, 0.5).discover_master(MASTER) == (leads.host, leads.port)
+    except MasterNotFoundError:  # it still looks for it
+        return False
+
+
+def added_at_least(run: Run, node: Endpoint, count: int, within: float = 20.0) -> set[int]:
+    """The elements that `node` has, once there are so many more than now."""
+    deadline, before = time.monotonic() + within, 0
+    while True:
+        found = {int(element) for element in ask(node, "main", "SMEMBERS", SET)}
+        before = before or len(found)
+        if len(found) >= before + count:
+            return found
+        assert time.monotonic() < deadline and run.wait(0.05), f"{node.name} was not written to"
 
 
 @pytest.mark.chaos(target=RedisCompose(COMPOSE), runtime="docker")

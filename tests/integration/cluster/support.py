@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness import kernel
+import pytest
+
+from harness import UnknownAddress, kernel
 from harness.cluster import LocalCluster, SiteCluster
 from harness.cluster.processes import ProcessSite
 from harness.cluster.sweep import labelled
@@ -140,6 +142,27 @@ def site_of(cluster: SiteCluster) -> ProcessSite:
 def of_run(directory: Path, run_id: str = "run") -> list[int]:
     """Processes that carry the label of a run of `running` below `directory`."""
     return labelled(str(directory / "base" / "runs" / run_id))
+
+
+def addresses_lead(cluster: SiteCluster) -> None:
+    """Each address by which nodes know each other leads a client there, and the test past all faults."""
+    members = [member.node for member in cluster._members.values()]
+    for node in members:
+        there, itself = cluster.entry(node.name), cluster.node(node.name)
+        seen = [peer for other in members for peer in other.peers if peer.name == node.name]
+        known = {(node.name, node.ports[port], port) for port in node.ports}
+        known |= {(end.host, number, port) for end in (node, *seen) for port, number in end.ports.items()}
+        for other in members:
+            for host, number, port in known:
+                reached = cluster.entry(other.name).reach(host, number)
+                assert reached == (there.host, there.ports[port])
+                assert cluster.entry(other.name).reach(*reached) == reached
+                past = cluster.node(other.name).reach(host, number)
+                assert past == (itself.host, itself.ports[port])
+    one = members[0]
+    told = rf"n9:1 is no address of this cluster, which knows .*\b{one.name}:{one.port}\b"
+    with pytest.raises(UnknownAddress, match=told):
+        cluster.entry(one.name).reach("n9", 1)
 
 
 def until(condition: Callable[[], object], within: float, what: str) -> float:

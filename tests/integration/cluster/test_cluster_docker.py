@@ -18,9 +18,16 @@ from harness.fabric.layout import API
 from harness.fabric.routed import Routed
 from harness.images import ensure
 from harness.run import Run, Settings
-from harness.target import Node, Running
+from harness.target import Endpoint, Node, Running
 from tests.integration.cluster.engines import boxes, of_run, rules, site, there, within
-from tests.integration.cluster.support import Boxed, Events, ask, of_run as processes_of, until
+from tests.integration.cluster.support import (
+    Boxed,
+    Events,
+    addresses_lead,
+    ask,
+    of_run as processes_of,
+    until,
+)
 from tests.integration.cluster.test_cluster_bypass import ASKING, Asking
 
 if TYPE_CHECKING:
@@ -106,6 +113,21 @@ def test_peers_are_reached_by_name_and_seen_at_their_own_addresses(three: SiteCl
     ask(three.node("n1"), f"dial n2:{layout.ports['n2']['main']}")  # through the proxy server
     rows = list(site(three).seat(three._members["n2"].node).rows(layout.ports["n2"]["main"]))
     assert rows and three.fabric.counters()["n1", "n2"] > before
+
+
+def test_what_nodes_advertise_leads_clients_there_through_the_fabric(
+    three: SiteCluster, fabric: Routed
+) -> None:
+    addresses_lead(three)
+    entry, port = three.entry("n1"), site(three).layout.ports["n3"]["main"]
+    for advertised in ("n3", site(three).layout.ip("n3")):
+        host, number = entry.reach(advertised, port)
+        there = Endpoint("n3", "node", host, {"main": number})
+        assert ask(there)["pid"] == ask(three.node("n3"))["pid"]
+        fabric.cut("cut", [("client", "n3")])
+        with pytest.raises(OSError, match="timed out"):
+            ask(there)
+        fabric.heal("cut")
 
 
 def test_nobody_gets_past_the_router(three: SiteCluster) -> None:

@@ -24,6 +24,7 @@ from tests.integration.cluster.support import (
     Events,
     Tiny,
     Told,
+    addresses_lead,
     ask,
     no_namespaces,
     of_run,
@@ -73,6 +74,7 @@ def test_roles_and_ports(tmp_path: Path) -> None:
         assert [(node.name, node.role) for node in cluster.nodes] == [
             ("app1", "app"), ("app2", "app"), ("db1", "db"),
         ]  # fmt: skip
+        addresses_lead(cluster)
         app1 = cluster.node("app1")
         assert [(peer.name, peer.role, [*peer.ports]) for peer in app1.peers] == [
             ("app2", "app", ["main", "peer"]), ("db1", "db", ["main", "peer"]),
@@ -451,7 +453,7 @@ def test_a_receiver_that_raises_is_not_hidden(tmp_path: Path) -> None:
 def test_a_dead_proxy_is_told(tmp_path: Path) -> None:
     events = Events()
     with running(Tiny(nodes=2), tmp_path, events=events) as cluster:
-        os.kill(next(pid for pid in with_words("embedded.py") if pid in of_run(tmp_path)), signal.SIGKILL)
+        os.kill(next(pid for pid in with_words("nemesis proxy") if pid in of_run(tmp_path)), signal.SIGKILL)
         events.wait("proxy", "exit")
         with pytest.raises(ClusterError, match="the proxy server was ended by signal 9"):
             cluster.kill("n1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -19,12 +20,23 @@ from harness.cluster.netns import NetnsSite
 from harness.cluster.sockets import in_table
 from harness.fabric import Pair
 from harness.fabric.binomial import interval
-from harness.fabric.inside import UDP
+from harness.fabric.inside import UDP, InsideError
 from harness.fabric.packet_spec import PacketSpec
 from harness.fabric.routed import ROUTER, Routed
-from harness.fabric.rules import RESTORE, cuts
+from harness.fabric.rules import cuts
 from targets.raft_kv import RaftKV
-from tests.integration.cluster.support import Asked, Events, Tiny, ask, no_namespaces, of_run, running, until
+from tests.integration.cluster.support import (
+    Asked,
+    Events,
+    Tiny,
+    addresses_lead,
+    ask,
+    no_namespaces,
+    of_run,
+    running,
+    until,
+    with_words,
+)
 
 FIVE = ("n1", "n2", "n3", "n4", "n5")
 MAJORITY = [(a, b) for a in FIVE[:3] for b in FIVE[3:]] + [(b, a) for a in FIVE[:3] for b in FIVE[3:]]
@@ -81,6 +93,7 @@ def test_peers_are_seen_at_their_own_addresses(tmp_path: Path) -> None:
                 assert peer == layout.ip("n1")
         assert cluster.fabric.counters()["n1", "n2"] > before
         assert cluster.entry("n1").ports.keys() == {"main", "second"}
+        addresses_lead(cluster)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +166,7 @@ def test_packets_held_by_the_engine_do_not_cross_a_cut(fabric: Routed) -> None:
         datagrams._send([("n1", "n2")])
     began = time.monotonic()
     with fabric._turn:  # the rules alone: the proof takes longer than the packets are held
-        fabric._router.run(RESTORE, cuts(fabric.layout, [("n1", "n2")]))
+        fabric._router.restore(cuts(fabric.layout, [("n1", "n2")]))
     assert time.monotonic() - began < 0.4
     while time.monotonic() < began + 1.0:
         datagrams._receive(0.05)
@@ -222,7 +235,7 @@ def test_a_cut_is_in_force_at_once(five: SiteCluster, fabric: Routed) -> None:
         until(lambda: received(far), 5.0, "datagrams")
         for _ in range(5):
             began = time.monotonic()
-            fabric._router.run(RESTORE, cuts(fabric.layout, [("n1", "n2")]))  # without the proof
+            fabric._router.restore(cuts(fabric.layout, [("n1", "n2")]))  # without the proof
             returned = time.monotonic()
             time.sleep(0.03)
             late += [sent - began for sent in received(far) if sent > returned]
@@ -244,6 +257,20 @@ def received(sock: socket.socket) -> list[float]:
             found.append(float(sock.recv(100)))
         except BlockingIOError:
             return found
+
+
+def test_what_loads_the_filter_may_fail_and_end(five: SiteCluster, fabric: Routed) -> None:
+    inside = router(five).inside[ROUTER]
+    with pytest.raises(InsideError, match=r"did not load the rules: it ended with code \d"):
+        inside.restore("*raw\n-A NEMESIS_NONE -j DROP\nCOMMIT\n")
+    inside.run(["iptables", "-t", "raw", "-A", "OUTPUT", "-d", "192.0.2.1"])  # by somebody else
+    fabric.cut("cut", [("n1", "n2")])
+    there = os.readlink(inside.namespace()[1])
+    (pid,) = (pid for pid in with_words("iptables-restore") if os.readlink(f"/proc/{pid}/ns/net") == there)
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z", 5.0, "its end")
+    fabric.heal("cut")
+    assert "-d 192.0.2.1/32" in inside.run(["iptables-save", "-t", "raw"])
 
 
 def test_filters_that_lie_are_found_out(fabric: Routed, monkeypatch: pytest.MonkeyPatch) -> None:

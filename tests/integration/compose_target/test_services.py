@@ -79,6 +79,12 @@ def test_a_file_as_people_have_it(start: Start, client: DockerClient, tmp_path: 
         assert said(cluster, "app1", "redis-cli -h store ping") == (0, "PONG")
         assert said(cluster, "store", "getent hosts bank")[0] != 0
 
+        # and so for a client whose driver is told one of them, unless several nodes have it
+        entry = cluster.entry("store")
+        for name in ("store", "vault", "warehouse", true["store"]):
+            assert entry.reach(name, 6379) == (entry.host, entry.port)
+        assert "app" not in {name for name, _ in entry.addresses}
+
         # what the service says of its container
         assert said(cluster, "store", "hostname; cat /etc/motto; stat -c %a /etc/motto")[1].split("\n") == [
             "vault", "keep it440",

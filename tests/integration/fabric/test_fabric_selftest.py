@@ -12,7 +12,7 @@ import pytest
 from harness.cluster import NetnsCluster, SiteCluster
 from harness.fabric import CLIENT, FaultError, Pair, selftest
 from harness.fabric.routed import ROUTER, Routed
-from harness.fabric.rules import RESTORE, cuts
+from harness.fabric.rules import cuts
 from harness.fabric.selftest import Finding, Report, SelfTestError, self_test
 from harness.fabric.volley import Volley
 from tests.integration.cluster.support import Tiny, no_namespaces, running, until
@@ -46,7 +46,7 @@ def trial(
     volley = volley_of(fabric)
     rules = rules or (lambda pairs: cuts(layout, pairs))
     try:
-        return self_test(layout, volley, lambda pairs: inside[ROUTER].run(RESTORE, rules(pairs)), bypassed)
+        return self_test(layout, volley, lambda pairs: inside[ROUTER].restore(rules(pairs)), bypassed)
     finally:
         volley.close()
 
@@ -70,12 +70,14 @@ def findings(fabric: Routed, rules: Rules | None = None) -> tuple[Finding, ...]:
 
 def without(fabric: Routed, pair: Pair, *starts: str) -> Rules:
     """The rules of cuts, without those of `pair` that begin with any of `starts`."""
-    layout, name = fabric.layout, f'"{pair[0]}>{pair[1]}"'
-    held = f"-A NEMESIS_HELD -s {layout.ip(pair[0])} -d {layout.ip(pair[1])} "
+    layout = fabric.layout
+    left = f"-A NEMESIS_HELD -s {layout.ip(pair[0])} -d 198.18."  # of what is held for the proxy server
+    every = cuts(layout, [pair]).splitlines(keepends=True)
+    own = {line for line in every if line.startswith(starts) and not line.startswith(left)}
 
     def rules(pairs: Collection[Pair]) -> str:
         lines = cuts(layout, pairs).splitlines(keepends=True)
-        kept = [x for x in lines if not (x.startswith(starts) and (name in x or x.startswith(held)))]
+        kept = [line for line in lines if line not in own]
         assert len(lines) - len(kept) == (len(starts) if pair in pairs else 0)
         return "".join(kept)
 
