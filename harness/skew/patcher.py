@@ -1445,6 +1445,7 @@ class Patcher:
         self.groups: dict[str, Group] = {}
         self.table = Table()
         self.events: list[dict[str, Any]] = []
+        self.left: set[int] = set()  # threads that are still attached to, of groups that are no more
         self.me = os.getpid()
 
     def do(self, verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -1648,8 +1649,9 @@ class Patcher:
 
     def poll(self) -> None:
         """Let followed processes go on from where they stopped for us; for a driver that waits for nobody."""
-        for task in [task for group in self.groups.values() for held in group.held.values() for task in held]:
-            with contextlib.suppress(ChildProcessError):
+        attached = [held for group in self.groups.values() for held in group.held.values()]
+        for task in [task for held in (*attached, self.left) for task in held]:
+            try:
                 while True:
                     flags = os.WSTOPPED | os.WEXITED | os.WNOHANG | WALL
                     seen = os.waitid(os.P_PID, task, flags | os.WNOWAIT)
@@ -1660,10 +1662,13 @@ class Patcher:
                         break
                     if (seen := os.waitid(os.P_PID, task, os.WSTOPPED | os.WNOHANG | WALL)) is not None:
                         self.traced(task, seen.si_status << 8 | 0x7F)
+            except ChildProcessError:  # it is attached to no more
+                self.left.discard(task)
 
     def ended(self, task: int) -> None:
         """A followed thread has ended: let its real parent know, unless that is this process."""
         entry = stat(task)
+        self.left.discard(task)
         for group in self.groups.values():
             for held in group.held.values():
                 held.discard(task)
@@ -1898,11 +1903,11 @@ class Patcher:
                 done.append(self.restored(member, within, call))
                 if done[-1]["error"] is None:
                     del group.members[member.process.pid]
-                    group.held.pop(member.process.pid, None)
+                    self.left |= group.held.pop(member.process.pid, set())  # it has died
                     member.process.close()
             todo = self.inheritors(group)
         if not group.members:
-            del self.groups[name]
+            self.let_go(group)
         return {"processes": done}
 
     def inheritors(self, group: Group) -> list[Member]:
@@ -1973,10 +1978,16 @@ class Patcher:
     def drop(self, name: str) -> dict[str, Any]:
         """Restore what can be restored of a group, and forget it whatever came of that."""
         answer = self.restore(name)
-        if (group := self.groups.pop(name, None)) is not None:
-            for member in group.members.values():
-                member.process.close()
+        if (group := self.groups.get(name)) is not None:
+            self.let_go(group)
         return answer
+
+    def let_go(self, group: Group) -> None:
+        """Let a group be no more; what could not be let go of yet is when it stops, or has ended."""
+        del self.groups[group.name]
+        for member in group.members.values():
+            member.process.close()
+        self.left.update(*group.held.values())
 
 
 # ---------------------------------------------------------------------- the program
