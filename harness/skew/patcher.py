@@ -101,6 +101,8 @@ class Spec:
             raise ValueError(f"rate must lie between -1 (the clock stands) and 100, it is {self.rate}")
         if not (self.half == 0.0 or 1e-6 <= self.half <= century):
             raise ValueError(f"half must be 0 (no strobe) or 1 µs and more, it is {self.half}")
+        if self.origin is not None and len(self.origin) not in (2, len(ORIGINS)):
+            raise ValueError(f"origin must be of CLOCK_REALTIME and CLOCK_MONOTONIC, it is {self.origin}")
         if wrong := set(self.clocks) - set(CLOCKS):
             raise ValueError(f"clocks are {', '.join(CLOCKS)}, not {', '.join(sorted(wrong))}")
 
@@ -503,8 +505,9 @@ def vdso(pid: int) -> int:
     pairs = dict(struct.iter_unpack("<QQ", data[: len(data) // 16 * 16]))
     if base := pairs.get(33):  # AT_SYSINFO_EHDR
         return int(base)
-    if 33 in dict(struct.iter_unpack("<II", data[: len(data) // 8 * 8])):
-        raise Refused(f"vdso: process {pid} is a 32-bit one; only 64-bit ones can be skewed")
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/exe", "rb") as file:
+        if file.read(5) == b"\x7fELF\x01":
+            raise Refused(f"vdso: process {pid} is a 32-bit one; only 64-bit ones can be skewed")
     raise Replaced(f"vdso: the kernel gave process {pid} none (vdso=0), or it is starting or ending")
 
 
@@ -515,9 +518,9 @@ def forbidden(pid: int, error: OSError) -> str:
     if not theirs:
         return f"{said[0]}; it has ended or is hidden"
     if (tracer := theirs.get("TracerPid", "0")) != "0":
-        said.append(
-            f"process {tracer} ({status(tracer).get('Name', 'of another namespace')}) traces it already"
-        )
+        named = status(tracer)  # a thread's number
+        name = named.get("Name", "of another namespace")
+        said.append(f"process {named.get('Tgid', tracer)} ({name}) traces it already")
     capable = bool(int(ours.get("CapEff", "0"), 16) >> 19 & 1)
     users = theirs.get("Uid", "").split()
     if not capable:
@@ -525,7 +528,7 @@ def forbidden(pid: int, error: OSError) -> str:
             said.append(f"it is user {users[0]}'s and this is user {os.geteuid()} without CAP_SYS_PTRACE")
         else:
             with contextlib.suppress(OSError):
-                if os.stat(f"/proc/{pid}").st_uid != os.geteuid():
+                if os.stat(f"/proc/{pid}/mem").st_uid != os.geteuid():
                     said.append("it made itself not dumpable (PR_SET_DUMPABLE, or a program with privileges)")
     elif int(theirs.get("CapPrm", "0"), 16) & ~int(ours.get("CapPrm", "0"), 16):
         said.append("it has capabilities that this process has not")
@@ -666,9 +669,7 @@ class Stop:
         self.begun = time.perf_counter()
         try:
             gone: set[int] = set()
-            while new := [
-                task for task in self.candidates() if task not in self.threads and task not in gone
-            ]:
+            while new := self.candidates(gone | self.threads.keys()):
                 asked = [task for task in new if self.ask(task)]
                 gone |= set(new) - set(asked)
                 for task in asked:
@@ -685,14 +686,14 @@ class Stop:
             raise
         return self
 
-    def candidates(self) -> list[int]:
-        if not self.one:
-            return tasks(self.pid)
+    def candidates(self, known: set[int]) -> list[int]:
+        """Threads to stop beside those `known`."""
+        new = [task for task in tasks(self.pid) if task not in known]
+        if not self.one or not new:
+            return new
         if self.threads:
             return []
-        states = [
-            (task, entry.state) for task in tasks(self.pid) if (entry := stat(self.pid, task)) is not None
-        ]
+        states = [(task, entry.state) for task in new if (entry := stat(self.pid, task)) is not None]
         # one that sleeps in a system call is in no restartable sequence, which a call would break
         return [task for task, state in sorted(states, key=lambda pair: pair[1] != "S") if state not in "ZX"][
             :1
@@ -823,9 +824,7 @@ class Stop:
             with contextlib.suppress(OSError):
                 if (pending := self.pending.get(task)) is not None:
                     signal_ = pending.number
-                    if (
-                        task in self.moved
-                    ):  # it stands at the trap of its last step: as if that were the signal
+                    if task in self.moved:  # at the trap of its last step: as if that were the signal
                         block = ctypes.create_string_buffer(pending.raw, 128)
                         ptrace(SETSIGINFO, task, 0, ctypes.addressof(block))
                 if self.release:
@@ -988,8 +987,8 @@ class Process:
     def install(self, mode: str | None = None, within: float = PATIENCE, place: str | None = None) -> str:
         """Let the process's time go through a stub that adds nothing yet: the mechanism.
 
-        `mode` ``"fast"`` uses the vDSO's own code, ``"stub"`` the kernel's (10 times slower);
-        none: the first that can be had.
+        `mode` ``"fast"`` uses the vDSO's own code, ``"stub"`` the kernel's (10 times slower, and
+        under the process's own seccomp filter); none: the first that can be had.
         `place` ``"padding"`` is the end of the vDSO's last page, ``"page"`` one of its own; none: likewise.
         Raises Refused with the reason of each.
         """
@@ -1157,6 +1156,7 @@ class Process:
             stop.release = True
 
         self.stopping(time.monotonic() + within, undo)
+        self.held = None
 
     # ------------------------------------------------------------------ what the stub adds
 
@@ -1267,10 +1267,13 @@ class Audit:
     def run(self, seconds: float, within: float) -> list[dict[str, Any]]:
         deadline = time.monotonic() + within
         for process in self.processes.values():
-            with Stop(process.pid, process.fd, deadline, held=set(), options=SYSGOOD | CLONE) as stop:
-                self.owner |= dict.fromkeys(stop.threads, process.pid)
-                self.again |= {task for task in stop.threads if ARCH.in_call(registers(task))}
-                stop.go = SYSCALL
+            try:
+                with Stop(process.pid, process.fd, deadline, held=set(), options=SYSGOOD | CLONE) as stop:
+                    self.owner |= dict.fromkeys(stop.threads, process.pid)
+                    self.again |= {task for task in stop.threads if ARCH.in_call(registers(task))}
+                    stop.go = SYSCALL
+            except Refused as error:
+                self.found[process.pid]["error"] = str(error)
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if not self.step(SYSCALL):
@@ -1332,9 +1335,12 @@ class Audit:
         if kind != 1 or pid not in self.found:
             return
         found, process = self.found[pid], self.processes[pid]
+        try:
+            mask = SLOT.unpack(process.slot())[0]
+        except Replaced:  # another program by now
+            return
         found["syscalls"] += task not in self.again
         self.again.discard(task)
-        mask = SLOT.unpack(process.slot())[0]
         if (name := dict(ARCH.readers).get(number)) is not None:
             clock = arguments[0] if name == "clock_gettime" else 0
             if clock < 16 and mask >> clock & 1:
@@ -1422,12 +1428,13 @@ class Group:
 
 @dataclass
 class Wait:
-    """A process that cannot be armed just now: since when, when to try again, whether that was told."""
+    """A process that could not be armed yet; times in seconds of CLOCK_MONOTONIC."""
 
     since: float
-    next: float
     what: str
-    gap: float  # from when, in seconds of CLOCK_MONOTONIC, it has run with true time
+    gap: float  # from when it has run with true time
+    next: float = 0.0  # when to try again
+    error: str = ""
     told: bool = False
 
 
@@ -1584,8 +1591,8 @@ class Patcher:
         member.process.write(owner, before)
         return True
 
-    def gather(self, group: Group, within: float, what: str = "new") -> list[dict[str, Any]]:
-        """Adopt newcomers until there are no more; what could not be adopted, told too."""
+    def gather(self, group: Group, within: float) -> list[dict[str, Any]]:
+        """Adopt newcomers until there are no more; what could not be adopted."""
         failed: list[dict[str, Any]] = []
         while True:
             self.table.look(force=True)
@@ -1593,9 +1600,8 @@ class Patcher:
             if not found:
                 return failed
             for entry in found:
-                if (
-                    trouble := self.join(group, entry, what, since=self.started(entry), within=within)
-                ) is not None:
+                since = self.started(entry)
+                if (trouble := self.join(group, entry, "new", since, within, hasty=True)) is not None:
                     failed.append(trouble)
 
     @staticmethod
@@ -1605,40 +1611,36 @@ class Patcher:
         return time.monotonic() - ago
 
     def join(
-        self, group: Group, entry: Stat, what: str, since: float | None, within: float
+        self, group: Group, entry: Stat, what: str, since: float | None, within: float, hasty: bool = False
     ) -> dict[str, Any] | None:
-        """Adopt a process and tell it; or wait with it, or tell why not (and give that)."""
+        """Adopt a process and tell it; or wait with it, and tell why (and give that) once that has lasted.
+
+        It may be starting, or be another program soon; `hasty` does not wait to see.
+        """
         pid = entry.pid
         now = time.monotonic()
-        wait = group.waiting.get(pid)
         since = now if since is None else since
         try:
             inherited = self.adopt(group, entry, within)
-        except ProcessLookupError:
-            self.forget(group, pid)
-            return None
-        except (Replaced, Stuck) as error:
-            if (again := stat(pid)) is None or not again.alive or again.start != entry.start:
+        except (Refused, OSError) as error:
+            again = stat(pid)
+            if again is None or not again.alive or again.start != entry.start:
                 self.forget(group, pid)
                 return None
-            if wait is None:
-                wait = group.waiting[pid] = Wait(now, 0.0, what, since)
-            wait.next = now + min(0.5, max(0.005, (now - wait.since) / 4))
-            if wait.told or (isinstance(error, Replaced) and now - wait.since < 1.0):
+            wait = group.waiting.setdefault(pid, Wait(now, what, since))
+            wait.error = str(error)
+            wait.next = now + min(1.0, max(0.005, (now - wait.since) / 4))
+            grace = 1.0 if isinstance(error, Replaced) else 0.0 if hasty else 0.25
+            if wait.told or now - wait.since < grace:
                 return None
             wait.told = True
-            reason = str(error)
-        except (Refused, OSError) as error:
-            group.waiting.pop(pid, None)
-            reason = str(error)
-        else:
-            if not inherited:
-                member = group.members[pid]
-                gap = max(0.0, member.seen - since)
-                self.tell(group, pid, what, gap=gap, exe=member.exe, mechanism=member.mechanism)
-            return None
-        self.tell(group, pid, "refused", gap=max(0.0, now - since), exe=exe(pid), error=reason)
-        return {"pid": pid, "start": entry.start, "exe": exe(pid), "error": reason}
+            self.tell(group, pid, "refused", gap=max(0.0, now - since), exe=exe(pid), error=wait.error)
+            return {"pid": pid, "start": entry.start, "exe": exe(pid), "error": wait.error}
+        if not inherited:
+            member = group.members[pid]
+            gap = max(0.0, member.seen - since)
+            self.tell(group, pid, what, gap=gap, exe=member.exe, mechanism=member.mechanism)
+        return None
 
     # ------------------------------------------------------------------ following
 
@@ -1660,10 +1662,11 @@ class Patcher:
     def ended(self, task: int) -> None:
         """A followed thread has ended: let its real parent know, unless that is this process."""
         entry = stat(task)
+        leads = int(status(task).get("Tgid", 0)) == task
         for group in self.groups.values():
             for held in group.held.values():
                 held.discard(task)
-        if entry is None or entry.parent != self.me:
+        if not leads or entry is None or entry.parent != self.me:
             with contextlib.suppress(ChildProcessError):
                 os.waitid(os.P_PID, task, os.WEXITED | os.WNOHANG | WALL)
 
@@ -1772,14 +1775,15 @@ class Patcher:
                 member.process.set(group.slot)
             except (Refused, OSError):
                 self.check(group, member)
-        failed = self.gather(group, group.within)
+        self.gather(group, group.within)
         took = time.perf_counter() - begun
-        return {"processes": len(group.members), "took": took, "errors": failed}
+        return {"processes": len(group.members), "took": took, "errors": self.waiting(group)}
 
     def check(self, group: Group, member: Member) -> None:
         """See what became of a member whose memory is gone or not as it should be."""
         process = member.process
         entry = stat(process.pid)
+        here = bool(self.peek(member, process.base, 1))
         if process.held and (why := siginfo(process.pid)) is not None and why.event == EVENT_EXEC:
             return  # it has not run yet
         del group.members[process.pid]
@@ -1788,7 +1792,7 @@ class Patcher:
             self.forget(group, process.pid)
             self.tell(group, process.pid, "gone", gap=0.0, exe=member.exe)
             return
-        what = "exec" if exe(process.pid) != member.exe else "lost"
+        what = "lost" if here else "exec"
         self.join(group, entry, what, since=member.seen, within=0.1)
 
     def beat(self) -> list[dict[str, Any]]:
@@ -1817,33 +1821,36 @@ class Patcher:
         return events
 
     @staticmethod
-    def sound(member: Member) -> bool:
+    def peek(member: Member, address: int, size: int) -> bytes:
+        """A member's memory, nothing where that is gone."""
+        try:
+            return os.pread(member.process.fd, size, address)
+        except OSError:
+            return b""
+
+    def sound(self, member: Member) -> bool:
         """Whether its memory is there and jumps to the stub."""
         address, jump, _ = member.process.entries[0]
-        try:
-            return os.pread(member.process.fd, len(jump), address) == jump
-        except OSError:
-            return False
+        return self.peek(member, address, len(jump)) == jump
 
     def verify(self, name: str, call: bool = True) -> dict[str, Any]:
         """Read back from each process what it adds, and call its own clock on one of its threads."""
         group = self.group(name)
-        failed = self.gather(group, group.within)
+        self.gather(group, group.within)
         for member in list(group.members.values()):
             if not self.sound(member):
                 self.check(group, member)
         found = [self.verified(group, member, call) for member in list(group.members.values())]
-        waiting = [self.waiting(pid, wait) for pid, wait in group.waiting.items()]
-        return {"processes": [entry for entry in found if entry is not None] + failed + waiting}
+        return {"processes": [entry for entry in found if entry is not None] + self.waiting(group)}
 
     @staticmethod
-    def waiting(pid: int, wait: Wait) -> dict[str, Any]:
-        since = time.monotonic() - wait.gap
-        return {
-            "pid": pid,
-            "exe": exe(pid),
-            "error": f"not skewed yet: it could not be stopped for {since:.3f} s",
-        }
+    def waiting(group: Group) -> list[dict[str, Any]]:
+        """Those that are to be skewed and are not."""
+        return [
+            {"pid": pid, "start": group.kin.get(pid), "exe": exe(pid), "error": wait.error}
+            for pid, wait in group.waiting.items()
+            if stat(pid) is not None
+        ]
 
     def verified(self, group: Group, member: Member, call: bool) -> dict[str, Any] | None:
         process = member.process
@@ -1894,6 +1901,7 @@ class Patcher:
                 done.append(self.restored(member, within, call))
                 if done[-1]["error"] is None:
                     del group.members[member.process.pid]
+                    group.held.pop(member.process.pid, None)
                     member.process.close()
             todo = self.inheritors(group)
         if not group.members:

@@ -246,7 +246,7 @@ def test_a_followed_process_gets_its_signals_and_stops(python_program: Program, 
         return Path(f"/proc/{python_program.pid}/stat").read_text().rpartition(")")[2].split()[0]
 
     os.kill(python_program.pid, signal.SIGSTOP)
-    pid, status = os.waitpid(python_program.pid, os.WUNTRACED)
+    _, status = os.waitpid(python_program.pid, os.WUNTRACED)
     assert os.WIFSTOPPED(status) and os.WSTOPSIG(status) == signal.SIGSTOP
     (entry,) = remote.do("verify", name="n1")["processes"]
     assert entry["error"] is None and abs(entry["offset_called"] - 7.0) < 0.1
@@ -420,10 +420,11 @@ sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
 
 
 def audited(python_code: str) -> dict[str, Any]:
-    with subprocess.Popen(python("-c", python_code)) as started:
+    with subprocess.Popen(
+        python("-c", f"print(flush=True)\n{python_code}"), stdout=subprocess.PIPE
+    ) as started:
         try:
-            awaited(lambda: Path(f"/proc/{started.pid}/wchan").read_text() != "", "it runs")
-            time.sleep(0)
+            assert started.stdout is not None and started.stdout.readline()
             here = Patcher()
             here.arm("n1", {"pids": [started.pid]})
             here.set("n1", Spec(1.0))
@@ -457,7 +458,7 @@ while True:
             set(),
         ),
         (
-            "struct.pack_into('<qq', block, 0, int(time.time()), 0); libc.clock_nanosleep(0, 1, block, None)",
+            "struct.pack_into('<qq', block, 0, 1, 0); libc.clock_nanosleep(0, 1, block, None)",
             "clean",
             set(),
             {"clock_nanosleep until a wall-clock time"},

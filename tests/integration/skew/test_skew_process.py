@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.skew.patcher import MODES, ORIGINS, Process, Refused, Spec
+from harness.skew.patcher import ARCH, MODES, ORIGINS, Process, Refused, Spec
 from tests.integration.skew.support import BILLION, HERE, Program, Reading, python
 
 TICK = 20_000_000  # ns: what a coarse clock may be late, and more than any timer's tick
@@ -179,6 +179,28 @@ def test_a_mode_asked_for_is_the_mode_had(c_program: Program) -> None:
                         process.restore()
         maps = Path(f"/proc/{c_program.pid}/maps").read_text()
         assert maps.count(" rwxp ") <= 1  # the page is used again
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_landing_pad_is_kept(c_program: Program, mode: str) -> None:
+    """In a vDSO whose functions begin with endbr64, as those of some kernels do: made so here."""
+    pad = bytes.fromhex("f30f1efa")
+    calls = {  # push rbp; mov rbp, rsp; mov eax, number; syscall; pop rbp; ret
+        name: pad + bytes.fromhex(f"554889e5b8{number:02x}0000000f055dc3")
+        for name, number in zip(ARCH.functions, (228, 96, 201), strict=True)
+    }
+    with Process.open(c_program.pid) as process:
+        for found, code in zip(process.functions, calls.values(), strict=True):
+            assert found is not None and found[1] > len(code)
+            process.write(process.base + found[0], code + b"\xcc" * (found[1] - len(code)))
+        original = text(process)
+        process.install(mode)
+        process.set(Spec(50.0))
+        for found in process.functions:
+            assert found is not None and process.read(process.base + found[0], 5) == pad + b"\xe9"
+        assert wrong(c_program, 50 * BILLION) == {}
+        process.restore()
+        assert text(process) == original and wrong(c_program, 0) == {}
 
 
 def test_nothing_to_change_where_nothing_is(python_program: Program) -> None:
