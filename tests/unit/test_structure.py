@@ -46,7 +46,6 @@ ORDER = (
         "verdict",
         "engine",
         "kernel",
-        "skew",
         "compose",
         "compose_target",
         "lock",
