@@ -865,7 +865,7 @@ class Process:
             raise ProcessLookupError(errno.ESRCH, f"process {pid} has ended")
         self.pid, self.start, self.held = pid, entry.start, held
         self.steps, self.stopped = 0, 0.0
-        self.code = self.header = 0
+        self.header = 0
         try:
             self.fd = os.open(f"/proc/{pid}/mem", os.O_RDWR | os.O_CLOEXEC)
         except PermissionError as error:
@@ -1365,6 +1365,7 @@ class Table:
         self.newest = b""
         self.due = 0.0
         self.all: dict[int, Stat] = {}
+        self.kernel: set[int] = set()  # its threads, which are looked at once
 
     def look(self, force: bool = False) -> bool:
         """Read what is new, if there may be anything."""
@@ -1380,9 +1381,14 @@ class Table:
         pids = {int(name) for name in os.listdir("/proc") if name.isdigit()}
         for pid in self.all.keys() - pids:
             del self.all[pid]
-        for pid in pids - self.all.keys():
-            if (entry := stat(pid)) is not None and entry.alive:
+        self.kernel &= pids
+        for pid in pids - self.all.keys() - self.kernel:
+            if (entry := stat(pid)) is None:
+                continue
+            if entry.alive:
                 self.all[pid] = entry
+            elif entry.state not in "ZX":
+                self.kernel.add(pid)
         return True
 
     def family(self, root: int) -> set[int]:
