@@ -36,7 +36,9 @@ class Local:
         """The program `name`, which runs. Raises Lacking where it is not here."""
         if name in PROGRAMS:
             program = PROGRAMS[name]
-            with Probe(program.built(self.out), environ, program.monotonic) as probe:
+            argv = program.built(self.out)
+            needed(argv[0])
+            with Probe(argv, environ, program.monotonic) as probe:
                 yield probe
             return
         with tempfile.TemporaryDirectory(dir=self.out) as place:
