@@ -43,9 +43,9 @@ class Local:
             return
         with tempfile.TemporaryDirectory(dir=self.out) as place:
             kind, port = SERVERS[name], free_port()
-            argv = kind.argv("127.0.0.1", port, Path(place, "data"))
-            needed(argv[0])
-            with kind(serving(argv, place, environ), lambda: ("127.0.0.1", port)) as server:
+            serve = kind.argv("127.0.0.1", port, Path(place, "data"))
+            needed(serve[0])
+            with kind(serving(serve, place, environ), lambda: ("127.0.0.1", port)) as server:
                 yield server
 
 
