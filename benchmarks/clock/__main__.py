@@ -158,7 +158,7 @@ def patched_cost(place: Place, name: str, kind: str) -> float | None:
 
 def endurance(places: list[Place], total: int, missing: Missing) -> int:
     head = ("program", "where", "cycles", "alive", "wrong", "steps", "stop p50 us", "p99", "max", "")
-    table = Table("{:<22} {:<7} {:>7} {:>6} {:>6} {:>6} {:>12} {:>9} {:>9}  {}", *head)
+    table = Table("{:<24} {:<7} {:>6} {:>6} {:>6} {:>6} {:>12} {:>9} {:>9}  {}", *head)
     for place in places:
         for load in LOADS:
             try:

@@ -120,8 +120,9 @@ def patched(mode: str, place: Place, name: str) -> Iterator[Skewed]:
 def preloaded(place: Place, name: str) -> Iterator[Skewed]:
     """Start it with the library. Raises Refusal for what cannot be preloaded."""
     program = PROGRAMS[name].built(place.out)[0] if name in PROGRAMS else name
-    found = shutil.which(program)
-    if found and (reason := shim.dynamic(found)):
+    if (found := shutil.which(program)) is None:
+        raise Refusal(f"{program} is not on this machine, so nothing says whether it can be")
+    if reason := shim.dynamic(found):
         raise Refusal(reason)
     library = place.out / shim.LIBRARY.name
     if not library.exists():

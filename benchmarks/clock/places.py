@@ -36,14 +36,16 @@ class Local:
         """The program `name`, which runs. Raises Lacking where it is not here."""
         if name in PROGRAMS:
             program = PROGRAMS[name]
-            with Probe(program.built(self.out), environ, program.monotonic) as probe:
+            argv = program.built(self.out)
+            needed(argv[0])
+            with Probe(argv, environ, program.monotonic) as probe:
                 yield probe
             return
         with tempfile.TemporaryDirectory(dir=self.out) as place:
             kind, port = SERVERS[name], free_port()
-            argv = kind.argv("127.0.0.1", port, Path(place, "data"))
-            needed(argv[0])
-            with kind(serving(argv, place, environ), lambda: ("127.0.0.1", port)) as server:
+            serve = kind.argv("127.0.0.1", port, Path(place, "data"))
+            needed(serve[0])
+            with kind(serving(serve, place, environ), lambda: ("127.0.0.1", port)) as server:
                 yield server
 
 

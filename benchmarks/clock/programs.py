@@ -64,9 +64,7 @@ class Program:
             environ = {**os.environ, **self.environ}
             subprocess.run([needed(compiler), *rest], check=True, env=environ)
             _built.add((self.name, out))
-        program, *arguments = (word.format(out=out, probes=PROBES) for word in self.argv)
-        needed(program)
-        return [program, *arguments]
+        return [word.format(out=out, probes=PROBES) for word in self.argv]
 
 
 _built: set[tuple[str, Path]] = set()

@@ -669,9 +669,7 @@ class Stop:
         self.begun = time.perf_counter()
         try:
             gone: set[int] = set()
-            while new := [
-                task for task in self.candidates() if task not in self.threads and task not in gone
-            ]:
+            while new := self.candidates(gone | self.threads.keys()):
                 asked = [task for task in new if self.ask(task)]
                 gone |= set(new) - set(asked)
                 for task in asked:
@@ -688,14 +686,14 @@ class Stop:
             raise
         return self
 
-    def candidates(self) -> list[int]:
-        if not self.one:
-            return tasks(self.pid)
+    def candidates(self, known: set[int]) -> list[int]:
+        """Threads to stop beside those `known`."""
+        new = [task for task in tasks(self.pid) if task not in known]
+        if not self.one or not new:
+            return new
         if self.threads:
             return []
-        states = [
-            (task, entry.state) for task in tasks(self.pid) if (entry := stat(self.pid, task)) is not None
-        ]
+        states = [(task, entry.state) for task in new if (entry := stat(self.pid, task)) is not None]
         # one that sleeps in a system call is in no restartable sequence, which a call would break
         return [task for task, state in sorted(states, key=lambda pair: pair[1] != "S") if state not in "ZX"][
             :1
@@ -826,9 +824,7 @@ class Stop:
             with contextlib.suppress(OSError):
                 if (pending := self.pending.get(task)) is not None:
                     signal_ = pending.number
-                    if (
-                        task in self.moved
-                    ):  # it stands at the trap of its last step: as if that were the signal
+                    if task in self.moved:  # at the trap of its last step: as if that were the signal
                         block = ctypes.create_string_buffer(pending.raw, 128)
                         ptrace(SETSIGINFO, task, 0, ctypes.addressof(block))
                 if self.release:
@@ -869,7 +865,7 @@ class Process:
             raise ProcessLookupError(errno.ESRCH, f"process {pid} has ended")
         self.pid, self.start, self.held = pid, entry.start, held
         self.steps, self.stopped = 0, 0.0
-        self.code = self.header = 0
+        self.header = 0
         try:
             self.fd = os.open(f"/proc/{pid}/mem", os.O_RDWR | os.O_CLOEXEC)
         except PermissionError as error:
@@ -991,8 +987,8 @@ class Process:
     def install(self, mode: str | None = None, within: float = PATIENCE, place: str | None = None) -> str:
         """Let the process's time go through a stub that adds nothing yet: the mechanism.
 
-        `mode` ``"fast"`` uses the vDSO's own code, ``"stub"`` the kernel's (10 times slower);
-        none: the first that can be had.
+        `mode` ``"fast"`` uses the vDSO's own code, ``"stub"`` the kernel's (10 times slower, and
+        under the process's own seccomp filter); none: the first that can be had.
         `place` ``"padding"`` is the end of the vDSO's last page, ``"page"`` one of its own; none: likewise.
         Raises Refused with the reason of each.
         """
@@ -1271,10 +1267,13 @@ class Audit:
     def run(self, seconds: float, within: float) -> list[dict[str, Any]]:
         deadline = time.monotonic() + within
         for process in self.processes.values():
-            with Stop(process.pid, process.fd, deadline, held=set(), options=SYSGOOD | CLONE) as stop:
-                self.owner |= dict.fromkeys(stop.threads, process.pid)
-                self.again |= {task for task in stop.threads if ARCH.in_call(registers(task))}
-                stop.go = SYSCALL
+            try:
+                with Stop(process.pid, process.fd, deadline, held=set(), options=SYSGOOD | CLONE) as stop:
+                    self.owner |= dict.fromkeys(stop.threads, process.pid)
+                    self.again |= {task for task in stop.threads if ARCH.in_call(registers(task))}
+                    stop.go = SYSCALL
+            except Refused as error:
+                self.found[process.pid]["error"] = str(error)
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if not self.step(SYSCALL):
@@ -1336,9 +1335,12 @@ class Audit:
         if kind != 1 or pid not in self.found:
             return
         found, process = self.found[pid], self.processes[pid]
+        try:
+            mask = SLOT.unpack(process.slot())[0]
+        except Replaced:  # another program by now
+            return
         found["syscalls"] += task not in self.again
         self.again.discard(task)
-        mask = SLOT.unpack(process.slot())[0]
         if (name := dict(ARCH.readers).get(number)) is not None:
             clock = arguments[0] if name == "clock_gettime" else 0
             if clock < 16 and mask >> clock & 1:
@@ -1363,6 +1365,7 @@ class Table:
         self.newest = b""
         self.due = 0.0
         self.all: dict[int, Stat] = {}
+        self.kernel: set[int] = set()  # its threads, which are looked at once
 
     def look(self, force: bool = False) -> bool:
         """Read what is new, if there may be anything."""
@@ -1378,9 +1381,14 @@ class Table:
         pids = {int(name) for name in os.listdir("/proc") if name.isdigit()}
         for pid in self.all.keys() - pids:
             del self.all[pid]
-        for pid in pids - self.all.keys():
-            if (entry := stat(pid)) is not None and entry.alive:
+        self.kernel &= pids
+        for pid in pids - self.all.keys() - self.kernel:
+            if (entry := stat(pid)) is None:
+                continue
+            if entry.alive:
                 self.all[pid] = entry
+            elif entry.state not in "ZX":
+                self.kernel.add(pid)
         return True
 
     def family(self, root: int) -> set[int]:
@@ -1426,12 +1434,13 @@ class Group:
 
 @dataclass
 class Wait:
-    """A process that cannot be armed just now: since when, when to try again, whether that was told."""
+    """A process that could not be armed yet; times in seconds of CLOCK_MONOTONIC."""
 
     since: float
-    next: float
     what: str
-    gap: float  # from when, in seconds of CLOCK_MONOTONIC, it has run with true time
+    gap: float  # from when it has run with true time
+    next: float = 0.0  # when to try again
+    error: str = ""
     told: bool = False
 
 
@@ -1589,8 +1598,8 @@ class Patcher:
         member.process.write(owner, before)
         return True
 
-    def gather(self, group: Group, within: float, what: str = "new") -> list[dict[str, Any]]:
-        """Adopt newcomers until there are no more; what could not be adopted, told too."""
+    def gather(self, group: Group, within: float) -> list[dict[str, Any]]:
+        """Adopt newcomers until there are no more; what could not be adopted."""
         failed: list[dict[str, Any]] = []
         while True:
             self.table.look(force=True)
@@ -1598,9 +1607,8 @@ class Patcher:
             if not found:
                 return failed
             for entry in found:
-                if (
-                    trouble := self.join(group, entry, what, since=self.started(entry), within=within)
-                ) is not None:
+                since = self.started(entry)
+                if (trouble := self.join(group, entry, "new", since, within, hasty=True)) is not None:
                     failed.append(trouble)
 
     @staticmethod
@@ -1610,40 +1618,36 @@ class Patcher:
         return time.monotonic() - ago
 
     def join(
-        self, group: Group, entry: Stat, what: str, since: float | None, within: float
+        self, group: Group, entry: Stat, what: str, since: float | None, within: float, hasty: bool = False
     ) -> dict[str, Any] | None:
-        """Adopt a process and tell it; or wait with it, or tell why not (and give that)."""
+        """Adopt a process and tell it; or wait with it, and tell why (and give that) once that has lasted.
+
+        It may be starting, or be another program soon; `hasty` does not wait to see.
+        """
         pid = entry.pid
         now = time.monotonic()
-        wait = group.waiting.get(pid)
         since = now if since is None else since
         try:
             inherited = self.adopt(group, entry, within)
-        except ProcessLookupError:
-            self.forget(group, pid)
-            return None
-        except (Replaced, Stuck) as error:
-            if (again := stat(pid)) is None or not again.alive or again.start != entry.start:
+        except (Refused, OSError) as error:
+            again = stat(pid)
+            if again is None or not again.alive or again.start != entry.start:
                 self.forget(group, pid)
                 return None
-            if wait is None:
-                wait = group.waiting[pid] = Wait(now, 0.0, what, since)
-            wait.next = now + min(0.5, max(0.005, (now - wait.since) / 4))
-            if wait.told or (isinstance(error, Replaced) and now - wait.since < 1.0):
+            wait = group.waiting.setdefault(pid, Wait(now, what, since))
+            wait.error = str(error)
+            wait.next = now + min(1.0, max(0.005, (now - wait.since) / 4))
+            grace = 1.0 if isinstance(error, Replaced) else 0.0 if hasty else 0.25
+            if wait.told or now - wait.since < grace:
                 return None
             wait.told = True
-            reason = str(error)
-        except (Refused, OSError) as error:
-            group.waiting.pop(pid, None)
-            reason = str(error)
-        else:
-            if not inherited:
-                member = group.members[pid]
-                gap = max(0.0, member.seen - since)
-                self.tell(group, pid, what, gap=gap, exe=member.exe, mechanism=member.mechanism)
-            return None
-        self.tell(group, pid, "refused", gap=max(0.0, now - since), exe=exe(pid), error=reason)
-        return {"pid": pid, "start": entry.start, "exe": exe(pid), "error": reason}
+            self.tell(group, pid, "refused", gap=max(0.0, now - since), exe=exe(pid), error=wait.error)
+            return {"pid": pid, "start": entry.start, "exe": exe(pid), "error": wait.error}
+        if not inherited:
+            member = group.members[pid]
+            gap = max(0.0, member.seen - since)
+            self.tell(group, pid, what, gap=gap, exe=member.exe, mechanism=member.mechanism)
+        return None
 
     # ------------------------------------------------------------------ following
 
@@ -1669,10 +1673,11 @@ class Patcher:
         """A followed thread has ended: let its real parent know, unless that is this process."""
         entry = stat(task)
         self.left.discard(task)
+        leads = int(status(task).get("Tgid", 0)) == task
         for group in self.groups.values():
             for held in group.held.values():
                 held.discard(task)
-        if entry is None or entry.parent != self.me:
+        if not leads or entry is None or entry.parent != self.me:
             with contextlib.suppress(ChildProcessError):
                 os.waitid(os.P_PID, task, os.WEXITED | os.WNOHANG | WALL)
 
@@ -1781,14 +1786,15 @@ class Patcher:
                 member.process.set(group.slot)
             except (Refused, OSError):
                 self.check(group, member)
-        failed = self.gather(group, group.within)
+        self.gather(group, group.within)
         took = time.perf_counter() - begun
-        return {"processes": len(group.members), "took": took, "errors": failed}
+        return {"processes": len(group.members), "took": took, "errors": self.waiting(group)}
 
     def check(self, group: Group, member: Member) -> None:
         """See what became of a member whose memory is gone or not as it should be."""
         process = member.process
         entry = stat(process.pid)
+        here = bool(self.peek(member, process.base, 1))
         if process.held and (why := siginfo(process.pid)) is not None and why.event == EVENT_EXEC:
             return  # it has not run yet
         del group.members[process.pid]
@@ -1797,7 +1803,7 @@ class Patcher:
             self.forget(group, process.pid)
             self.tell(group, process.pid, "gone", gap=0.0, exe=member.exe)
             return
-        what = "exec" if exe(process.pid) != member.exe else "lost"
+        what = "lost" if here else "exec"
         self.join(group, entry, what, since=member.seen, within=0.1)
 
     def beat(self) -> list[dict[str, Any]]:
@@ -1826,33 +1832,36 @@ class Patcher:
         return events
 
     @staticmethod
-    def sound(member: Member) -> bool:
+    def peek(member: Member, address: int, size: int) -> bytes:
+        """A member's memory, nothing where that is gone."""
+        try:
+            return os.pread(member.process.fd, size, address)
+        except OSError:
+            return b""
+
+    def sound(self, member: Member) -> bool:
         """Whether its memory is there and jumps to the stub."""
         address, jump, _ = member.process.entries[0]
-        try:
-            return os.pread(member.process.fd, len(jump), address) == jump
-        except OSError:
-            return False
+        return self.peek(member, address, len(jump)) == jump
 
     def verify(self, name: str, call: bool = True) -> dict[str, Any]:
         """Read back from each process what it adds, and call its own clock on one of its threads."""
         group = self.group(name)
-        failed = self.gather(group, group.within)
+        self.gather(group, group.within)
         for member in list(group.members.values()):
             if not self.sound(member):
                 self.check(group, member)
         found = [self.verified(group, member, call) for member in list(group.members.values())]
-        waiting = [self.waiting(pid, wait) for pid, wait in group.waiting.items()]
-        return {"processes": [entry for entry in found if entry is not None] + failed + waiting}
+        return {"processes": [entry for entry in found if entry is not None] + self.waiting(group)}
 
     @staticmethod
-    def waiting(pid: int, wait: Wait) -> dict[str, Any]:
-        since = time.monotonic() - wait.gap
-        return {
-            "pid": pid,
-            "exe": exe(pid),
-            "error": f"not skewed yet: it could not be stopped for {since:.3f} s",
-        }
+    def waiting(group: Group) -> list[dict[str, Any]]:
+        """Those that are to be skewed and are not."""
+        return [
+            {"pid": pid, "start": group.kin.get(pid), "exe": exe(pid), "error": wait.error}
+            for pid, wait in group.waiting.items()
+            if stat(pid) is not None
+        ]
 
     def verified(self, group: Group, member: Member, call: bool) -> dict[str, Any] | None:
         process = member.process

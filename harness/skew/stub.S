@@ -10,7 +10,7 @@
 .intel_syntax noprefix
 .text
 header: .ascii  "NEMSKEW\n"
-        .short  1                       # version: magic, version and `saved` stay where they are in all versions
+        .short  1                       # version; what lies before `kinds` stays where it is in all of them
         .byte   0                       # mode: 1 calls the vDSO's own code, 2 calls the kernel
         .byte   0                       # place: 1 in the vDSO's own padding, 2 in a page of its own
         .short  clock_gettime - header, gettimeofday - header, time - header, remote - header, real - header

@@ -48,7 +48,6 @@ ORDER = (
         "verdict",
         "engine",
         "kernel",
-        "skew",
         "compose",
         "compose_target",
         "lock",

@@ -183,7 +183,7 @@ def test_a_mode_asked_for_is_the_mode_had(c_program: Program) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_landing_pad_is_kept(c_program: Program, mode: str) -> None:
-    """In a vDSO whose functions begin with endbr64, as those of some kernels do: made so here, in one process."""
+    """In a vDSO whose functions begin with endbr64, as those of some kernels do: made so here."""
     pad = bytes.fromhex("f30f1efa")
     calls = {  # push rbp; mov rbp, rsp; mov eax, number; syscall; pop rbp; ret
         name: pad + bytes.fromhex(f"554889e5b8{number:02x}0000000f055dc3")

@@ -8,12 +8,11 @@ import platform
 import struct
 
 import pytest
-from hypothesis import assume, given, strategies as st
+from hypothesis import assume, given, settings, strategies as st
 
 from harness.skew.patcher import ARCH, Refused, parsed, relocate
 
-# How __vdso_clock_gettime begins, as read from /proc/self/mem or unpacked from the package's vmlinuz, and how many
-# bytes of it a jump takes.
+# How __vdso_clock_gettime begins, from /proc/self/mem or the package's vmlinuz, and how much a jump takes
 RECORDED = {
     "6.18.44": ("55 4889e5 4156 53 4883e4f0 4883ec10 83ff17", 6),
     "Debian 6.1.0-56": ("55 4889e5 4155 4154 4989f4 53 4863df 83fb0f", 6),
@@ -79,6 +78,7 @@ def test_what_is_too_far_is_refused() -> None:
         relocate(TIME, FAR, FAR - 2**32)
 
 
+@settings(deadline=None)
 @given(code=st.binary(min_size=0, max_size=48))
 def test_any_bytes_are_refused_or_moved_as_they_are(code: bytes) -> None:
     """Never another error, never a changed byte but in a distance, never part of an instruction."""
@@ -134,6 +134,7 @@ step = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(
     steps=st.lists(step, min_size=2, max_size=8), first=st.integers(0, 2**31), second=st.integers(0, 2**31)
 )

@@ -1,4 +1,4 @@
-"""The stub's machine code does what its formula says, for any time and parameters; and is what stub.S says."""
+"""The stub's machine code does what its formula says, for all times and parameters; stub.S is its source."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from harness.skew import patcher
 from harness.skew.patcher import ARCH, CLOCKS, HEAD, MAGIC, SELECTOR, SLOT, SLOTS, VERSION, Spec, skewed
@@ -101,6 +101,7 @@ slots = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(slot=slots, real=times, clock=st.integers(-8, 32))
 def test_clock_gettime(mapped: Mapped, slot: bytes, real: int, clock: int) -> None:
     mapped.set(slot)
@@ -113,6 +114,7 @@ def test_clock_gettime(mapped: Mapped, slot: bytes, real: int, clock: int) -> No
         assert result[0] * BILLION + result[1] == expected and 0 <= result[1] < BILLION
 
 
+@settings(deadline=None)
 @given(slot=slots, real=times)
 def test_gettimeofday_and_time(mapped: Mapped, slot: bytes, real: int) -> None:
     mapped.set(slot)
@@ -137,6 +139,7 @@ def test_an_error_of_the_clock_is_the_callers(mapped: Mapped) -> None:
     assert mapped.clock_gettime(1, ctypes.addressof(result)) == -22
 
 
+@settings(deadline=None)
 @given(
     offset=st.floats(-3e9, 3e9),
     rate=st.floats(-1.0, 100.0),
