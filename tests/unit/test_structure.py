@@ -51,7 +51,6 @@ ORDER = (
         "compose",
         "compose_target",
         "lock",
-        "skew",
     ),
 )
 LAYER = {name: layer for layer, names in enumerate(ORDER) for name in names}
