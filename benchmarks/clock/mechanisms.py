@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from benchmarks.clock.places import WITHIN, Docker, Place, Running
 from benchmarks.clock.programs import PROGRAMS
+from benchmarks.clock.servers import SERVERS
 from harness.skew import patcher, shim
 from harness.skew.patcher import Process, Spec
 
@@ -119,7 +120,9 @@ def patched(mode: str, place: Place, name: str) -> Iterator[Skewed]:
 @contextlib.contextmanager
 def preloaded(place: Place, name: str) -> Iterator[Skewed]:
     """Start it with the library. Raises Refusal for what cannot be preloaded."""
-    program = PROGRAMS[name].built(place.out)[0] if name in PROGRAMS else name
+    program, *_ = (
+        PROGRAMS[name].built(place.out) if name in PROGRAMS else SERVERS[name].argv("", 0, place.out)
+    )
     if (found := shutil.which(program)) is None:
         raise Refusal(f"{program} is not on this machine, so nothing says whether it can be")
     if reason := shim.dynamic(found):
