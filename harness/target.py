@@ -214,7 +214,10 @@ class Target:
         "Traceback (most recent call last)",
         "fatal error:",
     )
+    # seconds: how coarse `clock` is; how long a node's system calls are watched, before a clock fault, for
+    # those that would escape it, which slows the node
     clock_resolution: ClassVar[float] = 0.0
+    clock_audit: ClassVar[float] = 0.0
     ready_within: ClassVar[float] = 20.0
     status_every: ClassVar[float] = 0.2
 

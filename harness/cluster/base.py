@@ -70,8 +70,8 @@ class SiteCluster:
         self._observer = Observer(target, self.logs, self._is_up, on_event)
         self._bypass = BypassWatch(self._pid, self._bypassed)
         ask = None if type(target).clock is Target.clock else lambda name: target.clock(self.node(name))
-        tell, resolution = self._observer.tell, target.clock_resolution
-        self._clocks = clocks.Clocks(self._ways, self._moves, tell, ask, resolution)
+        precisely = target.clock_resolution, target.clock_audit
+        self._clocks = clocks.Clocks(self._ways, self._moves, self._observer.tell, ask, *precisely)
         self._past: dict[str, int] = {}  # packets past the fabric that were told, by who received them
         self._closing, self._stopped, self._stop_lock = Event(), Event(), RLock()
         self._broken = ""

@@ -64,13 +64,15 @@ class Worn:
     spec: Spec
     way: Way | None = None
     mechanism: str = "vdso"
+    audited: str = ""
     since: int = field(default_factory=time.monotonic_ns)
 
 
 class Clocks:
     """The nodes' clocks. `ways` are how a node's processes can be reached, the preferred one first; `moves`
     says what they can be asked for. ``tell(node, kind, detail)`` is told what is observed: ``clock`` and
-    ``clock-gap``; `ask` is the target's own probe of a node's clock, with its `resolution` in seconds.
+    ``clock-gap``; `ask` is the target's own probe of a node's clock, with its `resolution` in seconds. For
+    `audit` seconds before each skew the nodes' system calls are watched for those that would escape it.
     """
 
     def __init__(
@@ -80,9 +82,10 @@ class Clocks:
         tell: OnEvent,
         ask: Ask | None = None,
         resolution: float = 0.0,
+        audit: float = 0.0,
     ) -> None:
         self._ways, self._moves, self._tell = ways, moves, tell
-        self._ask, self._resolution = ask, resolution
+        self._ask, self._resolution, self._audit = ask, resolution, audit
         self._worn: dict[str, Worn] = {}
         self._lock = RLock()
         self._turns = defaultdict[str, RLock](RLock)  # of a node: it may be started while it is skewed
@@ -179,15 +182,17 @@ class Clocks:
     def _put(self, name: str, worn: Worn, state: State) -> str:
         """Skew its processes, which were right, and see both."""
         before = self._asked(name, Spec().based(), "before") if state == "runs" else ""
-        self._reach(name, worn)
+        self._reach(name, worn, self._audit if state == "runs" else 0.0)
         seen = self._seen(name, worn, worn.spec, "", state)
-        return f"{before}; {seen}" if before else seen
+        return "; ".join(filter(None, (before, seen, worn.audited)))
 
-    def _reach(self, name: str, worn: Worn) -> str:
+    def _reach(self, name: str, worn: Worn, audit: float = 0.0) -> str:
         """Skew its processes by the first way that can; which, in words."""
         refused = list[str]()
         for way in self._ways(name):
             try:
+                if audit:
+                    worn.audited = _audited(way, name, worn.spec, audit)
                 mechanisms = _armed(way, name)
                 way.request("set", name=name, spec=asdict(worn.spec))
                 worn.since = time.monotonic_ns()
@@ -317,9 +322,25 @@ def _words(spec: Spec) -> str:
     return f"{spec.rate * 100:+g} %" if spec.rate else f"{spec.offset:+g} s"
 
 
-def _armed(way: Way, name: str) -> str:
+def _audited(way: Way, name: str, spec: Spec, seconds: float) -> str:
+    """What the processes of `name` do that would escape `spec`, in words. Raises PatcherError."""
+    _armed(way, name, follow=False)  # one tracer at a time
+    try:
+        way.request("set", name=name, spec=asdict(Spec(clocks=spec.clocks).based()))  # what it is to watch
+        processes = way.request("audit", name=name, seconds=seconds)["processes"]
+    finally:
+        way.request("drop", name=name)
+    words = list[str]()
+    for one in processes:
+        calls = {**one["escapes"], **one["waits"]}
+        found = ", ".join(f"{count} {call}" for call, count in calls.items())
+        words.append(f"pid {one['pid']} {one.get('error') or one['verdict']}{found and f' ({found})'}")
+    return f"audit of {seconds:g} s: {', '.join(words)}"
+
+
+def _armed(way: Way, name: str, follow: bool = True) -> str:
     """Arm all processes of `name` or none; the mechanisms. Raises PatcherError."""
-    how = {"name": name, "who": way.who(name), "within": ARM_WITHIN, "follow": True}
+    how = {"name": name, "who": way.who(name), "within": ARM_WITHIN, "follow": follow}
     armed = way.request("arm", **how)["processes"]
     if failed := [f"pid {one['pid']} ({one['exe']}): {one['error']}" for one in armed if one["error"]]:
         way.request("drop", name=name)

@@ -70,6 +70,8 @@ class Preload:
             if found and how["call"] and not self._answered(control, name):
                 found[0]["error"] = f"nothing has read its clock for {ANSWERED_WITHIN:g} s: nothing is proved"
             return {"processes": found}
+        if do == "audit":
+            raise PatcherError("system calls cannot be watched where nobody may be traced")
         control.set(Spec(**how["spec"]) if do == "set" else Spec())
         return {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import socketserver
@@ -12,6 +13,7 @@ import time
 
 READ = "import time; print(time.time(), time.monotonic(), flush=True)"
 HOST, PORT = sys.argv[1], int(sys.argv[2])
+LIBC = ctypes.CDLL(None)
 CHILD: list[subprocess.Popen[bytes]] = []
 
 
@@ -53,6 +55,13 @@ def thread() -> list[float]:
     one.start()
     one.join()
     return found
+
+
+def escape() -> list[float]:
+    """By a system call, past the C library."""
+    now = (ctypes.c_long * 2)()
+    LIBC.syscall(228, 0, ctypes.byref(now))  # clock_gettime of x86-64, CLOCK_REALTIME
+    return [now[0] + now[1] / 1e9, time.monotonic()]
 
 
 def here() -> list[float]:

@@ -294,6 +294,30 @@ def test_what_has_no_probe_is_called(tmp_path: Path) -> None:
         assert called(cluster.set_right("n1").proof.split("; then ")[1], 0)
 
 
+@pytest.mark.parametrize("kind", ["local", "docker"], indirect=True)
+def test_an_audit_says_what_escapes(kind: type[SiteCluster], tmp_path: Path) -> None:
+    class Audited(Clocked):
+        clock_audit = 0.5
+
+    with running(Audited(nodes=1), tmp_path, kind=kind) as cluster:
+        asking = threading.Event()
+
+        def ask() -> None:
+            while not asking.is_set():
+                read(cluster.node("n1"), "escape")
+
+        asker = threading.Thread(target=ask)
+        asker.start()
+        try:
+            proof = cluster.skew("n1", Spec(offset=5.0)).proof
+        finally:
+            asking.set()
+            asker.join()
+        assert "audit of 0.5 s: pid " in proof and " escapes (" in proof and "clock_gettime" in proof, proof
+        assert off(cluster, "n1").at(5) and off(cluster, "n1", "escape").at(0), "as was said"
+        cluster.set_right("n1")
+
+
 # A process that may not trace, nor may its children, as in a container whose seccomp profile forbids it.
 UNTRACED = """
 import ctypes, struct, sys, pathlib
