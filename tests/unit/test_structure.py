@@ -31,6 +31,7 @@ ORDER = (
     ("images",),
     ("fabric",),
     ("proxy",),
+    ("interchange",),
     ("journal", "report", "checkers"),
     ("plans",),
     ("plan", "schedule", "condition", "faults"),
