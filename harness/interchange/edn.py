@@ -20,7 +20,8 @@ from harness.interchange.broken import Broken
 
 _TOKEN = re.compile(
     r"""[\s,]*+(?:;[^\n]*+[\s,]*+)*+(?:
-    (?P<open>[\[({]|\#\{)
+    (?::(?P<key>[a-z]++)[ ](?P<field>[^\s,;"()\[\]{}\\\#]++)(?=[,}]))
+    |(?P<open>[\[({]|\#\{)
     |(?P<close>[\])}])
     |(?P<string>"[^"\\]*+(?:\\.[^"\\]*+)*+")
     |(?P<character>\\(?:[A-Za-z0-9]++|.))
@@ -30,7 +31,7 @@ _TOKEN = re.compile(
     |\Z)""",
     re.DOTALL | re.VERBOSE,
 )
-_OPEN, _CLOSE, _STRING, _CHARACTER, _DISCARD, _ATOM, _BAD = range(1, 8)
+_KEY, _FIELD, _OPEN, _CLOSE, _STRING, _CHARACTER, _DISCARD, _ATOM, _BAD = range(1, 10)
 _NAME = re.compile(r"[\w*+!?<>=.$%&|/-][\w*+!?<>=.$%&|/#:'-]*")
 _INTEGER = re.compile(r"([+-]?(?:0|[1-9][0-9]*))N?")
 _FLOAT = re.compile(r"([+-]?(?:0|[1-9][0-9]*)(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?)(M?)")
@@ -66,17 +67,31 @@ def forms(text: str, *, unwrap: bool = False) -> Iterator[tuple[int, Any]]:
         kind = match.lastindex
         if kind is None:
             break
+        if kind == _FIELD:  # most of a history is of this form: two tokens at once
+            key, token = match.group(_KEY, _FIELD)
+            value = atoms.get(token, _MISSING)
+            if value is _MISSING:
+                value = _read(token, match.start(kind), atoms)
+            if len(frames) > floor and not discards:
+                items += (key, value)
+                tagged = -1
+                continue
+            if discards:
+                discards -= 1
+            elif not over:
+                started = True
+                yield match.start(_KEY) - 1, key
         at = match.start(kind)
-        if kind == _ATOM:
+        if kind == _FIELD:
+            pass  # what follows is its value
+        elif kind == _ATOM:
             token = match[kind]
             value = atoms.get(token, _MISSING)
             if value is _MISSING:
                 if token[0] == "#" and _TAG.fullmatch(token):
                     tagged = at
                     continue
-                value = _atom(token, at)
-                if len(atoms) < _KEPT:
-                    atoms[token] = value
+                value = _read(token, at, atoms)
         elif kind == _CLOSE:
             if not bracket or match[kind] != _CLOSERS[bracket]:
                 raise Broken(f"{match[kind]!r} closes nothing that is open", at)
@@ -141,6 +156,15 @@ def _collected(bracket: str, items: list[Any], begun: int) -> Any:
     if len(found) != len(keys):
         raise Broken("a map that has a key twice", begun)
     return found
+
+
+def _read(token: str, at: int, atoms: dict[str, Any]) -> Any:
+    if token.isdigit() and token.isascii() and token[0] != "0" and len(token) < 20:
+        return int(token)  # an index or a time: there is none like it
+    value = _atom(token, at)
+    if len(atoms) < _KEPT:
+        atoms[token] = value
+    return value
 
 
 def _atom(token: str, at: int) -> Any:
