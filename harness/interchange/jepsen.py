@@ -13,9 +13,9 @@ from typing import Any
 from harness.interchange.broken import Broken
 from harness.interchange.edn import forms
 
-_MAPS = re.compile(r"[\s,]*(?:;[^\n]*[\s,]*)*(?:[{(#]|\[[\s,]*(?:[{\](#;]|\Z))")
+_MAPS = re.compile(r"[\s,]*+(?:;[^\n]*+[\s,]*+)*+(?:[{(#]|\[[\s,]*(?:[{\](#;]|\Z))")
 _LINE = re.compile(
-    r"(?P<before>(?:.*?[-:][ \t]+)?)(?P<process>-?\d{1,18}|:[\w-]++)[ \t]++"
+    r"(?P<before>(?:.*?[-:][ \t]++)?)(?P<process>-?\d{1,18}|:[\w-]++)[ \t]++"
     r":(?P<type>invoke|ok|fail|info)[ \t]++(?P<f>:?[^\s:]\S*+)[ \t]++(?P<rest>\S.*)"
 )
 _SAID = re.compile(r".*?jepsen\.\w+(?: -|:)[ \t]+(?:\d|:nemesis)")

@@ -18,7 +18,7 @@ LARGEST = 1 << 29  # bytes, unzipped: read at once, unlike our own format
 _HEAD = 1 << 16
 _OURS = re.compile(rb'\s*\{\s*"nemesis"\s*:')
 _JSON = re.compile(rb'\s*(?:\[\s*(?:\{\s*["}]|\]|\Z)|\{\s*["}])')
-_EDN = re.compile(rb"[\s,]*(?:;[^\n]*\n[\s,]*)*(?:[({#]|\[[\s,]*[\[{(#;])")
+_EDN = re.compile(rb"[\s,]*+(?:;[^\n]*+\n[\s,]*+)*+(?:[({#]|\[[\s,]*[\[{(#;])")
 _SUFFIXES = {".jsonl": "jsonl", ".json": "json", ".edn": "edn"}
 
 
