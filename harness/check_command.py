@@ -6,6 +6,8 @@ Each file is judged on its own: one that is broken, too large or too slow to dec
 from __future__ import annotations
 
 import json
+import os
+import pickle
 import resource
 import signal
 import sys
@@ -86,6 +88,15 @@ class _Judged:
     error: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What is printed of a file, and its exit code."""
+
+    code: int
+    out: str = ""
+    error: str = ""
+
+
 def check_all(paths: Sequence[Path], request: Request, *, as_json: bool = False) -> int:
     """Judge each file and print what came of it, in order; the worst exit code.
 
@@ -94,16 +105,23 @@ def check_all(paths: Sequence[Path], request: Request, *, as_json: bool = False)
     request.names()
     codes = []
     for path in paths:
-        judged = _judge(path, request)
-        codes.append(judged.code)
-        if judged.code in (BAD, CRASH):
-            print(f"nemesis check: {judged.error}", file=sys.stderr)
-        if as_json:
-            print(json.dumps(_object(judged), default=repr))
-        elif judged.code not in (BAD, CRASH):
-            print("\n".join(_lines(judged)))
-        sys.stdout.flush()
+        said = (_apart if request.megabytes else _said)(path, request, as_json)
+        codes.append(said.code)
+        if said.error:
+            print(f"nemesis check: {said.error}", file=sys.stderr)
+        if said.out:
+            print(said.out, flush=True)
     return worst(codes)
+
+
+def _said(path: Path, request: Request, as_json: bool) -> _Said:
+    judged = _judge(path, request)
+    out = ""
+    if as_json:
+        out = json.dumps(_object(judged), default=repr)
+    elif judged.code not in (BAD, CRASH):
+        out = "\n".join(_lines(judged))
+    return _Said(judged.code, out, judged.error if judged.code in (BAD, CRASH) else "")
 
 
 def verdicts(history: History, request: Request) -> tuple[Verdict, ...]:
@@ -122,9 +140,8 @@ def verdicts(history: History, request: Request) -> tuple[Verdict, ...]:
 
 def _judge(path: Path, request: Request) -> _Judged:
     try:
-        with _memory(request.megabytes):
-            history = request.read(path)
-            found = verdicts(history, request)
+        history = request.read(path)
+        found = verdicts(history, request)
     except MemoryError:
         limit = f"{request.megabytes:,} MB" if request.megabytes else "the memory there is"
         return _Judged(path, code=UNKNOWN, cause="memory", error=f"not decided within {limit}")
@@ -141,7 +158,7 @@ def _judge(path: Path, request: Request) -> _Judged:
 
 def _told(path: Path, error: Exception) -> str:
     said = told(error)
-    return said if str(path) in said else f"{path}: {said}"
+    return said if said.startswith((f"{path}: ", f"{path} ")) else f"{path}: {said}"
 
 
 def _model_of(name: str) -> str:
@@ -197,21 +214,42 @@ def _time(seconds: float | None) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-@contextmanager
-def _memory(megabytes: int | None) -> Iterator[None]:
-    """MemoryError in the block once this process would have more than so much."""
-    if megabytes is None:
-        yield
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    wanted = megabytes * 1_000_000
-    resource.setrlimit(
-        resource.RLIMIT_DATA, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
-    )
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+def _apart(path: Path, request: Request, as_json: bool) -> _Said:
+    """`_said` in a process of its own, with memory of its own: what one took the next one does not lack."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    reading, writing = os.pipe()
+    if (child := os.fork()) == 0:
+        code = CRASH
+        try:
+            os.close(reading)
+            _bound_memory(request.megabytes or 0)
+            said = pickle.dumps(_said(path, request, as_json))
+            with open(writing, "wb") as pipe:
+                pipe.write(said)
+            code = VALID
+        finally:
+            os._exit(code)
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        answer = pipe.read()
+    _, status = os.waitpid(child, 0)
+    if status == 0:
+        told_so: _Said = pickle.loads(answer)
+        return told_so
+    how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"code {os.WEXITSTATUS(status)}"
+    judged = _Judged(path, code=CRASH, cause="crashed", error=f"{path}: its process ended with {how}")
+    return _Said(CRASH, json.dumps(_object(judged)) if as_json else "", judged.error)
+
+
+def _bound_memory(megabytes: int) -> None:
+    """MemoryError once this process would have so much more than it has now."""
+    has = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+    wanted = has + megabytes * 1_000_000
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
 
 
 # ------------------------------------------------------------------------------------ what is printed

@@ -112,7 +112,7 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add(
         "--memory-limit", type=_megabytes, metavar="MB",
-        help="of this process; used up, the verdict is unknown",
+        help="megabytes for each file; used up, the verdict is unknown",
     )  # fmt: skip
 
 

@@ -232,7 +232,9 @@ def _header(path: Path, lines: Iterator[tuple[int, bytes]]) -> dict[str, Any]:
             f'{{"nemesis": {SCHEMA}, "seed": ..., "plan": ...}}'
         )
     if header["nemesis"] != SCHEMA:
-        raise HistoryError(f"{path}: schema {header['nemesis']!r} is not the one known here ({SCHEMA})")
+        raise HistoryError(
+            f"{path}: line 1: schema {header['nemesis']!r} is not the one known here ({SCHEMA})"
+        )
     return header
 
 

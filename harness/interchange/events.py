@@ -73,7 +73,8 @@ class _Events:
                     raise Broken(f"{name} is {number!r}: expected an integer of 62 bits", at)
             if not isinstance(f := operation.get("f"), str) or not f.isprintable() or not f:
                 raise Broken(f"f is {f!r}: expected the name of what was done", at)
-            self.timed = self.timed and time is not None and time >= 0
+            if operation.get("type") != "info":  # when nobody knows what happened, nobody asks when
+                self.timed = self.timed and time is not None and time >= 0
             event = {
                 "index": index if indexed else place,
                 "time": -1 if time is None else time,

@@ -43,12 +43,14 @@ def _events(history: History) -> Iterator[dict[str, Any]]:
 
 def _clients(history: History, places: list[tuple[int, int, str]], keyed: bool) -> Iterator[dict[str, Any]]:
     columns = history.columns
+    process = _processes(history, places)
+    latest = max([0, *columns.start, *columns.end])
     for _, row, kind in places:
-        time = columns.start[row] if kind == "invoke" else columns.end[row]
+        time = {"invoke": columns.start[row], "info": latest}.get(kind, columns.end[row])
         value = columns.values.values[(columns.result if kind == "ok" else columns.value)[row]]
         event = {
             "type": kind,
-            "process": columns.process[row],
+            "process": process[row],
             "f": columns.fs.values[columns.f[row]],
             "value": (columns.keys.values[columns.key[row]], value) if keyed else value,
         }
@@ -60,6 +62,26 @@ def _clients(history: History, places: list[tuple[int, int, str]], keyed: bool) 
         elif columns.error[row]:
             event["error"] = columns.errors.values[columns.error[row]]
         yield event
+
+
+def _processes(history: History, places: list[tuple[int, int, str]]) -> dict[int, int]:
+    """The process of each row. One that invokes at the very time at which it completed has two at once.
+
+    Intervals are closed, so both are concurrent with all else at that time: the second goes to a new process.
+    """
+    columns = history.columns
+    found: dict[int, int] = {}
+    busy: set[int] = set()
+    fresh = max(columns.process, default=0) + 1
+    for _, row, kind in places:
+        if kind != "invoke":
+            busy.discard(found[row])
+            continue
+        found[row] = columns.process[row]
+        if found[row] in busy:
+            found[row], fresh = fresh, fresh + 1
+        busy.add(found[row])
+    return found
 
 
 def _faults(history: History) -> list[dict[str, Any]]:

@@ -13,11 +13,12 @@ from typing import Any
 from harness.interchange.broken import Broken
 from harness.interchange.edn import forms
 
-_MAPS = re.compile(r"[\s,]*+(?:;[^\n]*+[\s,]*+)*+(?:[{(#]|\[[\s,]*(?:[{\](#;]|\Z))")
+_MAPS = re.compile(r"[\s,]*+(?:;[^\n]*+[\s,]*+)*+(?:[{(#]|\[[\s,]*(?:[{\[\](#;]|\Z))")
 _LINE = re.compile(
     r"(?P<before>(?:.*?[-:][ \t]++)?)(?P<process>-?\d{1,18}|:[\w-]++)[ \t]++"
     r":(?P<type>invoke|ok|fail|info)[ \t]++(?P<f>:?[^\s:]\S*+)[ \t]++(?P<rest>\S.*)"
 )
+_WHOLE = re.compile(r"[\])}\"]\s*\Z|\snil\s*\Z")  # the end of a value that is no beginning of another
 _SAID = re.compile(r".*?jepsen\.\w+(?: -|:)[ \t]+(?:\d|:nemesis)")
 
 
@@ -41,6 +42,8 @@ def _by_line(text: str) -> Iterator[tuple[int, Any]]:
     for line in lines:
         whole = line.rstrip("\r")
         if match := _LINE.fullmatch(whole):
+            if at + len(line) == len(text) and match["type"] in ("invoke", "ok") and not _WHOLE.search(whole):
+                raise Broken("the last line has no line end: its value may have been longer", at)
             yield at, _operation(match, at)
         elif _SAID.match(whole) if logged else whole.strip():
             raise Broken(f"{whole[:60]!r} is no operation: expected process, :type, :f and value", at)

@@ -16,6 +16,7 @@ from harness.journal import load, opened
 FORMATS = ("auto", "jsonl", "edn", "json", "porcupine")
 LARGEST = 1 << 29  # bytes, unzipped: read at once, unlike our own format
 _HEAD = 1 << 16
+_BLOCK = 1 << 20
 _OURS = re.compile(rb'\s*\{\s*"nemesis"\s*:')
 _JSON = re.compile(rb'\s*(?:\[\s*(?:\{\s*["}]|\]|\Z)|\{\s*["}])')
 _EDN = re.compile(rb"[\s,]*+(?:;[^\n]*+\n[\s,]*+)*+(?:[({#]|\[[\s,]*[\[{(#;])")
@@ -78,11 +79,16 @@ def _headed(head: bytes) -> bool:
 
 
 def _foreign(path: Path, format: str, keyed: bool) -> History:
+    content = bytearray()
     with opened(path) as file:
-        content = file.read(LARGEST + 1)
-    if len(content) > LARGEST:
-        raise HistoryError(f"{path}: more than {LARGEST:,} bytes, unzipped: split it, by key for example")
-    content = content.removeprefix(b"\xef\xbb\xbf")
+        while block := file.read(_BLOCK):  # not all at once: so much would be allocated first
+            content += block
+            if len(content) > LARGEST:
+                raise HistoryError(f"{path}: more than {LARGEST:,} bytes, unzipped: split it, by key perhaps")
+    return _parsed(path, bytes(content).removeprefix(b"\xef\xbb\xbf"), format, keyed)
+
+
+def _parsed(path: Path, content: bytes, format: str, keyed: bool) -> History:
     text: str | bytes = content
     try:
         if not content.strip():
