@@ -250,8 +250,9 @@ class History:
     """One run as recorded: `operations` of the clients, `faults` as observed, `events` of the nodes.
 
     `columns` are the same operations as integers, for checkers and the report. `header` is the first
-    line of the file: seed, plan, target, runtime, versions, model. `findings` fail a run whatever its
-    verdicts: a node that died by itself, a panic in a log, an exception that no client classified, a fault
+    line of the file: seed, plan, target, runtime, versions, model; of another tool's file `format` and
+    `ordered`, which says that the order of its events counts and not their times. `findings` fail a run
+    whatever its verdicts: a node that died by itself, a panic in a log, an exception that no client classified, a fault
     that could not be proved. `notes` say how the cluster was made. `verdicts` collects what ``assert_*``
     judged of it.
 

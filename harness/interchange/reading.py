@@ -47,6 +47,10 @@ def read(path: str | Path, format: str = "auto", *, keyed: bool = False, nil_rea
 
 
 def _format(path: Path) -> str:
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise HistoryError(
+            f"{path}: what comes through a pipe can be read only once: say its format by --format"
+        )
     with opened(path) as file:
         head = file.read(_HEAD)
     head = head.removeprefix(b"\xef\xbb\xbf")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 from pathlib import Path
 
@@ -108,6 +109,17 @@ def test_a_directory_and_what_is_not_there_are_refused(tmp_path: Path) -> None:
         read(tmp_path / "nowhere")
     with pytest.raises(HistoryError, match="null byte"):
         read("a\0b")
+
+
+def test_a_pipe_is_read_once(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    with open(writing, "w") as pipe:
+        pipe.write(GOOD)
+    with open(reading):
+        path = f"/dev/fd/{reading}"
+        with pytest.raises(HistoryError, match="read only once: say its format"):
+            read(path)
+        assert len(read(path, "edn")) == 3
 
 
 def test_a_gzip_file_that_is_cut_or_broken_is_refused(tmp_path: Path) -> None:
