@@ -252,9 +252,9 @@ class History:
     `columns` are the same operations as integers, for checkers and the report. `header` is the first
     line of the file: seed, plan, target, runtime, versions, model; of another tool's file `format` and
     `ordered`, which says that the order of its events counts and not their times. `findings` fail a run
-    whatever its verdicts: a node that died by itself, a panic in a log, an exception that no client classified, a fault
-    that could not be proved. `notes` say how the cluster was made. `verdicts` collects what ``assert_*``
-    judged of it.
+    whatever its verdicts: a node that died by itself, a panic in a log, an exception that no client
+    classified, a fault that could not be proved. `notes` say how the cluster was made. `verdicts` collects
+    what ``assert_*`` judged of it.
 
     >>> history = History.from_events([
     ...     {"index": 0, "time": 0, "type": "invoke", "process": 0, "f": "write", "value": 1},
