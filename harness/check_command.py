@@ -34,6 +34,7 @@ from harness.checkers import (
 from harness.exit_code import BAD, CRASH, INVALID, UNKNOWN, VALID, worst
 from harness.history import NANOSECONDS, History, HistoryError, frozen
 from harness.interchange import read
+from harness.interchange.export import plain
 from harness.journal import told
 from harness.verdict import Verdict, worst as deciding
 
@@ -118,7 +119,7 @@ def _said(path: Path, request: Request, as_json: bool) -> _Said:
     judged = _judge(path, request)
     out = ""
     if as_json:
-        out = json.dumps(_object(judged), default=repr)
+        out = json.dumps(plain(_object(judged)), default=repr)
     elif judged.code not in (BAD, CRASH):
         out = "\n".join(_lines(judged))
     return _Said(judged.code, out, judged.error if judged.code in (BAD, CRASH) else "")
@@ -239,7 +240,7 @@ def _apart(path: Path, request: Request, as_json: bool) -> _Said:
         return told_so
     how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"code {os.WEXITSTATUS(status)}"
     judged = _Judged(path, code=CRASH, cause="crashed", error=f"{path}: its process ended with {how}")
-    return _Said(CRASH, json.dumps(_object(judged)) if as_json else "", judged.error)
+    return _Said(CRASH, json.dumps(plain(_object(judged))) if as_json else "", judged.error)
 
 
 def _bound_memory(megabytes: int) -> None:

@@ -311,7 +311,7 @@ class History:
     @property
     def has_faults(self) -> bool:
         """Whether its plan asked for any fault (an imported history has no plan)."""
-        return bool(self.faults) or bool(self.header.get("plan", {}).get("entries"))
+        return bool(self.faults) or bool((self.header.get("plan") or {}).get("entries"))
 
     @cached_property
     def counts(self) -> Mapping[str, int]:

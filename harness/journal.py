@@ -24,6 +24,7 @@ SCHEMA = 1
 _SUFFIX = ".gz"
 _DEEPEST = 50  # levels of a value that are kept as such where JSON cannot hold it as it is
 LONGEST = 1 << 28  # bytes of a line that are read: more is no event, but what a gzip bomb expands to
+_HEADER: dict[str, Any] = {"plan": dict, "checks": list, "time_limit": (int, float)}  # what judging reads
 _TOLD = 400  # characters of what is wrong with an event
 
 
@@ -235,6 +236,11 @@ def _header(path: Path, lines: Iterator[tuple[int, bytes]]) -> dict[str, Any]:
         raise HistoryError(
             f"{path}: line 1: schema {header['nemesis']!r} is not the one known here ({SCHEMA})"
         )
+    for name, kinds in _HEADER.items():
+        if (value := header.get(name)) is not None and not isinstance(value, kinds):
+            raise HistoryError(f"{path}: line 1: {name} is {str(value)[:60]!r}, which no run writes")
+    if not all(isinstance(name, str) for name in header.get("checks") or ()):
+        raise HistoryError(f"{path}: line 1: checks are not all names")
     return header
 
 

@@ -6,6 +6,7 @@ Both are the same operations in true-time order, numbered anew, since to these t
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,7 +21,7 @@ def to_edn(history: History) -> str:
 
 def to_json(history: History) -> str:
     """An array of objects, one a line, as elle-cli reads it; what JSON has no form for as its repr."""
-    lines = (json.dumps(_plain(event), default=repr) for event in _events(history))
+    lines = (json.dumps(plain(event), default=repr) for event in _events(history))
     return "[" + ",\n".join(lines) + "]\n"
 
 
@@ -124,11 +125,13 @@ def _micro_operations(value: Any) -> bool:
     )
 
 
-def _plain(value: Any) -> Any:
-    """What `json` writes as it should be: a map as an object, also where it has been frozen."""
+def plain(value: Any) -> Any:
+    """`value` as JSON has it: a map, frozen or not, as an object, and a float that JSON lacks as its repr."""
     if isinstance(value, (Mapping, Pairs)):
         pairs = value.items() if isinstance(value, Mapping) else value
-        return {key if isinstance(key, str) else str(key): _plain(item) for key, item in pairs}
+        return {key if isinstance(key, str) else str(key): plain(item) for key, item in pairs}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
     return value

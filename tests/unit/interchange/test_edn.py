@@ -8,11 +8,15 @@ from math import inf
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from harness.history import frozen
 from harness.interchange.broken import Broken
 from harness.interchange.edn import forms, keyword, written
+
+STEADY = settings(
+    deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
 
 
 def values(text: str, unwrap: bool = False) -> list[Any]:
@@ -140,6 +144,7 @@ def whole_fractions(value: Any) -> Any:
     return value
 
 
+@STEADY
 @given(plain)
 def test_what_was_written_is_read_again(value: Any) -> None:
     value = whole_fractions(value)
@@ -148,11 +153,13 @@ def test_what_was_written_is_read_again(value: Any) -> None:
     assert frozen(values(written(frozen(value)))[0]) == frozen(value)
 
 
+@STEADY
 @given(st.text())
 def test_a_keyword_is_read_as_its_name(name: str) -> None:
     assert values(keyword(name)) == [name]
 
 
+@STEADY
 @given(st.text(st.sampled_from("[]{}()#_\"\\:;,^' \n\0aé0/.-+NM"), max_size=40))
 def test_any_text_is_read_or_refused(text: str) -> None:
     for unwrap in (False, True):

@@ -7,10 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from harness.history import History
 from harness.interchange import read, to_edn, to_json
+
+STEADY = settings(
+    deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
 
 EVENTS: list[dict[str, Any]] = [
     {"time": 5, "type": "invoke", "process": 0, "f": "txn", "value": [["append", "x", 1], ["r", "x", None]]},
@@ -108,6 +112,7 @@ def histories(draw: st.DrawFn) -> History:
 
 
 @pytest.mark.parametrize(("name", "write"), [("a.edn", to_edn), ("a.json", to_json)])
+@STEADY
 @given(data=st.data())
 def test_a_history_that_was_written_is_read_again(
     tmp_path_factory: pytest.TempPathFactory, name: str, write: Callable[[History], str], data: st.DataObject
