@@ -49,14 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     one = commands.add_parser("check", help="judge stored histories, without a cluster")
     one.add_argument("histories", nargs="+", type=Path, metavar="HISTORY", help=HISTORY)
-    _add_reading(one)
+    _add_stored(one)
     _add_judging(one)
     one.set_defaults(run=_check)
 
     one = commands.add_parser("report", help="write the page of a stored history")
     one.add_argument("history", type=Path, metavar="HISTORY", help=HISTORY)
     one.add_argument("--output", type=Path, metavar="PAGE", help="by default history.html beside the history")
-    _add_reading(one)
+    _add_stored(one)
     one.set_defaults(run=_report)
 
     one = commands.add_parser("init", help="write a starting point that runs as it is")
@@ -84,7 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return CRASH
 
 
-def _add_reading(parser: argparse.ArgumentParser) -> None:
+def _add_stored(parser: argparse.ArgumentParser) -> None:
+    """What every command on a stored history takes."""
     add = parser.add_argument
     add(
         "--check", "--checker", action="append", default=[], metavar="NAME",
