@@ -1,12 +1,15 @@
 """The command ``nemesis``: judge and show stored histories, begin a project, say what is missing.
 
-Exit codes: 0 valid or done, 1 invalid (or findings that fail the run), 2 unknown, 254 bad usage, unreadable
-input, or a failure of this program itself.
+Exit codes: 0 valid or done, 1 invalid (or findings that fail the run), 2 unknown, 254 bad usage or unreadable
+input, 255 a failure of this program itself.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
+import json
+import math
 import os
 import shlex
 import sys
@@ -15,14 +18,15 @@ from collections.abc import Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from harness.exit_code import BAD, CRASH
+from harness.interchange import FORMATS
 
 if TYPE_CHECKING:
-    from harness.history import History
-    from harness.verdict import Verdict
+    from harness.check_command import Request
 
-VALID, INVALID, UNKNOWN, BAD = 0, 1, 2, 254
-HISTORY = "history.jsonl or history.jsonl.gz"
+HISTORY = "history.jsonl or history.jsonl.gz, or what Jepsen, elle-cli or Porcupine wrote"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -38,19 +42,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _Parser(
         prog="nemesis",
         description=(__doc__ or "").split("\n")[0].replace("``", ""),
-        epilog="exit codes: 0 valid or done, 1 invalid or findings, 2 unknown, 254 bad usage or input",
+        epilog="exit codes: 0 valid or done, 1 invalid or findings, 2 unknown, "
+        "254 bad usage or input, 255 a crash",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     one = commands.add_parser("check", help="judge stored histories, without a cluster")
     one.add_argument("histories", nargs="+", type=Path, metavar="HISTORY", help=HISTORY)
-    _add_check(one)
+    _add_stored(one)
+    _add_judging(one)
     one.set_defaults(run=_check)
 
     one = commands.add_parser("report", help="write the page of a stored history")
     one.add_argument("history", type=Path, metavar="HISTORY", help=HISTORY)
     one.add_argument("--output", type=Path, metavar="PAGE", help="by default history.html beside the history")
-    _add_check(one)
+    _add_stored(one)
     one.set_defaults(run=_report)
 
     one = commands.add_parser("init", help="write a starting point that runs as it is")
@@ -65,69 +71,106 @@ def main(arguments: Sequence[str] | None = None) -> int:
     one.set_defaults(run=_images)
 
     given = parser.parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):  # a file's name may be of bytes that no text is
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         return int(given.run(given))
     except (ValueError, OSError) as error:
         print(f"nemesis {given.command}: {_told(error)}", file=sys.stderr)
+        return BAD
     except Exception:  # Python's own exit code for it, 1, would say invalid
         traceback.print_exc()
-    return BAD
+        return CRASH
 
 
-def _add_check(parser: argparse.ArgumentParser) -> None:
-    how = "a check by name, may be repeated; by default those that the file names"
-    parser.add_argument("--check", action="append", metavar="NAME", help=how)
+def _add_stored(parser: argparse.ArgumentParser) -> None:
+    """What every command on a stored history takes."""
+    add = parser.add_argument
+    add(
+        "--check", "--checker", action="append", default=[], metavar="NAME",
+        help="a check by name, may be repeated; by default those that the file names",
+    )  # fmt: skip
+    add(
+        "--format", choices=FORMATS, default="auto",
+        help="of the file, by default told by how it begins; edn: also history.txt and Jepsen's log",
+    )  # fmt: skip
+    add("--keyed", action="store_true", help="values are [key, value], as Jepsen's independent ones")
+    add(
+        "--nil-read", choices=("value", "unknown"), default="value",
+        help="an acknowledged read of nil: the value nil (default), or not known, as Knossos has it",
+    )  # fmt: skip
+
+
+def _add_judging(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--model", default="", metavar="NAME", help="judge linearizability by this model")
+    add("--init", type=_json, default=(), metavar="JSON", help="the model's initial state")
+    add("--json", action="store_true", help="one JSON object a file, in order")
+    add(
+        "--time-limit", type=_positive, metavar="S",
+        help="seconds for each check (linearizability: 30); used up, the verdict is unknown",
+    )  # fmt: skip
+    add(
+        "--memory-limit", type=_megabytes, metavar="MB",
+        help="megabytes for each file; used up, the verdict is unknown",
+    )  # fmt: skip
+
+
+def _json(text: str) -> tuple[Any]:
+    try:
+        return (json.loads(text),)
+    except (ValueError, RecursionError):
+        raise argparse.ArgumentTypeError(f"{text!r} is no JSON; a string has quotes: '\"text\"'") from None
+
+
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return number
+
+
+def _megabytes(text: str) -> int:
+    if not (text.isdecimal() and 0 < int(text) < 1 << 30):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of megabytes above 0")
+    return int(text)
+
+
+def _request(given: argparse.Namespace, **more: Any) -> Request:
+    from harness.check_command import Request
+
+    return Request(
+        checks=tuple(given.check), format=given.format, keyed=given.keyed, nil_read=given.nil_read, **more
+    )
 
 
 def _check(given: argparse.Namespace) -> int:
-    from harness.checkers.words import headline, text
-    from harness.journal import load
+    from harness.check_command import check_all
 
-    codes = []
-    for path in given.histories:
-        try:
-            history = load(path)
-            verdicts = _verdicts(history, given.check)
-        except (ValueError, OSError) as error:  # the other histories are judged all the same
-            print(f"nemesis check: {_told(error)}", file=sys.stderr)
-            codes.append(BAD)
-            continue
-        for verdict in verdicts:
-            line = headline(verdict, history) if verdict.valid else text(verdict, history)
-            print(f"{path}: {verdict.checker}: {line}")
-            codes.append({"valid": VALID, "invalid": INVALID, "unknown": UNKNOWN}[verdict.judgement])
-        for finding in history.findings:
-            print(f"{path}: finding: {finding}")
-            codes.append(INVALID)
-    return max(codes, key=(VALID, UNKNOWN, INVALID, BAD).index)
-
-
-def _verdicts(history: History, names: Sequence[str] | None) -> list[Verdict]:
-    """The verdicts of the checks `names`, by default the history's own. ValueError where there are none."""
-    from harness.checkers import check, checkers
-
-    names = names or history.header.get("checks") or ()
-    if not names:
-        raise ValueError(
-            f"{history.path} names no check; choose one: nemesis check --check NAME HISTORY, "
-            f"NAME being {', '.join(checkers())}"
-        )
-    return [check(history, name) for name in names]
+    request = _request(
+        given, model=given.model, init=given.init, seconds=given.time_limit, megabytes=given.memory_limit
+    )
+    return check_all(given.histories, request, as_json=given.json)
 
 
 def _report(given: argparse.Namespace) -> int:
-    from harness.journal import load
+    from harness.check_command import verdicts
     from harness.report import Page, write_page
 
-    history = load(given.history)
-    verdicts = _verdicts(history, given.check) if given.check or history.header.get("checks") else ()
+    request = _request(given)
+    history = request.read(given.history)
+    judged = verdicts(history, request) if given.check or history.header.get("checks") else ()
     logs = {name: given.history.with_name(f"{name}.log") for name in history.header.get("nodes") or ()}
     # not index.html: that is the page of the run itself, which knows more
     output = given.output or given.history.with_name(f"{given.history.name.partition('.')[0]}.html")
     test = str(history.header.get("test", ""))
     page = Page(
         history=history,
-        verdicts=tuple(verdicts),
+        verdicts=judged,
         test=test or given.history.name,
         replay=shlex.join(["pytest", test, f"--nemesis-replay={given.history}"]) if test else "",
         logs={name: path for name, path in logs.items() if path.exists()},

@@ -28,6 +28,7 @@ OUTCOMES: tuple[Outcome, ...] = ("ok", "fail", "info")
 EVENT_TYPES = ("invoke", *OUTCOMES)
 OTHER_PROCESSES = ("nemesis", "cluster", "run")
 NANOSECONDS = 1_000_000_000
+DEEPEST = 100  # levels of a stored event; what is deeper is refused, since every reader of it recurses
 
 
 class HistoryError(ValueError):
@@ -112,14 +113,22 @@ class Fault:
         return (end is None or self.start <= end) and (self.end is None or start <= self.end)
 
 
+class Pairs(tuple[Any, ...]):
+    """A map as `frozen` leaves it: equal to the same tuple of pairs, but known to have been a map."""
+
+    __slots__ = ()
+
+
 def frozen(value: Any) -> Hashable:
     """`value` as something hashable: lists become tuples, maps sorted tuples of pairs."""
+    if isinstance(value, Pairs):
+        return value
     if isinstance(value, (list, tuple)):
         return tuple(frozen(item) for item in value)
     if isinstance(value, (set, frozenset)):
         return tuple(sorted((frozen(item) for item in value), key=repr))
     if isinstance(value, Mapping):
-        return tuple(sorted(((key, frozen(item)) for key, item in value.items()), key=repr))
+        return Pairs(sorted(((key, frozen(item)) for key, item in value.items()), key=repr))
     return value  # type: ignore[no-any-return]
 
 
@@ -180,11 +189,9 @@ class Columns:
     def __len__(self) -> int:
         return len(self.index)
 
-    def number_events(self) -> None:
-        """Fill `call` and `ret`; called once, when every event is in."""
-        start, end = self.start, self.end
-        if any(time < 0 for time in start):  # a history without times: its order is all there is
-            start, end = self.index, self.completion
+    def number_events(self, *, timed: bool = True) -> None:
+        """Fill `call` and `ret`; called once, when every event is in; not `timed`, by their order alone."""
+        start, end = (self.start, self.end) if timed else (self.index, self.completion)
         # rows are in order of invocation, and sorts are stable: equal times keep the order of the events
         calls = sorted(range(len(self)), key=start.__getitem__)
         ended = [row for row, time in enumerate(self.end) if time >= 0]
@@ -243,10 +250,11 @@ class History:
     """One run as recorded: `operations` of the clients, `faults` as observed, `events` of the nodes.
 
     `columns` are the same operations as integers, for checkers and the report. `header` is the first
-    line of the file: seed, plan, target, runtime, versions, model. `findings` fail a run whatever its
-    verdicts: a node that died by itself, a panic in a log, an exception that no client classified, a fault
-    that could not be proved. `notes` say how the cluster was made. `verdicts` collects what ``assert_*``
-    judged of it.
+    line of the file: seed, plan, target, runtime, versions, model; of another tool's file `format` and
+    `ordered`, which says that the order of its events counts and not their times. `findings` fail a run
+    whatever its verdicts: a node that died by itself, a panic in a log, an exception that no client
+    classified, a fault that could not be proved. `notes` say how the cluster was made. `verdicts` collects
+    what ``assert_*`` judged of it.
 
     >>> history = History.from_events([
     ...     {"index": 0, "time": 0, "type": "invoke", "process": 0, "f": "write", "value": 1},
@@ -303,7 +311,7 @@ class History:
     @property
     def has_faults(self) -> bool:
         """Whether its plan asked for any fault (an imported history has no plan)."""
-        return bool(self.faults) or bool(self.header.get("plan", {}).get("entries"))
+        return bool(self.faults) or bool((self.header.get("plan") or {}).get("entries"))
 
     @cached_property
     def counts(self) -> Mapping[str, int]:

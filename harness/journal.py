@@ -14,15 +14,18 @@ import time
 import zlib
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import msgspec
 
-from harness.history import History, HistoryError
+from harness.history import DEEPEST, History, HistoryError
 
 SCHEMA = 1
 _SUFFIX = ".gz"
-_DEEPEST = 50  # levels of a value that are kept as such
+_DEEPEST = 50  # levels of a value that are kept as such where JSON cannot hold it as it is
+LONGEST = 1 << 28  # bytes of a line that are read: more is no event, but what a gzip bomb expands to
+_HEADER: dict[str, Any] = {"plan": dict, "checks": list, "time_limit": (int, float)}  # what judging reads
+_TOLD = 400  # characters of what is wrong with an event
 
 
 class Journal:
@@ -96,7 +99,7 @@ class Journal:
     def _line(self, event: dict[str, Any]) -> bytes:
         try:
             line: bytes = self._encode(event)
-            if b"null" not in line or not _odd(event["value"]):
+            if (b"null" not in line or not _odd(event["value"])) and not _deep(line, event):
                 return line + b"\n"
         except (TypeError, ValueError, OverflowError, RecursionError):
             pass
@@ -139,6 +142,23 @@ def _odd(value: Any) -> bool:
     return isinstance(value, (list, tuple, set, frozenset)) and any(map(_odd, value))
 
 
+def _deep(line: bytes, value: Any) -> bool:
+    """Whether `value`, whose JSON `line` is, has more levels than any reader takes."""
+    if len(line) < 2 * DEEPEST or line.count(b"[") + line.count(b"{") <= DEEPEST:
+        return False
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for item in level
+            for inner in (item.values() if isinstance(item, Mapping) else item)
+            if isinstance(inner, (Mapping, list, tuple, set, frozenset))
+        ]
+        if not level:
+            return False
+    return True
+
+
 def _safe(value: Any, depth: int = 0) -> Any:
     """`value` in the same shape, where what JSON cannot hold is its repr: lone surrogates, odd keys, NaN."""
     if isinstance(value, str):
@@ -154,11 +174,12 @@ def _safe(value: Any, depth: int = 0) -> Any:
     return ascii(value)
 
 
-def load(path: str | Path) -> History:
+def load(path: str | Path, *, keyed: bool = False) -> History:
     """Read a stored history, gzipped or not, finished or cut short by a crash.
 
     A last line without its newline is what a killed process leaves: it is dropped. Any other broken line
-    raises HistoryError with its number and what is wrong.
+    raises HistoryError with its number and what is wrong. `keyed`: values are [key, value], whatever the
+    header says. Histories of other tools are read by `harness.interchange.read`.
 
     >>> import tempfile
     >>> journal = Journal(Path(tempfile.mkdtemp()) / "history.jsonl", {"seed": 1})
@@ -170,9 +191,14 @@ def load(path: str | Path) -> History:
     path = Path(path)
     lines = _lines(path)
     header = _header(path, lines)
+    if keyed:
+        header["keyed"] = True
+    at = 1
 
     def events() -> Iterator[Mapping[str, Any]]:
+        nonlocal at
         for number, line in lines:
+            at = number
             event = _decode(path, number, line)
             if not isinstance(event, dict):
                 raise HistoryError(f"{path}: line {number} is {type(event).__name__}, not an event object")
@@ -183,7 +209,13 @@ def load(path: str | Path) -> History:
     except HistoryError as error:
         if str(path) in str(error):
             raise
-        raise HistoryError(f"{path}: {error}") from None
+        raise HistoryError(f"{path}: line {at}: {told(error)}") from None
+
+
+def told(error: Exception) -> str:
+    """What an error says, cut where it repeats a long value."""
+    text = str(error)
+    return text if len(text) <= _TOLD else f"{text[:_TOLD]}..."
 
 
 def load_header(path: str | Path) -> dict[str, Any]:
@@ -201,37 +233,70 @@ def _header(path: Path, lines: Iterator[tuple[int, bytes]]) -> dict[str, Any]:
             f'{{"nemesis": {SCHEMA}, "seed": ..., "plan": ...}}'
         )
     if header["nemesis"] != SCHEMA:
-        raise HistoryError(f"{path}: schema {header['nemesis']!r} is not the one known here ({SCHEMA})")
+        raise HistoryError(
+            f"{path}: line 1: schema {header['nemesis']!r} is not the one known here ({SCHEMA})"
+        )
+    for name, kinds in _HEADER.items():
+        if (value := header.get(name)) is not None and not isinstance(value, kinds):
+            raise HistoryError(f"{path}: line 1: {name} is {str(value)[:60]!r}, which no run writes")
+    if not all(isinstance(name, str) for name in header.get("checks") or ()):
+        raise HistoryError(f"{path}: line 1: checks are not all names")
     return header
 
 
 def _lines(path: Path) -> Generator[tuple[int, bytes], None, None]:
     """(number, line) of each whole line. Raises HistoryError where there is no such file."""
+    with opened(path) as file:
+        number = 0
+        while line := file.readline(LONGEST):
+            number += 1
+            if line.endswith(b"\n"):
+                yield number, line[:-1]
+            elif len(line) == LONGEST:
+                raise HistoryError(f"{path}: line {number} is longer than {LONGEST:,} bytes; no event is")
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """The bytes of a stored file, unzipped where it is gzip. Raises HistoryError where they cannot be had."""
     try:
         with path.open("rb") as raw:
             zipped = raw.peek(2)[:2] == b"\x1f\x8b"
-            with gzip.GzipFile(fileobj=raw) if zipped else raw as lines:
-                for number, line in enumerate(lines, start=1):
-                    if line.endswith(b"\n"):
-                        yield number, line[:-1]
+            with gzip.GzipFile(fileobj=raw) if zipped else raw as file:
+                yield cast(BinaryIO, file)
     except EOFError:
         raise HistoryError(
             f"{path}: the gzip file is cut short; the run beside it may have left history.jsonl"
         ) from None
     except (gzip.BadGzipFile, zlib.error) as error:
         raise HistoryError(f"{path}: not readable as gzip ({error})") from None
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        if isinstance(error, HistoryError):
+            raise
+        reason = error.strerror if isinstance(error, OSError) else str(error)
         raise HistoryError(
-            f"{path}: {error.strerror}; expected a history.jsonl or history.jsonl.gz of an earlier run"
+            f"{path}: {reason}; expected a history.jsonl or history.jsonl.gz of an earlier run, "
+            "or a history that another tool wrote"
         ) from None
 
 
 def _decode(path: Path, number: int, line: bytes) -> Any:
     try:
-        return msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return decoded(line)
+    except ValueError as error:
         shown = line[:60].decode("utf-8", "replace") + ("..." if len(line) > 60 else "")
         raise HistoryError(f"{path}: line {number} is not JSON ({error}): {shown!r}") from None
 
 
-__all__ = ["SCHEMA", "Journal", "load", "load_header"]
+def decoded(text: bytes | msgspec.Raw) -> Any:
+    """The value of a JSON text. Raises ValueError, which says what is wrong with it."""
+    try:
+        value = msgspec.json.decode(text)
+    except RecursionError:
+        raise ValueError(f"nested deeper than {DEEPEST} levels") from None
+    if isinstance(value, (dict, list)) and _deep(bytes(text), value):
+        raise ValueError(f"nested deeper than {DEEPEST} levels")
+    return value
+
+
+__all__ = ["SCHEMA", "Journal", "decoded", "load", "load_header", "opened", "told"]

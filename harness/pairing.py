@@ -32,7 +32,7 @@ def pair(events: Iterable[Mapping[str, Any]], header: Mapping[str, Any], path: P
                 f"event {event.get('index')!r}: something in it is not of the type it must be "
                 f"({type(error).__name__}: {error}): {str(dict(event))[:200]}"
             ) from None
-    builder.columns.number_events()
+    builder.columns.number_events(timed=builder.timed and not header.get("ordered"))
     return History(
         header,
         builder.columns,
@@ -57,6 +57,7 @@ class _Builder:
         self.findings: list[str] = []
         self.notes: list[str] = []
         self.last = -1
+        self.timed = True  # whether every event of a client has a time: else their order is all there is
 
     def add(self, event: Mapping[str, Any]) -> None:
         try:
@@ -76,6 +77,7 @@ class _Builder:
         if kind not in EVENT_TYPES:
             raise HistoryError(f"event {index}: type {kind!r} is none of {', '.join(EVENT_TYPES)}")
         if type(process) is int:
+            self.timed = self.timed and time >= 0
             if kind == "invoke":
                 self.invoke(event, index, time, process, str(f))
             else:
@@ -143,7 +145,13 @@ class _Builder:
         else:
             c.end[row] = time if time >= 0 else index
         if kind == "ok":
-            c.result[row] = c.values.code(self.split(index, event.get("value"))[1])
+            key, result = self.split(index, event.get("value"))
+            if self.keyed and c.keys.code(key) != c.key[row]:
+                raise HistoryError(
+                    f"event {index}: process {process} completes an operation on key {key!r}, "
+                    f"but invoked it on {c.keys.values[c.key[row]]!r}"
+                )
+            c.result[row] = c.values.code(result)
         if (error := event.get("error")) is not None:
             c.error[row] = c.errors.code(error if isinstance(error, str) else str(error))
 
@@ -152,7 +160,7 @@ class _Builder:
             return None, value
         if not isinstance(value, (list, tuple)) or len(value) != 2:
             raise HistoryError(
-                f"event {index}: the header says keyed, but value {value!r} is not [key, value]"
+                f"event {index}: values are said to be keyed, but {value!r} is not [key, value]"
             )
         return value[0], value[1]
 

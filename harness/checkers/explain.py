@@ -57,7 +57,8 @@ class _Story:
             "" if self.op.key is None else f" {'from' if self.op.f == 'read' else 'of'} {key_of(self.op.key)}"
         )
         if self.op.f == "read":
-            what = "the initial value (None)" if self.initial else shown(self.op.result)
+            what = shown(self.op.result)
+            what = f"the initial value ({what})" if self.initial else what
             return f"process {self.op.process} read {what}{place} at {time}"
         if self.op.f == "cas":
             old, new = map(shown, self.op.value)

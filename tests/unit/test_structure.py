@@ -23,7 +23,18 @@ MODULES = sorted(
 
 # A module may import those further down; the values at the bottom know nobody.
 ORDER = (
-    ("plugin", "catalogue", "options", "cli", "__main__", "session", "chaos", "orphan", "doctor"),
+    (
+        "plugin",
+        "catalogue",
+        "options",
+        "cli",
+        "check_command",
+        "__main__",
+        "session",
+        "chaos",
+        "orphan",
+        "doctor",
+    ),
     ("run", "header", "testing", "online"),
     ("nemesis",),
     ("workload",),
@@ -32,6 +43,7 @@ ORDER = (
     ("skew",),
     ("fabric",),
     ("proxy",),
+    ("interchange",),
     ("journal", "report", "checkers"),
     ("plans",),
     ("plan", "schedule", "condition", "clock", "faults"),
@@ -51,6 +63,7 @@ ORDER = (
         "compose",
         "compose_target",
         "lock",
+        "exit_code",
     ),
 )
 LAYER = {name: layer for layer, names in enumerate(ORDER) for name in names}
