@@ -239,7 +239,7 @@ def test_numbers_are_true() -> None:
     from harness.topology import TOPOLOGIES
 
     text = (ROOT / "README.md").read_text()
-    assert "sixteen standard plans" in text and len(plans.STANDARD) == 16
+    assert "nineteen standard plans" in text and len(plans.STANDARD) == 19
     assert "partitions in eight topologies" in text and len(TOPOLOGIES) == 8
 
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -267,24 +268,29 @@ def test_without_a_control_file_the_time_is_true(built: Callable[[str], list[str
         Control(short)
 
 
+@pytest.fixture
+def elsewhere() -> Iterator[Path]:
+    """A directory that every user can reach: those of pytest are closed again by each session that starts."""
+    with TemporaryDirectory(prefix="nemesis-tests-") as path:
+        os.chmod(path, 0o755)
+        yield Path(path)
+
+
 def test_a_control_file_that_cannot_be_written_skews_without_proof(
-    built: Callable[[str], list[str]], control: Control
+    built: Callable[[str], list[str]], elsewhere: Path
 ) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root may start a program as another user")
-    control.path.chmod(0o644)
-    for above in (control.path.parent, *control.path.parents):
-        if str(above).startswith(str(control.path.parents[2])):
-            above.chmod(0o755)
-    control.set(Spec(offset=9.0))
     as_nobody = [needed("setpriv"), "--reuid=65534", "--regid=65534", "--clear-groups", "--"]
-    library = control.path.with_name(shim.LIBRARY.name)
-    shutil.copy(shim.LIBRARY, library)
-    binary = shutil.copy(built("C")[0], control.path.with_name("probe"))
-    with Probe([*as_nobody, str(binary)], environment(control.path, library)) as probe:
-        assert says(probe, 9.0)
-        use = control.use(probe.pid)
-        assert use is not None and use.hits == 0
+    library = shutil.copy(shim.LIBRARY, elsewhere)
+    binary = shutil.copy(built("C")[0], elsewhere / "probe")
+    with Control(elsewhere / "control") as control:
+        control.path.chmod(0o644)
+        control.set(Spec(offset=9.0))
+        with Probe([*as_nobody, str(binary)], environment(control.path, library)) as probe:
+            assert says(probe, 9.0)
+            use = control.use(probe.pid)
+            assert use is not None and use.hits == 0
 
 
 @pytest.mark.parametrize("name", ["C static", "musl static", "Go static"])
