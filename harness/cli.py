@@ -70,6 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_images(one)
     one.set_defaults(run=_images)
 
+    one = commands.add_parser("clocks", help="processes whose clocks are skewed, should a run have left any")
+    one.add_argument("pids", nargs="*", type=int, metavar="PID", help="only these processes")
+    one.add_argument("--restore", action="store_true", help="set them right, whoever's they are")
+    one.set_defaults(run=_clocks)
+
     given = parser.parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):  # a file's name may be of bytes that no text is
         if isinstance(stream, io.TextIOWrapper):
@@ -209,6 +214,12 @@ def _init(given: argparse.Namespace) -> int:
         "  server.py         the small service: delete it when command() starts yours"
     )
     return 0
+
+
+def _clocks(given: argparse.Namespace) -> int:
+    from harness.skew.command import clocks
+
+    return clocks(given.pids, restore=given.restore)
 
 
 def _add_images(parser: argparse.ArgumentParser) -> None:
