@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
-from harness.skew.patcher import Process, Refused
+from harness.skew.patcher import Patcher, Process, Refused
 
 
 def clocks(pids: Sequence[int] = (), *, restore: bool = False) -> int:
-    """Print each process (of `pids`, if there are any) whose vDSO is patched, as far as this user may look; the
-    exit code.
+    """Print each process whose vDSO is patched, as far as this user may look (or those of `pids`); the exit code.
 
     A run takes its own patches away. What is listed belongs to a run that goes on, or to one that was killed
     with its supervisor while nodes of its lived on; `restore` sets them right, whoever's they are.
@@ -21,12 +20,10 @@ def clocks(pids: Sequence[int] = (), *, restore: bool = False) -> int:
             found += 1
             told = f"pid {process.pid} ({_name(process.pid)}): {_says(process)}"
             if restore:
-                try:
-                    process.restore()
-                    told += ", restored"
-                except (Refused, OSError) as error:
-                    failed += 1
-                    told += f", not restored: {error}"
+                done = Patcher().recover({"pids": [process.pid]})["processes"]
+                trouble = "; ".join(one["error"] for one in done if one["error"])
+                failed += bool(trouble)
+                told += f", not restored: {trouble}" if trouble else ", restored"
             print(told)
     if not found:
         which = f"of {', '.join(map(str, pids))} " if pids else ""
