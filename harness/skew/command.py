@@ -9,7 +9,7 @@ from harness.skew.patcher import Patcher, Process, Refused
 
 
 def clocks(pids: Sequence[int] = (), *, restore: bool = False) -> int:
-    """Print each process whose vDSO is patched, as far as this user may look (or those of `pids`); the exit code.
+    """Print each process with a patched vDSO, as far as this user may look (or those of `pids`); the exit code.
 
     A run takes its own patches away. What is listed belongs to a run that goes on, or to one that was killed
     with its supervisor while nodes of its lived on; `restore` sets them right, whoever's they are.
