@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import copy
+from array import array
+from collections.abc import Hashable
 from typing import Any
 
-from harness.checkers.model import ANY, NOT_KNOWN, SAME, CheckError, Effect, Inconsistent, Model, identity
+from harness.checkers.model import (
+    ANY,
+    FROZEN,
+    NOT_KNOWN,
+    SAME,
+    CheckError,
+    Effect,
+    Inconsistent,
+    Model,
+    identity,
+)
 from harness.history import OUTCOMES, Columns
 
 ILLEGAL = -1
+OK = OUTCOMES.index("ok")
+TRIED = 32  # answers of a model that are asked for twice; of later ones each that is a power of two
+
+Place = tuple[int, int, int]  # f, value, result (-1: not known), as numbers of the columns
 
 
 class Kinds:
@@ -15,7 +32,8 @@ class Kinds:
 
     One serves many searches over the same columns. By kind: `effects`, whether it surely never changes the
     state (`observes`) or surely hides what was there before (`overwrites`), the only state that it can
-    happen in and the only one that it leaves (`needs`, `makes`; None: not known).
+    happen in and the only one that it leaves (`needs`, `makes`; None: not known); whether it happens in
+    every state but one (`refuses`).
     """
 
     def __init__(self, columns: Columns, model: Model) -> None:
@@ -25,42 +43,70 @@ class Kinds:
         self.overwrites: list[bool] = []
         self.needs: list[int | None] = []
         self.makes: list[int | None] = []
+        self.refuses: list[bool] = []
         self.states: list[Any] = []
         self.table: list[dict[int, int]] = []
         self._calls: list[tuple[str, Any, Any]] = []
-        self._by_columns: dict[tuple[int, int, int], int] = {}
+        self._by_columns: dict[Place, int] = {}
         self._by_identity: dict[Any, int] = {}
         self._states: dict[Any, int] = {}
+        self._answers = 0
+        results = columns.values.values
+        self._kept = model.forget(results[code] for code in set(columns.result)) if model.forget else None
+
+    def place(self, row: int) -> Place:
+        """What the operation did, by its columns."""
+        c = self.columns
+        return c.f[row], c.value[row], c.result[row] if c.type[row] == OK else -1
+
+    def places(self) -> list[Place]:
+        """The place of every row."""
+        c = self.columns
+        known = [result if kind == OK else -1 for result, kind in zip(c.result, c.type, strict=True)]
+        return list(zip(c.f, c.value, known, strict=True))
+
+    def all(self) -> array[int]:
+        """The kind of every row. Raises CheckError as `kind` does."""
+        places = self.places()
+        for place in dict.fromkeys(places):
+            if place not in self._by_columns:
+                self._new(place, places.index(place))
+        return array("q", map(self._by_columns.__getitem__, places))
 
     def kind(self, row: int) -> int:
         """The number of the operation's effect. Raises CheckError where the model does not know it."""
-        c = self.columns
-        known = OUTCOMES[c.type[row]] == "ok"
-        place = (c.f[row], c.value[row], c.result[row] if known else -1)
+        place = self.place(row)
         if (kind := self._by_columns.get(place)) is None:
-            f, value = c.fs.values[c.f[row]], c.values.values[c.value[row]]
-            result = c.values.values[c.result[row]] if known else NOT_KNOWN
-            if f not in self.model.fs:
-                raise CheckError(
-                    f"operation {c.index[row]} is {f!r}, which the model {self.model.name} does not know; "
-                    f"it knows {', '.join(self.model.fs)}"
-                )
-            if wrong := self.model.shape(f, value):
-                raise CheckError(f"operation {c.index[row]}, {f!r} of {value!r}: {wrong}")
-            effect = self.model.effect(f, value, result) if self.model.effect else None
-            alike = (f, identity(value), identity(result))
-            if effect is not None:
-                alike = ("", identity(effect.needs), identity(effect.makes))
-            kind = self._by_identity.setdefault(alike, len(self.effects))
-            if kind == len(self.effects):
-                self.effects.append(effect)
-                self.observes.append(effect is not None and effect.observes)
-                self.overwrites.append(effect is not None and effect.overwrites)
-                effect = effect or Effect()
-                self.needs.append(None if effect.needs is ANY else self.state(effect.needs))
-                self.makes.append(None if effect.makes is SAME else self.state(effect.makes))
-                self._calls.append((f, value, result))
-            self._by_columns[place] = kind
+            kind = self._new(place, row)
+        return kind
+
+    def _new(self, place: Place, row: int) -> int:
+        c, model = self.columns, self.model
+        f, value = c.fs.values[place[0]], c.values.values[place[1]]
+        result = c.values.values[place[2]] if place[2] >= 0 else NOT_KNOWN
+        if model.fs and f not in model.fs:
+            raise CheckError(
+                f"operation {c.index[row]} is {f!r}, which the model {model.name} does not know; "
+                f"it knows {', '.join(model.fs)}"
+            )
+        if model.shape and (wrong := model.shape(f, value)):
+            raise CheckError(f"operation {c.index[row]}, {f!r} of {value!r}: {wrong}")
+        effect = model.effect(f, value, result) if model.effect else None
+        if effect is None:
+            alike: Hashable = (f, identity(value), identity(result))
+        else:
+            alike = ("", identity(effect.needs), identity(effect.makes), identity(effect.unlike))
+        kind = self._by_identity.setdefault(alike, len(self.effects))
+        if kind == len(self.effects):
+            self.effects.append(effect)
+            self.observes.append(f in model.reads if effect is None else effect.observes)
+            self.overwrites.append(effect is not None and effect.overwrites)
+            effect = effect or Effect()
+            self.needs.append(None if effect.needs is ANY else self.state(effect.needs))
+            self.makes.append(None if effect.makes is SAME else self.state(effect.makes))
+            self.refuses.append(effect.unlike is not ANY)
+            self._calls.append((f, value, result))
+        self._by_columns[place] = kind
         return kind
 
     def state(self, value: Any) -> int:
@@ -72,9 +118,58 @@ class Kinds:
         return code
 
     def step(self, state: int, kind: int) -> int:
-        """The next state's number, or ILLEGAL."""
+        """The next state's number, or ILLEGAL. Raises CheckError where the model breaks its rules."""
         row = self.table[state]
         if (following := row.get(kind)) is None:
-            answer = self.model.step(self.states[state], *self._calls[kind])
-            following = row[kind] = ILLEGAL if isinstance(answer, Inconsistent) else self.state(answer)
+            following = row[kind] = self._asked(state, kind)
         return following
+
+    def step_row(self, state: int, row: int) -> int:
+        """`step` for the operation of a row."""
+        return self.step(state, self.kind(row))
+
+    def _asked(self, state: int, kind: int) -> int:
+        value, call = self.states[state], self._calls[kind]
+        self._answers += 1
+        often = self._answers <= TRIED or not self._answers & (self._answers - 1)
+        before = copy.deepcopy(value) if often else None
+        try:
+            answer = self.model.step(value, *call)
+            again = self.model.step(value, *call) if often else answer
+        except Exception as error:
+            raise CheckError(f"{self._of(call)} in {value!r}: {type(error).__name__}: {error}") from error
+        if isinstance(answer, Inconsistent):
+            following = ILLEGAL
+        else:
+            if self.observes[kind]:
+                self._unchanged(answer, value, call)
+            if self._kept is not None:
+                answer = self._kept(answer)
+            try:
+                following = self.state(answer)
+            except TypeError:
+                raise CheckError(
+                    f"{self._of(call)} left {answer!r}, a {type(answer).__name__}, which is not hashable: {FROZEN}"
+                ) from None
+        if often:
+            self._pure(before, value, answer, again, call)
+        return following
+
+    def _of(self, call: tuple[str, Any, Any]) -> str:
+        f, value, result = call
+        told = "unknown" if result is NOT_KNOWN else repr(result)
+        return f"the model {self.model.name}, asked for {f!r} of {value!r} with result {told},"
+
+    def _unchanged(self, answer: Any, value: Any, call: tuple[str, Any, Any]) -> None:
+        if identity(answer) != identity(value):
+            raise CheckError(
+                f"{self._of(call)} made {answer!r} of {value!r}, but {call[0]!r} is among its reads, which change nothing"
+            )
+
+    def _pure(self, before: Any, value: Any, answer: Any, again: Any, call: tuple[str, Any, Any]) -> None:
+        if before != value:
+            raise CheckError(f"{self._of(call)} changed the state it was given, {before!r}, into {value!r}: {FROZEN}")
+        if isinstance(answer, Inconsistent) != isinstance(again, Inconsistent):
+            raise CheckError(f"{self._of(call)} answered {answer!r} and then {again!r}: a model must be pure")
+        if self._kept is None and not isinstance(answer, Inconsistent) and identity(answer) != identity(again):
+            raise CheckError(f"{self._of(call)} answered {answer!r} and then {again!r}: a model must be pure")

@@ -66,7 +66,8 @@ class Part:
         columns, kinds = self.columns, self.kinds
         begin = -1 if whole else min(columns.call[row] for row in part)
         chosen = set(part)
-        if kinds.model.effect is None:
+        if kinds.model.effect is None or any(self.effect(row).unlike is not ANY for row in chosen):
+            # any state but one is needed, so all that changes it matters
             rest = [row for row in self.rows if row not in chosen and not self.observes(row)]
             starts: Sequence[int] = ()
         else:

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
-from harness.checkers.model import NOT_KNOWN, Inconsistent, Model, model
+from harness.checkers.model import NOT_KNOWN, Inconsistent, Model
+from harness.checkers.models import model
 from harness.history import History, Operation
 
 Event = dict[str, Any]

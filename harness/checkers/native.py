@@ -1,0 +1,108 @@
+"""The native kernel, where it was built: the same search as `harness.checkers.search`, many times faster.
+
+It is optional. `kernel` says which of the two judges here.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from harness.checkers.kinds import Kinds
+from harness.checkers.model import ANY, SAME, Effect
+
+if TYPE_CHECKING:
+    from harness.checkers import _linearize as _kernel
+else:
+    try:
+        from harness.checkers import _linearize as _kernel
+    except ImportError:
+        _kernel = None
+
+FIRST = 1 << 14  # configurations expanded before another key gets its turn, four times as many each time
+BEAM = 4  # configurations kept at first
+NEVER = 1 << 62
+
+
+class Found(NamedTuple):
+    """Of a key that is not valid: `answer` of the kernel, the row that nothing explains (-1: not looked for)."""
+
+    key: int
+    answer: str
+    row: int
+    explained: int
+
+
+def kernel() -> str:
+    """``native`` where the kernel was built, else ``python``."""
+    return "python" if _kernel is None else "native"
+
+
+class Asked:
+    """A history and a model, made ready for the kernel; `run` judges its keys.
+
+    Registers and texts are known to the kernel. Of other models it knows their `Effect`, where they have one,
+    or it asks their step function.
+    """
+
+    def __init__(self, kinds: Kinds) -> None:
+        self.kinds, self.columns = kinds, kinds.columns
+        c, model = self.columns, kinds.model
+        self._kinds: tuple[Any, ...]
+        fs = c.fs.values
+        if model.native and all(f in model.fs for f in fs[1:]):
+            roles = dict(model.native)
+            texts = c.values.values if "APPEND" in roles.values() else None
+            codes = array("q", [-1, *(getattr(_kernel, roles[f]) for f in fs[1:])])
+            self._kinds = (codes, c.values.halves, c.values.known(False), texts, None, None, None, 0, None)
+        elif model.effect is not None:
+            self._declared(kinds.all())
+        else:
+            self._stepped()
+
+    def _declared(self, column: Sequence[int]) -> None:
+        effects = array("q")
+        for effect in self.kinds.effects:
+            effects.extend(self._effect(effect or Effect()))
+        initial = self.kinds.state(self.kinds.model.initial)
+        self._kinds = (None, None, -1, None, column, effects, None, initial, None)
+
+    def _effect(self, effect: Effect) -> tuple[int, int, int]:
+        state = self.kinds.state
+        if effect.unlike is not ANY:
+            return _kernel.REFUSED, state(effect.unlike), 0
+        if effect.makes is SAME:
+            return (_kernel.READ, state(effect.needs), 0) if effect.needs is not ANY else (_kernel.NOTHING, 0, 0)
+        if effect.needs is ANY:
+            return _kernel.WRITE, 0, state(effect.makes)
+        return _kernel.CAS, state(effect.needs), state(effect.makes)
+
+    def _stepped(self) -> None:
+        kinds, model = self.kinds, self.kinds.model
+        fs = self.columns.fs.values
+        if model.fs or model.shape:
+            kinds.all()  # raises where the model does not know an operation
+        looks = array("q", [f in model.reads for f in fs])
+        initial = kinds.state(model.initial)
+        self._kinds = (None, None, -1, None, None, None, looks, initial, kinds.step_row)
+
+    def run(
+        self, tick: Any, limit: int, configurations: int, *, only: int = -1, until: int = NEVER, beam: int = BEAM,
+        zones: bool = True,
+    ) -> tuple[int, int, list[Found]]:  # fmt: skip
+        """Judge all keys, or `only` one, up to the first violation: work, returns explained, what is not valid."""
+        c = self.columns
+        answer, work, explained, found = _kernel.search(
+            c.call, c.ret, c.key, c.f, c.value, c.result, c.type, len(c.keys), max(len(c.values), len(self.kinds.states)),
+            *self._kinds, tick, only, until, limit, configurations, beam, zones,
+        )  # fmt: skip
+        if answer == _kernel.SHAPE:
+            self.kinds.all()  # raises
+        if answer:
+            raise MemoryError
+        return work, explained, [Found(key, NAMES[answer], row, n) for key, answer, row, n in found]
+
+
+ANSWERS = ("VALID", "INVALID", "LIMIT", "MEMORY", "WIDE", "STOPPED", "SHAPE")
+NAMES = {getattr(_kernel, name): name for name in ANSWERS} if _kernel is not None else {}
