@@ -126,11 +126,7 @@ def _by_kernel(asked: native.Asked, budget: Budget, deadline: float) -> Decision
 def _finding(asked: native.Asked, one: native.Found, budget: Budget, deadline: float) -> Finding:
     columns = asked.columns
     if one.answer == "INVALID":
-        row = one.row if one.row >= 0 else _first(asked, one.key)
-        explained = one.explained
-        if one.row < 0:
-            end = columns.ret[row]
-            explained = sum(1 for other in rows_of(columns, one.key) if 0 <= columns.ret[other] < end)
+        row, explained = _first(asked, one, budget)
         return Finding("invalid", row, "", explained)
     if one.answer == "WIDE":  # more is open at once than the kernel has bits for
         steps = explore(asked.kinds, rows_of(columns, one.key), budget.configurations, deadline)
@@ -144,16 +140,29 @@ def _finding(asked: native.Asked, one: native.Found, budget: Budget, deadline: f
     return Finding("unknown", None, cause, one.explained)
 
 
-def _first(asked: native.Asked, key: int) -> int:
-    """The row whose return is the first violation, of a key that was judged without a search: by halving."""
+def _first(asked: native.Asked, one: native.Found, budget: Budget) -> tuple[int, int]:
+    """The row whose return is the first that nothing explains, and how many returns before it are explained.
+
+    The kernel sees a violation coming, by a few returns, or it needed no search at all: so what is known at
+    a return is judged alone, at ever later returns, and then the first is found by halving.
+    """
     columns = asked.columns
     returned = sorted(
-        (columns.ret[row], row) for row in rows_of(columns, key) if columns.ret[row] >= 0 and columns.type[row] == OK
+        (columns.ret[row], row)
+        for row in rows_of(columns, one.key)
+        if columns.ret[row] >= 0 and columns.type[row] == OK
     )
 
     def broken(place: int) -> bool:
-        return bool(asked.run(None, native.NEVER, 1, only=key, until=returned[place][0])[2])
+        until = returned[place][0]
+        found = asked.run(None, native.NEVER, budget.configurations, only=one.key, until=until)[2]
+        return any(its.answer == "INVALID" for its in found)
 
-    return returned[bisect_left(range(len(returned) - 1), True, key=broken)][1]
-
-
+    low, high = 0, len(returned) - 1
+    if one.row >= 0:
+        low = high = bisect_left(returned, (columns.ret[one.row], one.row))
+        step = 1
+        while high < len(returned) - 1 and not broken(high):
+            low, high, step = high + 1, min(high + step, len(returned) - 1), 2 * step
+    place = low + bisect_left(range(low, high), True, key=broken)
+    return returned[place][1], place
