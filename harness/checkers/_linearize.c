@@ -138,6 +138,7 @@ static void map_put(Pool *pool, Map *map, u64 key, i32 value) {
    that has the same f, value and result.  `looks` says by f which never change the state. */
 
 typedef struct { const u8 *bytes; i64 size; } Text;
+typedef struct { i32 mode, needs, makes; } Act;  /* what one operation does */
 
 typedef struct {
     i64 rows, keys, values;
@@ -154,12 +155,12 @@ typedef struct {
     Map steps;                        /* (state, kind) -> state */
     Pool pool;
     i32 *events, *event_of, *rows_of, *row_of;  /* by key: the first of its events and rows, and these */
+    Act *acts;                        /* beside rows_of */
     i32 *same;                        /* with `step`, by row: the first one that is alike */
     i32 *numbers, *stamps, *places, stamp;  /* values as the small numbers of one key */
 } Job;
 
 /* The operations of one key, numbered as they were invoked; times are places among its events. */
-typedef struct { i32 mode, needs, makes; } Act;
 typedef struct { i32 mode, needs, makes, flags; } Kind;
 typedef struct { i32 low, high, size; } Prefix;  /* of the sorted outputs [low, high), so many bytes long */
 typedef struct {
@@ -167,7 +168,7 @@ typedef struct {
     Pool *pool;
     int count, events;
     const i32 *event, *row;           /* event: operation * 2, + 1 for its return */
-    Act *act;
+    const Act *act;
     i32 *call, *ret;
     int kinds, states, named, initial, dead;  /* named: states that an observer can tell; dead: -1 without texts */
     i32 *kind_of;
@@ -1160,10 +1161,10 @@ static int zones_judged(Key *key) {
 
 /* ------------------------------------------------------------------------------------------------ a key */
 
-static Act act_of(const Job *job, i64 row, int returned) {
+INLINE Act act_of(const Job *job, i64 row, int returned) {
     if (job->step) {
         const int looks = (int)job->looks[job->f[row]];
-        return (Act){ !looks ? STEP : returned ? LOOK : NOTHING, 0, 0 };
+        return (Act){ !looks ? STEP : returned ? LOOK : NOTHING, 0, job->same[row] };
     }
     if (!job->roles) {
         const i64 *effect = job->effects + 3 * job->kind[row];
@@ -1264,17 +1265,13 @@ static void key_read(Key *key, Job *job, i64 which) {
     key->events = job->event_of[which + 1] - job->event_of[which];
     key->event = job->events + job->event_of[which];
     key->row = job->rows_of + job->row_of[which];
-    key->act = fresh(pool, sizeof(Act) * (size_t)(key->count + 1));
+    key->act = job->acts + job->row_of[which];
     key->call = fresh(pool, 4ul * (size_t)(key->count + 1));
     key->ret = fresh(pool, 4ul * (size_t)(key->count + 1));
     for (int op = 0; op < key->count; op++) key->ret[op] = NEVER + op;
     for (int event = 0; event < key->events; event++) {
         int op = key->event[event] >> 1;
         if (key->event[event] & 1) key->ret[op] = event; else key->call[op] = event;
-    }
-    for (int op = 0; op < key->count; op++) {
-        key->act[op] = act_of(job, key->row[op], key->ret[op] < NEVER);
-        if (job->step) key->act[op].makes = job->same[key->row[op]];
     }
 }
 
@@ -1339,6 +1336,7 @@ static int partitioned(Job *job) {
         if (job->ret[row] > last) last = job->ret[row];
     }
     i32 *at = fresh(pool, 4ul * (size_t)(last + 2)), *local = fresh(pool, 4ul * (size_t)(rows + 1));
+    Act *acts = fresh(pool, sizeof(Act) * (size_t)(rows + 1));
     memset(at, 0xff, 4ul * (size_t)(last + 2));
     for (i64 row = 0; row < rows; row++) {
         const i64 key = job->key[row];
@@ -1348,7 +1346,8 @@ static int partitioned(Job *job) {
         }
         if (job->type[row] == FAIL || job->call[row] > job->until || (job->only >= 0 && key != job->only)) continue;
         const int returned = job->type[row] == OK && job->ret[row] >= 0 && job->ret[row] <= job->until;
-        if (act_of(job, row, returned).mode == NOTHING) continue;
+        acts[row] = act_of(job, row, returned);
+        if (acts[row].mode == NOTHING) continue;
         job->row_of[key + 1]++;
         job->event_of[key + 1] += 1 + returned;
         at[job->call[row]] = (i32)row << 1;
@@ -1359,6 +1358,7 @@ static int partitioned(Job *job) {
         job->event_of[key + 1] += job->event_of[key];
     }
     job->rows_of = fresh(pool, 4ul * (size_t)(job->row_of[job->keys] + 1));
+    job->acts = fresh(pool, sizeof(Act) * (size_t)(job->row_of[job->keys] + 1));
     job->events = fresh(pool, 4ul * (size_t)(job->event_of[job->keys] + 1));
     i32 *filled = zeroed(pool, 8ul * (size_t)(job->keys + 1)), *placed = filled + job->keys;
     for (i64 position = 0; position <= last; position++) {
@@ -1367,10 +1367,12 @@ static int partitioned(Job *job) {
         if (!(at[position] & 1)) {
             local[row] = filled[key]++;
             job->rows_of[job->row_of[key] + local[row]] = row;
+            job->acts[job->row_of[key] + local[row]] = acts[row];
         }
         job->events[job->event_of[key] + placed[key]++] = local[row] << 1 | (at[position] & 1);
     }
     dropped(at);
+    dropped(acts);
     dropped(local);
     dropped(filled);
     return VALID;

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 
 from harness.checkers import native
@@ -24,7 +24,7 @@ VALID = Finding("valid")
 class Decision:
     """What was found of all keys: `key` is the first that breaks the promise, else the first that is unknown.
 
-    `finding` is of that key; `explained` counts the returns that some order explains, `work` the effort.
+    `finding` is of that key, where `first` has not looked yet perhaps without the row; `explained` counts the returns that some order explains, `work` the effort.
     """
 
     key: int | None
@@ -126,8 +126,7 @@ def _by_kernel(asked: native.Asked, budget: Budget, deadline: float) -> Decision
 def _finding(asked: native.Asked, one: native.Found, budget: Budget, deadline: float) -> Finding:
     columns = asked.columns
     if one.answer == "INVALID":
-        row, explained = _first(asked, one, budget)
-        return Finding("invalid", row, "", explained)
+        return Finding("invalid", None if one.row < 0 else one.row, "", one.explained)
     if one.answer == "WIDE":  # more is open at once than the kernel has bits for
         steps = explore(asked.kinds, rows_of(columns, one.key), budget.configurations, deadline)
         while True:
@@ -140,29 +139,33 @@ def _finding(asked: native.Asked, one: native.Found, budget: Budget, deadline: f
     return Finding("unknown", None, cause, one.explained)
 
 
-def _first(asked: native.Asked, one: native.Found, budget: Budget) -> tuple[int, int]:
-    """The row whose return is the first that nothing explains, and how many returns before it are explained.
+def first(kinds: Kinds, decision: Decision, budget: Budget) -> Decision:
+    """A decision that something is broken, with the row whose return is the first that nothing explains.
 
     The kernel sees a violation coming, by a few returns, or it needed no search at all: so what is known at
     a return is judged alone, at ever later returns, and then the first is found by halving.
     """
-    columns = asked.columns
+    key, finding, columns = decision.key, decision.finding, kinds.columns
+    if native.kernel() == "python" or key is None or finding.work:
+        return decision
+    asked = native.Asked(kinds)
     returned = sorted(
         (columns.ret[row], row)
-        for row in rows_of(columns, one.key)
+        for row in rows_of(columns, key)
         if columns.ret[row] >= 0 and columns.type[row] == OK
     )
 
     def broken(place: int) -> bool:
         until = returned[place][0]
-        found = asked.run(None, native.NEVER, budget.configurations, only=one.key, until=until)[2]
-        return any(its.answer == "INVALID" for its in found)
+        found = asked.run(None, native.NEVER, budget.configurations, only=key, until=until)[2]
+        return any(one.answer == "INVALID" for one in found)
 
     low, high = 0, len(returned) - 1
-    if one.row >= 0:
-        low = high = bisect_left(returned, (columns.ret[one.row], one.row))
+    if finding.row is not None:
+        low = high = bisect_left(returned, (columns.ret[finding.row], finding.row))
         step = 1
         while high < len(returned) - 1 and not broken(high):
             low, high, step = high + 1, min(high + step, len(returned) - 1), 2 * step
     place = low + bisect_left(range(low, high), True, key=broken)
-    return returned[place][1], place
+    found = Finding("invalid", returned[place][1], "", place)
+    return replace(decision, finding=found, explained=decision.explained + place - finding.explained)
