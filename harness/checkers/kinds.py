@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from array import array
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from harness.checkers.model import (
@@ -22,7 +22,8 @@ from harness.history import OUTCOMES, Columns
 
 ILLEGAL = -1
 OK = OUTCOMES.index("ok")
-TRIED = 32  # answers of a model that are asked for twice; of later ones each that is a power of two
+TRIED = 4  # answers of a model that are asked for twice; of later ones each that is a power of two
+PLAIN = (int, str, type(None), float, bytes)  # never change
 
 Place = tuple[int, int, int]  # f, value, result (-1: not known), as numbers of the columns
 
@@ -48,11 +49,11 @@ class Kinds:
         self.table: list[dict[int, int]] = []
         self._calls: list[tuple[str, Any, Any]] = []
         self._by_columns: dict[Place, int] = {}
+        self._by_row: dict[int, int] = {}
         self._by_identity: dict[Any, int] = {}
         self._states: dict[Any, int] = {}
         self._answers = 0
-        results = columns.values.values
-        self._kept = model.forget(results[code] for code in set(columns.result)) if model.forget else None
+        self._kept: Callable[[Any], Hashable] | None = None
 
     def place(self, row: int) -> Place:
         """What the operation did, by its columns."""
@@ -92,21 +93,20 @@ class Kinds:
         if model.shape and (wrong := model.shape(f, value)):
             raise CheckError(f"operation {c.index[row]}, {f!r} of {value!r}: {wrong}")
         effect = model.effect(f, value, result) if model.effect else None
-        if effect is None:
-            alike: Hashable = (f, identity(value), identity(result))
-        else:
-            alike = ("", identity(effect.needs), identity(effect.makes), identity(effect.unlike))
-        kind = self._by_identity.setdefault(alike, len(self.effects))
-        if kind == len(self.effects):
-            self.effects.append(effect)
-            self.observes.append(f in model.reads if effect is None else effect.observes)
-            self.overwrites.append(effect is not None and effect.overwrites)
-            effect = effect or Effect()
-            self.needs.append(None if effect.needs is ANY else self.state(effect.needs))
-            self.makes.append(None if effect.makes is SAME else self.state(effect.makes))
-            self.refuses.append(effect.unlike is not ANY)
-            self._calls.append((f, value, result))
+        kind = len(self.effects)
+        if effect is not None:
+            alike = (identity(effect.needs), identity(effect.makes), identity(effect.unlike))
+            kind = self._by_identity.setdefault(alike, kind)
         self._by_columns[place] = kind
+        if kind < len(self.effects):
+            return kind
+        self.effects.append(effect)
+        self.observes.append(f in model.reads if effect is None else effect.observes)
+        self.overwrites.append(effect is not None and effect.overwrites)
+        self.needs.append(None if effect is None or effect.needs is ANY else self.state(effect.needs))
+        self.makes.append(None if effect is None or effect.makes is SAME else self.state(effect.makes))
+        self.refuses.append(effect is not None and effect.unlike is not ANY)
+        self._calls.append((f, value, result))
         return kind
 
     def state(self, value: Any) -> int:
@@ -126,50 +126,55 @@ class Kinds:
 
     def step_row(self, state: int, row: int) -> int:
         """`step` for the operation of a row."""
-        return self.step(state, self.kind(row))
+        if (kind := self._by_row.get(row)) is None:
+            kind = self._by_row[row] = self.kind(row)
+        following = self.table[state].get(kind)
+        if following is None:
+            following = self.table[state][kind] = self._asked(state, kind)
+        return following
 
     def _asked(self, state: int, kind: int) -> int:
         value, call = self.states[state], self._calls[kind]
         self._answers += 1
-        often = self._answers <= TRIED or not self._answers & (self._answers - 1)
-        before = copy.deepcopy(value) if often else None
         try:
             answer = self.model.step(value, *call)
-            again = self.model.step(value, *call) if often else answer
         except Exception as error:
             raise CheckError(f"{self._of(call)} in {value!r}: {type(error).__name__}: {error}") from error
+        if self._answers <= TRIED or not self._answers & (self._answers - 1):
+            self._pure(value, answer, call)
         if isinstance(answer, Inconsistent):
-            following = ILLEGAL
-        else:
-            if self.observes[kind]:
-                self._unchanged(answer, value, call)
-            if self._kept is not None:
-                answer = self._kept(answer)
-            try:
-                following = self.state(answer)
-            except TypeError:
-                raise CheckError(
-                    f"{self._of(call)} left {answer!r}, a {type(answer).__name__}, which is not hashable: {FROZEN}"
-                ) from None
-        if often:
-            self._pure(before, value, answer, again, call)
-        return following
+            return ILLEGAL
+        if self.observes[kind] and answer is not value and identity(answer) != identity(value):
+            raise CheckError(
+                f"{self._of(call)} made {answer!r} of {value!r}, but {call[0]!r} is among its reads, which change nothing"
+            )
+        if self.model.forget is not None:
+            answer = self._forgotten(answer)
+        try:
+            return self.state(answer)
+        except TypeError:
+            raise CheckError(
+                f"{self._of(call)} left {answer!r}, a {type(answer).__name__}, which is not hashable: {FROZEN}"
+            ) from None
+
+    def _forgotten(self, state: Any) -> Hashable:
+        if self._kept is None:
+            assert self.model.forget is not None
+            results = self.columns.values.values
+            self._kept = self.model.forget(results[code] for code in set(self.columns.result))
+        return self._kept(state)
 
     def _of(self, call: tuple[str, Any, Any]) -> str:
         f, value, result = call
         told = "unknown" if result is NOT_KNOWN else repr(result)
         return f"the model {self.model.name}, asked for {f!r} of {value!r} with result {told},"
 
-    def _unchanged(self, answer: Any, value: Any, call: tuple[str, Any, Any]) -> None:
-        if identity(answer) != identity(value):
-            raise CheckError(
-                f"{self._of(call)} made {answer!r} of {value!r}, but {call[0]!r} is among its reads, which change nothing"
-            )
-
-    def _pure(self, before: Any, value: Any, answer: Any, again: Any, call: tuple[str, Any, Any]) -> None:
+    def _pure(self, value: Any, answer: Any, call: tuple[str, Any, Any]) -> None:
+        """That the model answers the same again, and does not change what it is given."""
+        before = value if isinstance(value, PLAIN) else copy.deepcopy(value)
+        again = self.model.step(value, *call)
         if before != value:
             raise CheckError(f"{self._of(call)} changed the state it was given, {before!r}, into {value!r}: {FROZEN}")
-        if isinstance(answer, Inconsistent) != isinstance(again, Inconsistent):
-            raise CheckError(f"{self._of(call)} answered {answer!r} and then {again!r}: a model must be pure")
-        if self._kept is None and not isinstance(answer, Inconsistent) and identity(answer) != identity(again):
+        alike = isinstance(answer, Inconsistent) == isinstance(again, Inconsistent)
+        if not alike or (not isinstance(answer, Inconsistent) and answer != again):
             raise CheckError(f"{self._of(call)} answered {answer!r} and then {again!r}: a model must be pure")

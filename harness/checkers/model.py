@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 
 class CheckError(ValueError):
@@ -62,8 +62,7 @@ class Effect:
 Step = Callable[[Any, str, Any, Any], "Hashable | Inconsistent"]
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One operation as a model of your own sees it: `result` is NOT_KNOWN where nobody heard back."""
 
     f: str
@@ -146,4 +145,6 @@ def identity(value: Any) -> Hashable:
 
 def same(a: Any, b: Any) -> bool:
     """Whether two values are equal and of one type."""
-    return identity(a) == identity(b)
+    if type(a) is not type(b):
+        return False
+    return identity(a) == identity(b) if isinstance(a, tuple) else bool(a == b)
