@@ -1,4 +1,4 @@
-"""Histories to measure checkers on: other tools' logs, and generated ones, as events and as text for Porcupine."""
+"""Histories to measure checkers on: other tools' logs and generated ones, also as text for Porcupine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from harness.history import History
 
 Event = dict[str, Any]
 ETCD = re.compile(r"^INFO\s+jepsen\.util\s+-\s+(\d+)\s+:(invoke|ok|fail)\s+:(read|write|cas)\s+(.*)$")
-TEXT = re.compile(r'{:process (\d+), :type :(invoke|ok), :f :(get|put|append), :key "(.*)", :value (nil|"(.*)")}')
+TEXT = re.compile(
+    r'{:process (\d+), :type :(invoke|ok), :f :(get|put|append), :key "(.*)", :value (nil|"(.*)")}'
+)
 
 
 def etcd(path: Path) -> Iterator[Event]:
@@ -56,7 +58,7 @@ def generated(
     operations: int, clients: int, *, keys: int = 1, crashed: int = 0, stale: bool = False, values: int = 5,
     seed: int = 0,
 ) -> list[Event]:  # fmt: skip
-    """Events of cas-registers that work; `crashed` operations are never heard of again, half of them happened.
+    """Events of cas-registers that work; nobody hears of `crashed` ones again, half of which happened.
 
     `stale`: one read near the end reports a value that was written three times, and overwritten long ago.
     """
@@ -86,14 +88,14 @@ def generated(
         heapq.heappush(queue, (now + took + rnd.random() * 0.2 + 1e-9, number, process))
     held: dict[str, Any] = {}
     for op in sorted((op for op in planned if op["at"] is not None), key=lambda op: float(op["at"])):
-        now = held.get(op["key"])
+        there = held.get(op["key"])
         if op["f"] == "cas":
-            op["result"] = now == op["value"][0]
-            held[op["key"]] = op["value"][1] if op["result"] else now
+            op["result"] = there == op["value"][0]
+            held[op["key"]] = op["value"][1] if op["result"] else there
         elif op["f"] == "write":
             held[op["key"]] = op["result"] = op["value"]
         else:
-            op["result"] = now
+            op["result"] = there
     if stale:
         late = (op for op in planned[int(operations * 0.98) :] if op["f"] == "read" and op["key"] == "k0")
         next(late)["result"] = 99

@@ -18,8 +18,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
-from harness.checkers import MODELS, Budget
-from harness.checkers import native
+from harness.checkers import MODELS, Budget, native
 from harness.checkers.decide import decide
 from harness.checkers.kinds import Kinds
 from harness.history import History
@@ -30,7 +29,7 @@ Done = tuple[str, Any]  # outcome and result
 
 @dataclass
 class Real:
-    """A real structure: `draw` an operation, `do` it. `results` are what a bent operation of some f may claim."""
+    """A real structure: `draw` an operation, `do` it. `claims`: what a bent one may report, by f."""
 
     draw: Callable[[random.Random], tuple[str, Any]]
     do: Callable[[str, Any], Done]
@@ -57,9 +56,15 @@ def register(cas: bool) -> Real:
 
     def draw(rnd: random.Random) -> tuple[str, Any]:
         f = rnd.choice(("read", "read", "write", "cas") if cas else ("read", "write"))
-        return f, {"read": None, "write": small_int(rnd), "cas": [rnd.choice((None, 0, 1, 2)), small_int(rnd)]}[f]
+        return f, {
+            "read": None,
+            "write": small_int(rnd),
+            "cas": [rnd.choice((None, 0, 1, 2)), small_int(rnd)],
+        }[f]
 
-    return Real(draw, do, {"read": lambda rnd: rnd.choice((None, 0, 1, 2)), "cas": lambda rnd: rnd.random() < 0.5})
+    return Real(
+        draw, do, {"read": lambda rnd: rnd.choice((None, 0, 1, 2)), "cas": lambda rnd: rnd.random() < 0.5}
+    )
 
 
 def unique_register() -> Real:
@@ -186,7 +191,7 @@ def a_set() -> Real:
 
     return Real(
         draw, do,
-        {"contains": lambda rnd: rnd.random() < 0.5, "read": lambda rnd: [v for v in range(3) if rnd.random() < 0.5]},
+        {"contains": lambda rnd: rnd.random() < 0.5, "read": lambda rnd: rnd.sample(range(3), rnd.randrange(4))},
     )  # fmt: skip
 
 
@@ -269,19 +274,19 @@ def drawn_history(rnd: random.Random, family: str, most: int = 10) -> tuple[Hist
 
 def verdicts(h: History, model: str) -> dict[str, str]:
     """What each engine says of a history of one key."""
-    said = {}
-    kernel = native._kernel
+    said: dict[str, str] = {}
+    kernel = native.KERNEL
     for name in ("native", "native, no zones", "python") if kernel is not None else ("python",):
         kinds = Kinds(h.columns, MODELS[model])
         if name == "native, no zones":
             found = native.Asked(kinds).run(None, native.NEVER, 1 << 20, zones=False, beam=1)[2]
             said[name] = found[0].answer.lower() if found else "valid"
             continue
-        native._kernel = kernel if name == "native" else None  # type: ignore[assignment]
+        native.KERNEL = kernel if name == "native" else None
         try:
             decision = decide(kinds, Budget(), monotonic() + 60)
         finally:
-            native._kernel = kernel
+            native.KERNEL = kernel
         said[name] = decision.finding.judgement
     return said
 
@@ -304,7 +309,7 @@ def fuzz(family: str, seed: int, cases: int) -> tuple[int, list[str]]:
 
 
 def main() -> int:
-    """Print the table; 1 where anything disagrees, or a generator makes too few of one sort to show anything."""
+    """Print the table; 1 where anything disagrees, or too few of one sort to show anything."""
     parser = argparse.ArgumentParser(description="the engine against brute force")
     parser.add_argument("cases", type=int, nargs="?", default=2000, help="of each model")
     parser.add_argument("--seed", type=int, default=0)

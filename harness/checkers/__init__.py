@@ -24,8 +24,8 @@ from harness.checkers.vacuity import missing
 from harness.checkers.words import headline, table, text
 
 __all__ = [
-    "MODELS", "NOT_KNOWN", "Budget", "Call", "CheckError", "Checker", "Effect", "Inconsistent", "Model", "assert_available",
-    "assert_linearizable", "assert_no_lost_update", "assert_no_lost_write", "assert_recovers", "available",
-    "check", "checkers", "headline", "judge", "linearizable", "missing", "model", "no_lost_update",
-    "no_lost_write", "recovers", "table", "text",
+    "MODELS", "NOT_KNOWN", "Budget", "Call", "CheckError", "Checker", "Effect", "Inconsistent", "Model",
+    "assert_available", "assert_linearizable", "assert_no_lost_update", "assert_no_lost_write",
+    "assert_recovers", "available", "check", "checkers", "headline", "judge", "linearizable", "missing",
+    "model", "no_lost_update", "no_lost_write", "recovers", "table", "text",
 ]  # fmt: skip

@@ -24,7 +24,8 @@ VALID = Finding("valid")
 class Decision:
     """What was found of all keys: `key` is the first that breaks the promise, else the first that is unknown.
 
-    `finding` is of that key, where `first` has not looked yet perhaps without the row; `explained` counts the returns that some order explains, `work` the effort.
+    `finding` is of that key, perhaps without its row where `first` has not looked yet; `explained` counts the
+    returns that some order explains, `work` the effort.
     """
 
     key: int | None
@@ -105,9 +106,7 @@ def _by_kernel(asked: native.Asked, budget: Budget, deadline: float) -> Decision
             if findings[key].judgement == "invalid":
                 left.clear()
         if late():
-            findings |= {
-                key: Finding("unknown", None, "time", one.explained) for key, one in left.items()
-            }
+            findings |= {key: Finding("unknown", None, "time", one.explained) for key, one in left.items()}
             break
         limit = 4 * limit if len(left) > 1 else native.NEVER
         for key in list(left):

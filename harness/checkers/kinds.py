@@ -146,7 +146,8 @@ class Kinds:
             return ILLEGAL
         if self.observes[kind] and answer is not value and identity(answer) != identity(value):
             raise CheckError(
-                f"{self._of(call)} made {answer!r} of {value!r}, but {call[0]!r} is among its reads, which change nothing"
+                f"{self._of(call)} made {answer!r} of {value!r}, "
+                f"but {call[0]!r} is among its reads, which change nothing"
             )
         if self.model.forget is not None:
             answer = self._forgotten(answer)
@@ -154,7 +155,8 @@ class Kinds:
             return self.state(answer)
         except TypeError:
             raise CheckError(
-                f"{self._of(call)} left {answer!r}, a {type(answer).__name__}, which is not hashable: {FROZEN}"
+                f"{self._of(call)} left {answer!r}, a {type(answer).__name__}, "
+                f"which is not hashable: {FROZEN}"
             ) from None
 
     def _forgotten(self, state: Any) -> Hashable:
@@ -174,7 +176,9 @@ class Kinds:
         before = value if isinstance(value, PLAIN) else copy.deepcopy(value)
         again = self.model.step(value, *call)
         if before != value:
-            raise CheckError(f"{self._of(call)} changed the state it was given, {before!r}, into {value!r}: {FROZEN}")
+            raise CheckError(
+                f"{self._of(call)} changed the state it was given, {before!r}, into {value!r}: {FROZEN}"
+            )
         alike = isinstance(answer, Inconsistent) == isinstance(again, Inconsistent)
         if not alike or (not isinstance(answer, Inconsistent) and answer != again):
             raise CheckError(f"{self._of(call)} answered {answer!r} and then {again!r}: a model must be pure")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from harness.checkers.model import NOT_KNOWN, CheckError, Effect, Inconsistent, Model, identity, same
+from harness.checkers.model import NOT_KNOWN, CheckError, Effect, Inconsistent, Model, same
 
 Next = Hashable | Inconsistent
 
@@ -68,12 +68,14 @@ def _pair(*fs: str) -> Callable[[str, Any], str]:
 
 
 def _pairs(f: str, value: Any) -> str:
-    right = f != "write" or (isinstance(value, tuple) and all(isinstance(p, tuple) and len(p) == 2 for p in value))
+    right = f != "write" or (
+        isinstance(value, tuple) and all(isinstance(p, tuple) and len(p) == 2 for p in value)
+    )
     return "" if right else "a write has [[key, value], ...]"
 
 
 def _multi_register(state: Any, f: str, value: Any, result: Any) -> Next:
-    """Several registers at once: ``write`` and ``read`` of [[key, value], ...]; a read reports such a list."""
+    """Several registers at once: ``write`` and ``read`` of [[key, value], ...]; a read reports such."""
     held = dict(state)
     if f == "write":
         return frozenset({**held, **dict(value)}.items())
@@ -167,7 +169,7 @@ def _ends(take: int, sort: bool = False) -> Callable[[Any, str, Any, Any], Next]
 
 
 def _unordered_queue(state: Any, f: str, value: Any, result: Any) -> Next:
-    """What is in it, and how many were taken without anybody knowing which: it shows only when it is empty."""
+    """What is in it, and how many were taken that nobody knows: it shows only when it is empty."""
     items, unknown = state
     if f == "enqueue":
         return (tuple(sorted((*items, value), key=_order)), unknown)
@@ -242,7 +244,10 @@ MODELS: Mapping[str, Model] = MappingProxyType(
                 "cas-register", None, _register, ("read", "write", "cas"), _effect, _pair("cas"),
                 native=(*_REGISTER, ("cas", "CAS")),
             ),
-            Model("multi-register", frozenset(), _multi_register, ("read", "write"), shape=_pairs, reads=("read",)),
+            Model(
+                "multi-register", frozenset(), _multi_register, ("read", "write"), shape=_pairs,
+                reads=("read",),
+            ),
             Model("map", frozenset(), _map, ("put", "get", "delete"), shape=_pair("put"), reads=("get",)),
             Model("text", "", _text, ("get", "put", "append"), shape=_texts, reads=("get",), native=_TEXT,
                   forget=_prefixes),
@@ -251,7 +256,9 @@ MODELS: Mapping[str, Model] = MappingProxyType(
             Model("owned-mutex", (), _owned_mutex, ("acquire", "release")),
             Model("fenced-mutex", (False, 0), _fenced_mutex, ("acquire", "release")),
             Model("counter", 0, _counter, ("add", "read"), reads=("read",)),
-            Model("set", frozenset(), _set, ("add", "remove", "contains", "read"), reads=("contains", "read")),
+            Model(
+                "set", frozenset(), _set, ("add", "remove", "contains", "read"), reads=("contains", "read")
+            ),
             Model("queue", (), _ends(0), _QUEUE),
             Model("unordered-queue", ((), 0), _unordered_queue, _QUEUE),
             Model("priority-queue", (), _ends(0, sort=True), _QUEUE),

@@ -5,20 +5,18 @@ It is optional. `kernel` says which of the two judges here.
 
 from __future__ import annotations
 
+import contextlib
 from array import array
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from importlib import import_module
+from typing import Any, NamedTuple
 
 from harness.checkers.kinds import Kinds
 from harness.checkers.model import ANY, SAME, Effect
 
-if TYPE_CHECKING:
-    from harness.checkers import _linearize as _kernel
-else:
-    try:
-        from harness.checkers import _linearize as _kernel
-    except ImportError:
-        _kernel = None
+KERNEL: Any = None  # the module, or None
+with contextlib.suppress(ImportError):
+    KERNEL = import_module("harness.checkers._linearize")
 
 FIRST = 1 << 14  # configurations expanded before another key gets its turn, four times as many each time
 BEAM = 4  # configurations kept at first
@@ -26,7 +24,7 @@ NEVER = 1 << 62
 
 
 class Found(NamedTuple):
-    """Of a key that is not valid: `answer` of the kernel, the row that nothing explains (-1: not looked for)."""
+    """Of a key that is not valid: the kernel's `answer`, the row that nothing explains (-1: no search)."""
 
     key: int
     answer: str
@@ -36,7 +34,7 @@ class Found(NamedTuple):
 
 def kernel() -> str:
     """``native`` where the kernel was built, else ``python``."""
-    return "python" if _kernel is None else "native"
+    return "python" if KERNEL is None else "native"
 
 
 class Asked:
@@ -54,7 +52,7 @@ class Asked:
         if model.native and all(f in model.fs for f in fs[1:]):
             roles = dict(model.native)
             texts = c.values.values if "APPEND" in roles.values() else None
-            codes = array("q", [-1, *(getattr(_kernel, roles[f]) for f in fs[1:])])
+            codes = array("q", [-1, *(getattr(KERNEL, roles[f]) for f in fs[1:])])
             self._kinds = (codes, c.values.halves, c.values.known(False), texts, None, None, None, 0, None)
         elif model.effect is not None:
             self._declared(kinds.all())
@@ -71,12 +69,14 @@ class Asked:
     def _effect(self, effect: Effect) -> tuple[int, int, int]:
         state = self.kinds.state
         if effect.unlike is not ANY:
-            return _kernel.REFUSED, state(effect.unlike), 0
+            return KERNEL.REFUSED, state(effect.unlike), 0
         if effect.makes is SAME:
-            return (_kernel.READ, state(effect.needs), 0) if effect.needs is not ANY else (_kernel.NOTHING, 0, 0)
+            return (
+                (KERNEL.READ, state(effect.needs), 0) if effect.needs is not ANY else (KERNEL.NOTHING, 0, 0)
+            )
         if effect.needs is ANY:
-            return _kernel.WRITE, 0, state(effect.makes)
-        return _kernel.CAS, state(effect.needs), state(effect.makes)
+            return KERNEL.WRITE, 0, state(effect.makes)
+        return KERNEL.CAS, state(effect.needs), state(effect.makes)
 
     def _stepped(self) -> None:
         kinds, model = self.kinds, self.kinds.model
@@ -88,16 +88,17 @@ class Asked:
         self._kinds = (None, None, -1, None, None, None, looks, initial, kinds.step_row)
 
     def run(
-        self, tick: Any, limit: int, configurations: int, *, only: int = -1, until: int = NEVER, beam: int = BEAM,
-        zones: bool = True,
+        self, tick: Any, limit: int, configurations: int, *, only: int = -1, until: int = NEVER,
+        beam: int = BEAM, zones: bool = True,
     ) -> tuple[int, int, list[Found]]:  # fmt: skip
-        """Judge all keys, or `only` one, up to the first violation: work, returns explained, what is not valid."""
+        """Judge all keys or `only` one, up to a violation: work, returns explained, what is not valid."""
         c = self.columns
-        answer, work, explained, found = _kernel.search(
-            c.call, c.ret, c.key, c.f, c.value, c.result, c.type, len(c.keys), max(len(c.values), len(self.kinds.states)),
+        answer, work, explained, found = KERNEL.search(
+            c.call, c.ret, c.key, c.f, c.value, c.result, c.type, len(c.keys),
+            max(len(c.values), len(self.kinds.states)),
             *self._kinds, tick, only, until, limit, configurations, beam, zones,
         )  # fmt: skip
-        if answer == _kernel.SHAPE:
+        if answer == KERNEL.SHAPE:
             self.kinds.all()  # raises
         if answer:
             raise MemoryError
@@ -105,4 +106,4 @@ class Asked:
 
 
 ANSWERS = ("VALID", "INVALID", "LIMIT", "MEMORY", "WIDE", "STOPPED", "SHAPE")
-NAMES = {getattr(_kernel, name): name for name in ANSWERS} if _kernel is not None else {}
+NAMES = {getattr(KERNEL, name): name for name in ANSWERS} if KERNEL is not None else {}
