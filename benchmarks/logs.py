@@ -131,3 +131,25 @@ def for_porcupine(events: Iterable[Event], keyed: bool, path: Path) -> None:
         else:
             open_.pop(event["process"])
     path.write_text("\n".join(lines) + "\n")
+
+
+def written(path: Path) -> Iterator[Event]:
+    """The events that `for_porcupine` wrote, each operation by a process of its own."""
+    what: dict[str, tuple[str, str]] = {}
+    for line in path.read_text().splitlines():
+        words = line.split("\t")
+        if words[0] == "call":
+            _, number, key, f, a, b = words
+            what[number] = f, key
+            value: Any = [_plain(f, a), _plain(f, b)] if f == "cas" else None if not a else _plain(f, a)
+            yield {"process": int(number), "type": "invoke", "f": f, "value": [key, value]}
+        else:
+            f, key = what.pop(words[1])
+            told = None if not words[2] else _plain(f, words[2])
+            yield {"process": int(words[1]), "type": "ok", "f": f, "value": [key, told]}
+
+
+def _plain(f: str, word: str) -> Any:
+    if f in ("get", "put", "append"):
+        return word
+    return {"true": True, "false": False}[word] if word in ("true", "false") else int(word)

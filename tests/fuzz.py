@@ -191,7 +191,8 @@ def a_set() -> Real:
 
     return Real(
         draw, do,
-        {"contains": lambda rnd: rnd.random() < 0.5, "read": lambda rnd: rnd.sample(range(3), rnd.randrange(4))},
+        {"contains": lambda rnd: rnd.random() < 0.5,
+         "read": lambda rnd: rnd.sample(range(3), rnd.randrange(4))},
     )  # fmt: skip
 
 

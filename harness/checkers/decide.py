@@ -11,7 +11,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, replace
 from time import monotonic
 
-from harness.checkers import native
+from harness.checkers import native, unique
 from harness.checkers.kinds import OK, Kinds
 from harness.checkers.search import Budget, Finding, explore
 from harness.history import OUTCOMES, Columns
@@ -72,13 +72,18 @@ def _in_turn(kinds: Kinds, rows: dict[int, list[int]], limits: Budget, deadline:
         key: explore(kinds, its_rows, limits.configurations, deadline) for key, its_rows in rows.items()
     }
     findings: dict[int, Finding] = {}
+    for key, its_rows in rows.items():
+        if (finding := unique.judged(kinds, its_rows)) is not None:
+            findings[key] = finding
+            del running[key]
+            if finding.judgement == "invalid":
+                return findings
     while running:
         for key, steps in list(running.items()):
             try:
                 next(steps)
             except StopIteration as end:
-                finding: Finding = end.value
-                findings[key] = finding
+                findings[key] = finding = end.value
                 del running[key]
                 if finding.judgement == "invalid":
                     return findings
