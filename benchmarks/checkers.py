@@ -5,8 +5,8 @@
 Porcupine (github.com/anishathalye/porcupine) is built here with the Go tool chain, and its own logs, which
 come with the module, are judged by both; without Go only this engine is timed. Times are medians of the
 decision alone, from the history in memory, preparation included; what a process costs from start to end,
-parsing included, is a table of its own. ``>`` says that Porcupine had not ended after its patience. `--grid` judges
-one cas-register of {1k, 10k, 100k} operations by {5, 10, 20, 50} clients with {0, 10, 20} crashed operations
+parsing included, is a table of its own. ``>`` says that Porcupine had not ended after its patience. `--grid`
+judges one cas-register of {1k, 10k, 100k} operations by {5, 10, 20, 50} clients with {0, 10, 20} crashed operations
 instead, each in a process of its own, and says what was not answered in time.
 """
 
@@ -220,9 +220,9 @@ def grid(times: int, quick: bool) -> Iterator[str]:
     yield f"not kept: {', '.join(failed) or 'nothing'}"
 
 
-def cell(operations: int, clients: int, crashed: int, stale: int, times: int) -> None:
+def cell(operations: int, clients: int, crashed: int, stale: bool, times: int) -> None:
     """Judge one history, and say what it took beyond the history itself."""
-    history = logs.history(logs.generated(operations, clients, crashed=crashed, stale=bool(stale)), True)
+    history = logs.history(logs.generated(operations, clients, crashed=crashed, stale=stale), True)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     median, judgement = judged(history, model("cas-register"), times)
     more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
@@ -239,7 +239,8 @@ def main() -> None:
     parser.add_argument("--judge", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.cell:
-        return cell(*options.cell, options.times)
+        operations, clients, crashed, stale = options.cell
+        return cell(operations, clients, crashed, bool(stale), options.times)
     if options.judge:
         path, machine = options.judge
         history = logs.history(logs.written(Path(path)), True)

@@ -103,6 +103,20 @@ def test_the_wheel_has_what_is_needed_and_nothing_else(installed: Installed) -> 
     assert not [name for name in names if name.endswith(".pyc")]
 
 
+def test_without_a_compiler_it_installs_and_judges_all_the_same(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(ROOT, source, ignore=LEFT_OUT)
+    for built in source.rglob("*.so"):
+        built.unlink()
+    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(source)]
+    done = subprocess.run(command, env={**os.environ, "CC": "false"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "harness/checkers/native.py" in names
+    assert not [name for name in names if "_linearize" in name]
+
+
 @pytest.mark.parametrize("name", ["targets", "faults", "tests", "benchmarks"])
 def test_only_harness_is_importable(installed: Installed, name: str) -> None:
     done = installed.run(f"python -c 'import harness; import {name}'")
