@@ -6,7 +6,7 @@ Porcupine (github.com/anishathalye/porcupine) is built here with the Go tool cha
 come with the module, are judged by both; without Go only this engine is timed. Times are medians of the
 decision alone, from the history in memory, preparation included; what a process costs from start to end,
 parsing included, is a table of its own. ``>`` says that Porcupine had not ended after its patience. `--grid`
-judges one cas-register of {1k, 10k, 100k} operations by {5, 10, 20, 50} clients with {0, 10, 20} crashed operations
+judges one cas-register of {1k, 10k, 100k} operations by {5, 10, 20, 50} clients, {0, 10, 20} of them crashed,
 instead, each in a process of its own, and says what was not answered in time.
 """
 

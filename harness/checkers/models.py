@@ -233,6 +233,7 @@ def _comparable(items: Any) -> Any:
 
 _REGISTER = (("read", "READ"), ("write", "WRITE"))
 _TEXT = (("get", "READ"), ("put", "WRITE"), ("append", "APPEND"))
+_LIST = (("read", "READ"), ("append", "APPEND"))
 _QUEUE = ("enqueue", "dequeue")
 
 MODELS: Mapping[str, Model] = MappingProxyType(
@@ -251,7 +252,8 @@ MODELS: Mapping[str, Model] = MappingProxyType(
             Model("map", frozenset(), _map, ("put", "get", "delete"), shape=_pair("put"), reads=("get",)),
             Model("text", "", _text, ("get", "put", "append"), shape=_texts, reads=("get",), native=_TEXT,
                   forget=_prefixes),
-            Model("append-list", (), _append_list, ("append", "read"), reads=("read",), forget=_prefixes),
+            Model("append-list", (), _append_list, ("append", "read"), reads=("read",), native=_LIST,
+                  forget=_prefixes),
             Model("mutex", False, _mutex, ("acquire", "release")),
             Model("owned-mutex", (), _owned_mutex, ("acquire", "release")),
             Model("fenced-mutex", (False, 0), _fenced_mutex, ("acquire", "release")),

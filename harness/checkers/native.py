@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from harness.checkers.kinds import Kinds
-from harness.checkers.model import ANY, SAME, Effect
+from harness.checkers.kinds import OK, Kinds
+from harness.checkers.model import ANY, SAME, Effect, identity
 
 KERNEL: Any = None  # the module, or None
 with contextlib.suppress(ImportError):
@@ -49,15 +49,51 @@ class Asked:
         c, model = self.columns, kinds.model
         self._kinds: tuple[Any, ...]
         fs = c.fs.values
-        if model.native and all(f in model.fs for f in fs[1:]):
-            roles = dict(model.native)
-            texts = c.values.values if "APPEND" in roles.values() else None
+        roles = dict(model.native)
+        texts: list[Any] | None = None
+        if "APPEND" in roles.values():
+            texts = self._texts() if isinstance(model.initial, str) else self._items()
+        if roles and all(f in roles for f in fs[1:]) and (texts or "APPEND" not in roles.values()):
             codes = array("q", [-1, *(getattr(KERNEL, roles[f]) for f in fs[1:])])
             self._kinds = (codes, c.values.halves, c.values.known(False), texts, None, None, None, 0, None)
         elif model.effect is not None:
             self._declared(kinds.all())
         else:
             self._stepped()
+
+    def _texts(self) -> list[Any] | None:
+        """The values, where all are texts that UTF-8 can hold."""
+        values = self.columns.values.values
+        plain = all(value is None or (isinstance(value, str) and value.isascii()) for value in values)
+        if plain:
+            return values
+        try:
+            return [b"" if value is None else value.encode() for value in values]
+        except (AttributeError, UnicodeEncodeError):
+            return None
+
+    def _items(self) -> list[bytes] | None:
+        """Each value as a text, so that a list grows as a text does; None where lists are items."""
+        c = self.columns
+        numbers: dict[Any, int] = {}
+
+        def text(item: Any) -> bytes:
+            return numbers.setdefault(identity(item), len(numbers) + 1).to_bytes(4, "big")
+
+        reads = c.fs.known("read")
+        appended = {value for f, value in zip(c.f, c.value, strict=True) if f != reads}
+        values = c.values.values
+        if any(values[code] is None or isinstance(values[code], tuple) for code in appended):
+            return None
+        told = {
+            result for f, result, kind in zip(c.f, c.result, c.type, strict=True) if f == reads and kind == OK
+        }
+        if not all(values[code] is None or isinstance(values[code], tuple) for code in told):
+            return None
+        return [
+            b"".join(map(text, value)) if isinstance(value, tuple) else b"" if value is None else text(value)
+            for value in values
+        ]
 
     def _declared(self, column: Sequence[int]) -> None:
         effects = array("q")
