@@ -196,8 +196,9 @@ def a_set() -> Real:
     )  # fmt: skip
 
 
-def items(put: str, take: str, place: Callable[[list[int]], int]) -> Real:
+def items(put: str, take: str, place: Callable[[list[int]], int], unique: bool = False) -> Real:
     held: list[int] = []
+    made = iter(range(100))
 
     def do(f: str, value: Any) -> Done:
         if f == put:
@@ -206,7 +207,7 @@ def items(put: str, take: str, place: Callable[[list[int]], int]) -> Real:
         return "ok", held.pop(place(held)) if held else None
 
     def draw(rnd: random.Random) -> tuple[str, Any]:
-        return (take, None) if rnd.random() < 0.5 else (put, small_int(rnd))
+        return (take, None) if rnd.random() < 0.5 else (put, next(made) if unique else small_int(rnd))
 
     return Real(draw, do, {take: lambda rnd: rnd.choice((None, 0, 1, 2))})
 
@@ -226,6 +227,7 @@ FAMILIES: dict[str, tuple[str, Callable[[random.Random], Real]]] = {
     "counter": ("counter", lambda rnd: counter()),
     "set": ("set", lambda rnd: a_set()),
     "queue": ("queue", lambda rnd: items("enqueue", "dequeue", lambda held: 0)),
+    "queue, items once": ("queue", lambda rnd: items("enqueue", "dequeue", lambda held: 0, unique=True)),
     "unordered-queue": (
         "unordered-queue", lambda rnd: items("enqueue", "dequeue", lambda held: rnd.randrange(len(held)))
     ),

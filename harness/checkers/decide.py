@@ -11,13 +11,15 @@ from collections.abc import Generator
 from dataclasses import dataclass, replace
 from time import monotonic
 
-from harness.checkers import native, unique
+from harness.checkers import fifo, native, unique
 from harness.checkers.kinds import OK, Kinds
+from harness.checkers.models import MODELS
 from harness.checkers.search import Budget, Finding, explore
 from harness.history import OUTCOMES, Columns
 
 FAIL = OUTCOMES.index("fail")
 VALID = Finding("valid")
+SORTED = {"queue": fifo.judged}  # models of which some histories need no search, beside registers and texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +47,21 @@ def rows_of(columns: Columns, key: int) -> list[int]:
 
 def decide(kinds: Kinds, budget: Budget, deadline: float) -> Decision:
     """Judge every key. Raises CheckError for operations that the model does not know."""
-    if native.kernel() == "native":
+    by_sorting = SORTED.get(kinds.model.name) if kinds.model is MODELS.get(kinds.model.name) else None
+    if native.kernel() == "native" and by_sorting is None:
         return _by_kernel(native.Asked(kinds), budget, deadline)
     kinds.all()  # also a failed one must be an operation of the model
     rows: dict[int, list[int]] = {}
     for row, (key, outcome) in enumerate(zip(kinds.columns.key, kinds.columns.type, strict=True)):
         if outcome != FAIL:
             rows.setdefault(key, []).append(row)
+    if by_sorting is not None:
+        findings = {key: by_sorting(kinds, its_rows) for key, its_rows in rows.items()}
+        known = {key: finding for key, finding in findings.items() if finding is not None}
+        if len(known) == len(rows) or any(finding.judgement == "invalid" for finding in known.values()):
+            return _decision(known)
+        if native.kernel() == "native":
+            return _by_kernel(native.Asked(kinds), budget, deadline)
     return _decision(_in_turn(kinds, rows, budget, deadline))
 
 

@@ -60,7 +60,9 @@ def linearizable(
         rows = rows_of(columns, key)
         finding = decision.finding
         if finding.row is not None:
-            found = smallest(kinds, rows, finding.row, max(deadline, monotonic() + SHRINKING))
+            found = finding.pattern or smallest(
+                kinds, rows, finding.row, max(deadline, monotonic() + SHRINKING)
+            )
             witness = Witness(
                 sentence(history, kinds, rows, found, finding.row),
                 tuple(sorted(columns.index[row] for row in found)),

@@ -47,6 +47,7 @@ class Finding:
 
     `explained` is the number of returns that some order explains (the longest explained prefix), `cause` why
     nothing was decided: ``time`` or ``memory``. `work` are the events walked and configurations expanded.
+    `pattern` are the rows that show it, where no search was needed to find them.
     """
 
     judgement: Judgement
@@ -54,6 +55,7 @@ class Finding:
     cause: str = ""
     explained: int = 0
     work: int = 0
+    pattern: tuple[int, ...] = ()
 
 
 def explore(
