@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import random
+from collections import Counter
 
 import pytest
 
-from harness.checkers import Budget, Model, native
+from harness.checkers import Budget, Model, fifo, linearizable, native
 from harness.checkers.decide import VALID, decide, rows_of
 from harness.checkers.kinds import Kinds
 from harness.checkers.models import MODELS
 from harness.checkers.search import Finding, search
 from harness.checkers.unique import judged
 from harness.history import History
+from tests.fuzz import drawn_history
 from tests.unit.checkers.histories import simulated, spans, wing_gong
 
 FAR = 1 << 40
@@ -77,6 +79,25 @@ def test_where_each_value_is_written_once_sorting_says_what_the_search_says(buil
         assert set(answers(h, register) + answers(h, register, zones=0)) == {sorted_.judgement}
         judgements.append(sorted_.judgement)
     assert 50 < judgements.count("valid") < 180
+
+
+def test_where_each_item_is_put_in_once_a_queue_needs_no_search(kernel: str) -> None:
+    rnd = random.Random("items")
+    patterns = Counter[int]()
+    for _ in range(400):
+        h, _ = drawn_history(rnd, "queue, items once", 9)
+        kinds = Kinds(h.columns, MODELS["queue"])
+        found = fifo.judged(kinds, rows_of(h.columns, 0))
+        if found is None:
+            continue
+        assert (found.judgement == "valid") == wing_gong(spans(h), "queue")
+        if found.judgement == "invalid":
+            verdict = linearizable(h, "queue")
+            assert verdict.witness is not None
+            assert not wing_gong(spans(h, verdict.witness.operations), "queue")
+            assert len(verdict.witness.operations) == len(found.pattern)
+        patterns[len(found.pattern)] += 1
+    assert {0, 1, 2, 3} <= set(patterns), patterns
 
 
 def test_more_open_at_once_than_the_kernel_has_bits_for_is_judged_all_the_same(built: None) -> None:
