@@ -19,6 +19,8 @@ from harness.history import OUTCOMES, Columns
 
 FAIL = OUTCOMES.index("fail")
 VALID = Finding("valid")
+LONG = 500  # operations from which it pays to ask a model everything
+QUESTIONS = 20_000  # that it is asked then, at most
 SORTED = {"queue": fifo.judged}  # models of which some histories need no search, beside registers and texts
 
 
@@ -47,6 +49,8 @@ def rows_of(columns: Columns, key: int) -> list[int]:
 
 def decide(kinds: Kinds, budget: Budget, deadline: float) -> Decision:
     """Judge every key. Raises CheckError for operations that the model does not know."""
+    if not kinds.declared and not kinds.model.native and len(kinds.columns) >= LONG:
+        kinds.infer(min(len(kinds.columns), QUESTIONS))
     by_sorting = SORTED.get(kinds.model.name) if kinds.model is MODELS.get(kinds.model.name) else None
     if native.kernel() == "native" and by_sorting is None:
         return _by_kernel(native.Asked(kinds), budget, deadline)

@@ -11,6 +11,7 @@ from harness.checkers.model import (
     ANY,
     FROZEN,
     NOT_KNOWN,
+    NOWHERE,
     SAME,
     CheckError,
     Effect,
@@ -39,6 +40,7 @@ class Kinds:
 
     def __init__(self, columns: Columns, model: Model) -> None:
         self.columns, self.model = columns, model
+        self.declared = model.effect is not None  # the effects say all that the model does
         self.effects: list[Effect | None] = []
         self.observes: list[bool] = []
         self.overwrites: list[bool] = []
@@ -100,13 +102,15 @@ class Kinds:
         self._by_columns[place] = kind
         if kind < len(self.effects):
             return kind
-        self.effects.append(effect)
-        self.observes.append(f in model.reads if effect is None else effect.observes)
-        self.overwrites.append(effect is not None and effect.overwrites)
-        self.needs.append(None if effect is None or effect.needs is ANY else self.state(effect.needs))
-        self.makes.append(None if effect is None or effect.makes is SAME else self.state(effect.makes))
-        self.refuses.append(effect is not None and effect.unlike is not ANY)
         self._calls.append((f, value, result))
+        self.effects.append(None)
+        self.observes.append(f in model.reads)
+        self.overwrites.append(False)
+        self.needs.append(None)
+        self.makes.append(None)
+        self.refuses.append(False)
+        if effect is not None:
+            self._describe(kind, effect)
         return kind
 
     def state(self, value: Any) -> int:
@@ -123,6 +127,67 @@ class Kinds:
         if (following := row.get(kind)) is None:
             following = row[kind] = self._asked(state, kind)
         return following
+
+    def infer(self, most: int) -> bool:
+        """Ask the model everything, with at most `most` questions, and see whether it is a register at heart.
+
+        Where it has few states, and each operation happens in one, in all or in all but one of them, its
+        `effects` are known from here on, as if it had declared them.
+        """
+        self.all()
+        everything = range(len(self._calls))
+        try:
+            self.state(self.model.initial)
+            for state, _ in enumerate(self.states):  # grows meanwhile
+                if (state + 1) * len(everything) > most:
+                    return False
+                for kind in everything:
+                    self.step(state, kind)
+        except CheckError:
+            return False  # in a state that it never comes to, perhaps
+        effects = [self._inferred(kind) for kind in everything]
+        if None in effects:
+            return False
+        first: dict[Any, int] = {}
+        for kind, effect in enumerate(effects):
+            assert effect is not None
+            alike = (identity(effect.needs), identity(effect.makes), identity(effect.unlike))
+            first.setdefault(alike, kind)
+            self._describe(kind, effect)
+        for place, kind in self._by_columns.items():
+            said = self.effects[kind] or Effect()
+            alike = (identity(said.needs), identity(said.makes), identity(said.unlike))
+            self._by_columns[place] = first[alike]
+        self._by_row.clear()
+        self.declared = True
+        return True
+
+    def _inferred(self, kind: int) -> Effect | None:
+        """What an operation does in all the states there are, if that can be said in one line."""
+        to = [row[kind] for row in self.table]
+        fits = [state for state, following in enumerate(to) if following != ILLEGAL]
+        moves = [state for state in fits if to[state] != state]
+        if not moves:
+            if len(fits) == len(to):
+                return Effect()
+            if len(fits) < 2:
+                return Effect(needs=self.states[fits[0]] if fits else NOWHERE)
+            if len(fits) == len(to) - 1:
+                return Effect(unlike=self.states[to.index(ILLEGAL)])
+            return None
+        if len(fits) == len(to) and len(set(to)) == 1:
+            return Effect(makes=self.states[to[0]])
+        unheard = self._calls[kind][2] is NOT_KNOWN  # then doing nothing is as good as not happening
+        if len(moves) == 1 and (unheard or len(fits) == 1):
+            return Effect(needs=self.states[moves[0]], makes=self.states[to[moves[0]]])
+        return None
+
+    def _describe(self, kind: int, effect: Effect) -> None:
+        self.effects[kind] = effect
+        self.observes[kind], self.overwrites[kind] = effect.observes, effect.overwrites
+        self.needs[kind] = None if effect.needs is ANY else self.state(effect.needs)
+        self.makes[kind] = None if effect.makes is SAME else self.state(effect.makes)
+        self.refuses[kind] = effect.unlike is not ANY
 
     def step_row(self, state: int, row: int) -> int:
         """`step` for the operation of a row."""

@@ -8,7 +8,7 @@ from typing import Any
 from harness.checkers.decide import FAIL, decide, first, rows_of
 from harness.checkers.explain import sentence
 from harness.checkers.kinds import ILLEGAL, OK, Kinds
-from harness.checkers.model import Model
+from harness.checkers.model import CheckError, Model
 from harness.checkers.models import model
 from harness.checkers.search import Budget, Finding
 from harness.checkers.vacuity import judged, missing
@@ -104,15 +104,12 @@ def _without_observer(kinds: Kinds) -> list[str]:
     for these in happened.values():
         most = len(states) + STATES
         for kind in these:
-            if (state := kinds.step(initial, kind)) != ILLEGAL:
-                states[state] = None
+            if _fits(kinds, initial, kind):
+                states[kinds.step(initial, kind)] = None
             if len(states) == most:
                 break
     if any(
-        kinds.step(state, kind) == ILLEGAL
-        for these in succeeded.values()
-        for kind in these
-        for state in states
+        not _fits(kinds, state, kind) for these in succeeded.values() for kind in these for state in states
     ):
         return []
     names = listed(columns.fs.values[f] for f in succeeded)
@@ -120,6 +117,14 @@ def _without_observer(kinds: Kinds) -> list[str]:
         f"nothing observed the state: each {names} that succeeded fits every state there was; "
         "let the workload read what it wrote"
     ]
+
+
+def _fits(kinds: Kinds, state: int, kind: int) -> bool:
+    """Whether an operation can happen in a state; a model may fail in one that the history never comes to."""
+    try:
+        return kinds.step(state, kind) != ILLEGAL
+    except CheckError:
+        return False
 
 
 def _undecided(

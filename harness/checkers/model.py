@@ -29,11 +29,13 @@ class Mark(Enum):
     ANY = "any state"
     SAME = "the same state"
     NOT_KNOWN = "a result nobody knows"
+    NOWHERE = "no state there ever is"
 
 
 ANY: Final = Mark.ANY
 SAME: Final = Mark.SAME
 NOT_KNOWN: Final = Mark.NOT_KNOWN
+NOWHERE: Final = Mark.NOWHERE
 
 
 @dataclass(frozen=True, slots=True)

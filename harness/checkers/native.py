@@ -56,7 +56,7 @@ class Asked:
         if roles and all(f in roles for f in fs[1:]) and (texts or "APPEND" not in roles.values()):
             codes = array("q", [-1, *(getattr(KERNEL, roles[f]) for f in fs[1:])])
             self._kinds = (codes, c.values.halves, c.values.known(False), texts, None, None, None, 0, None)
-        elif model.effect is not None:
+        elif kinds.declared:
             self._declared(kinds.all())
         else:
             self._stepped()

@@ -77,9 +77,7 @@ def explore(
         best = max(best, walk.explained)
         if row is not None:
             proven = walk.exact
-            if (
-                not proven and kinds.model.effect is not None
-            ):  # else what is never used up makes ever more states
+            if not proven and kinds.declared:  # else what is never used up makes ever more states
                 part = Part(kinds, rows, row)
                 for size in (32 << 2 * level, 128 << 2 * level):
                     try:

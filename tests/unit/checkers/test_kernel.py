@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import random
 from collections import Counter
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from harness.checkers import Budget, Model, fifo, linearizable, native
 from harness.checkers.decide import VALID, decide, rows_of
 from harness.checkers.kinds import Kinds
+from harness.checkers.model import NOT_KNOWN, NOWHERE, Inconsistent
 from harness.checkers.models import MODELS
 from harness.checkers.search import Finding, search
 from harness.checkers.unique import judged
 from harness.history import History
 from tests.fuzz import drawn_history
-from tests.unit.checkers.histories import simulated, spans, wing_gong
+from tests.unit.checkers.histories import history, simulated, spans, wing_gong
 
 FAR = 1 << 40
 
@@ -34,7 +37,10 @@ def answers(h: History, model: Model, **options: int) -> list[str]:
     """What the kernel says of a history of one key, with beams of different widths."""
     said = []
     for beam in (1, 2, 16, FAR >> 20):
-        found = native.Asked(Kinds(h.columns, model)).run(None, FAR, 1 << 20, beam=beam, **options)[2]  # type: ignore[arg-type]
+        kinds = Kinds(h.columns, model)
+        if model.name == "inferred":
+            assert kinds.infer(100_000)
+        found = native.Asked(kinds).run(None, FAR, 1 << 20, beam=beam, **options)[2]  # type: ignore[arg-type]
         said.append(found[0].answer.lower() if found else "valid")
     return said
 
@@ -47,6 +53,7 @@ def test_beams_of_any_width_and_a_model_of_which_nothing_is_known_say_the_same(
     cas = MODELS["cas-register"]
     declared = Model("declared", None, cas.step, cas.fs, cas.effect)
     stepped = Model("stepped", None, cas.step, cas.fs)
+    inferred = replace(stepped, name="inferred")
     judgements = []
     for case in range(120):
         h = simulated(
@@ -57,6 +64,7 @@ def test_beams_of_any_width_and_a_model_of_which_nothing_is_known_say_the_same(
         assert set(answers(h, cas) + answers(h, cas, zones=0)) == {true}
         assert set(answers(h, declared, zones=0)) == {true}
         assert set(answers(h, stepped)) == {true}
+        assert set(answers(h, inferred)) == {true}
         assert search(Kinds(h.columns, cas), rows_of(h.columns, 1)).judgement == true
         judgements.append(true)
     assert 20 < judgements.count("valid") < 100
@@ -120,3 +128,44 @@ def test_without_a_kernel_the_same_is_decided(kernel: str) -> None:
     assert native.kernel() == kernel
     assert decide(Kinds(h.columns, MODELS["cas-register"]), Budget(), float("inf")).finding == VALID
     assert Finding("valid") == VALID
+
+
+def test_what_a_model_does_is_found_out_where_it_is_a_register_at_heart() -> None:
+    h = simulated(1, 60, 4, values=3, unknown=0.2)
+    cas = MODELS["cas-register"]
+    assert cas.effect is not None
+    kinds = Kinds(h.columns, Model("stepped", None, cas.step, cas.fs))
+    assert kinds.infer(10_000) and kinds.declared
+    for row, op in enumerate(h.operations):
+        effect = kinds.effects[kinds.kind(row)]
+        assert effect is not None
+        said = cas.effect(op.f, op.value, op.result if op.type == "ok" else NOT_KNOWN)
+        assert effect == said or effect.needs is NOWHERE  # a value that nobody ever writes
+
+
+def test_what_is_no_register_is_not_taken_for_one() -> None:
+    h, _ = drawn_history(random.Random(1), "queue", 9)
+    kinds = Kinds(h.columns, MODELS["queue"])
+    assert not kinds.infer(300) and not kinds.declared
+    registers = simulated(1, 60, 4, values=3)
+    assert not Kinds(registers.columns, replace(MODELS["cas-register"], effect=None)).infer(5)
+
+
+def test_a_model_that_fails_in_a_state_that_never_comes_is_asked_no_further() -> None:
+    def step(state: int, op: Any) -> int | Inconsistent:
+        if op.f == "write":
+            return state + [1][state]  # never twice, in this history
+        return state if op.told(state) else Inconsistent("no")
+
+    h = history(
+        [
+            {"process": 0, "f": "write", "value": 1, "start": 0, "end": 1},
+            *(
+                {"process": 0, "f": "read", "value": None, "result": 1, "start": 10 * i, "end": 10 * i + 1}
+                for i in range(1, 600)
+            ),
+        ]
+    )
+    own = Model.of(step, initial=0, reads=("read",))
+    assert not Kinds(h.columns, own).infer(10_000)
+    assert linearizable(h, own).valid
