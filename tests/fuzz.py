@@ -282,10 +282,10 @@ def verdicts(h: History, model: str) -> dict[str, str]:
     built = ("native", "native, no zones") if kernel is not None else ()
     for name in (*built, "python", "python, inferred"):
         kinds = Kinds(h.columns, MODELS[model])
-        if name == "python, inferred" and not kinds.infer(5000):
+        if name == "python, inferred" and not kinds.infer(400):
             continue
         if name == "native, no zones":
-            kinds.infer(5000 if len(h) % 2 else 0)
+            kinds.infer(400 if len(h) % 2 else 0)
             found = native.Asked(kinds).run(None, native.NEVER, 1 << 20, zones=False, beam=1)[2]
             said[name] = found[0].answer.lower() if found else "valid"
             continue
