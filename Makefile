@@ -4,14 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RUNTIME ?= auto
+N ?= 2000
 
-.PHONY: chaos test convict trust bench lint format clean
+.PHONY: chaos test fuzz convict trust bench lint format clean
 
 chaos: $(READY)  ## every plan on the correct store and one planted bug; prints the report's path
 	$(BIN)/pytest -m chaos --nemesis-runtime=$(RUNTIME) -n 2 -v $(ARGS)
 
 test: $(READY)  ## all other tests
 	$(BIN)/pytest -m "not chaos" -n 3 --dist loadfile $(ARGS)
+
+fuzz: $(READY)  ## the checkers against brute force, N histories of each data type
+	$(BIN)/python -m tests.fuzz $(N) $(ARGS)
 
 convict: $(READY)  ## each planted bug is convicted, the same plan and seed without it acquitted
 	$(BIN)/pytest tests/convict --nemesis-runtime=local -v $(ARGS)

@@ -1,153 +1,271 @@
-"""How fast linearizability is judged, beside a plain Wing-Gong-Lowe search in Python in the same run.
+"""How fast linearizability is judged, side by side with Porcupine on the same histories in the same run.
 
-    python -m benchmarks.checkers [--quick]
+    python -m benchmarks.checkers [--quick] [--grid] [--times 7]
 
-Each line is one generated history of registers; `ratio` is how many times longer the plain search takes on
-the same operations, with the same model and the same step function. It is given ten times as long, and
-``>`` says that it had not ended by then. Preparation is included on both sides, parsing on neither.
+Porcupine (github.com/anishathalye/porcupine) is built here with the Go tool chain, and its own logs, which
+come with the module, are judged by both; without Go only this engine is timed. Times are medians of the
+decision alone, from the history in memory, preparation included; what a process costs from start to end,
+parsing included, is a table of its own. ``>`` says that Porcupine had not ended after its patience. `--grid`
+judges one cas-register of {1k, 10k, 100k} operations by {5, 10, 20, 50} clients, {0, 10, 20} of them crashed,
+instead, each in a process of its own, and says what was not answered in time.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import dataclass
-from time import perf_counter
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from time import monotonic, perf_counter
 from typing import Any
 
-from harness.checkers import Inconsistent, Model, linearizable, model
-from harness.checkers.model import NOT_KNOWN
+from benchmarks import logs
+from harness.checkers import NOT_KNOWN, Budget, Inconsistent, Model, model, native
+from harness.checkers.decide import decide
+from harness.checkers.kinds import Kinds
 from harness.history import History
-from tests.unit.checkers.histories import simulated, spans
 
-PATIENCE = 10.0  # times as long as ours
-AT_LEAST = 2.0  # seconds
+HERE = Path(__file__).parent
+MODULE = "github.com/anishathalye/porcupine"
+PATIENCE = 15.0  # seconds for one judgement of Porcupine
+SKIPPED = "etcd_095.log"  # Porcupine's own tests leave it out: it has a client that speaks twice at once
+LONGEST = {1_000: (0.010, 1.0), 10_000: (0.100, 2.0), 100_000: (1.0, 5.0)}  # seconds: median, single one
+MEGABYTES = 300
+CLIENTS, CRASHED = (5, 10, 20, 50), (0, 10, 20)
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One history: `values` None means that each value is written once."""
+def in_python() -> Model:
+    """A cas-register as a user would write it: one function, of which the engine knows nothing else."""
 
-    operations: int
-    clients: int
-    keys: int
-    values: int | None = None
-    unknown: float = 0.0
-    bend: bool = False
+    def register(state: Any, op: Any) -> Any:
+        if op.f == "read":
+            return state if op.result == state else Inconsistent(f"read {op.result}, not {state}")
+        if op.f == "write":
+            return op.value
+        old, new = op.value
+        if op.result is not NOT_KNOWN and op.result != (state == old):
+            return Inconsistent(f"compared {state} with {old}")
+        return new if state == old else state
 
-    def history(self) -> History:
-        """The same history each time."""
-        return simulated(
-            1, self.operations, self.clients, keys=self.keys, values=self.values, unknown=self.unknown,
-            bend=self.bend,
-        )  # fmt: skip
+    return Model.of(register, reads=("read",))
 
-    def __str__(self) -> str:
-        values = "unique" if self.values is None else f"{self.values} values"
-        kind = "bad" if self.bend else "ok"
-        return (
-            f"{self.operations:>7,} c{self.clients:<3} keys {self.keys:<3} {values:<8} "
-            f"unknown {self.unknown:<6.1%} {kind:<3}"
+
+class Peer:
+    """Porcupine as a program; `judge` files, None where it cannot be built here."""
+
+    def __init__(self, where: Path) -> None:
+        self.program = where / "peer"
+        shutil.copy(HERE / "porcupine/main.go", where)
+        for command in (["mod", "init", "peer"], ["get", f"{MODULE}@v1.3.1"], ["build", "-o", "peer"]):
+            subprocess.run(["go", *command], cwd=where, check=True, capture_output=True, text=True)
+        listed = subprocess.run(
+            ["go", "list", "-m", "-f", "{{.Dir}}", MODULE],
+            cwd=where,
+            check=True,
+            capture_output=True,
+            text=True,
         )
+        self.data = Path(listed.stdout.strip()) / "test_data"
+
+    def judge(self, files: Sequence[Path], times: int) -> list[dict[str, Any]]:
+        """A line about each file: result (Ok, Illegal, Unknown), seconds of the median, of parsing."""
+        command = [str(self.program), "-times", str(times), "-patience", str(PATIENCE), *map(str, files)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-CASES = (
-    Case(1_000, 5, 1),
-    Case(1_000, 5, 1, values=5),
-    Case(1_000, 10, 1, unknown=0.01, bend=True),
-    Case(1_000, 20, 1, values=5),
-    Case(1_000, 20, 3, unknown=0.02, bend=True),
-    Case(10_000, 5, 1),
-    Case(10_000, 10, 1, values=5),
-    Case(10_000, 10, 3, unknown=0.01),
-    Case(10_000, 20, 3, unknown=0.005),
-    Case(10_000, 50, 10, unknown=0.005),
-    Case(100_000, 5, 1),
-    Case(100_000, 10, 3),
-    Case(100_000, 20, 10, unknown=0.0005),
-)
-
-
-def plain(operations: Sequence[tuple[int, float, Any]], machine: Model, patience: float) -> bool | None:
-    """Wing & Gong's search with Lowe's cache over a linked list of events; None where patience ran out."""
-    deadline = perf_counter() + patience
-    events: list[tuple[float, int, int]] = []
-    for i, (call, back, _) in enumerate(operations):
-        events += [(call, 0, i), (back, 1, i)]
-    events.sort()
-    size = len(events)
-    after, before = list(range(1, size + 3)), list(range(-1, size + 1))
-    place = {(kind, i): at + 1 for at, (_, kind, i) in enumerate(events)}
-    must = sum(1 for _, back, _ in operations if back != float("inf"))
-    calls: list[tuple[int, Any, int]] = []
-    seen: set[tuple[int, Any]] = set()
-    state, done, steps = machine.initial, 0, 0
-    at = after[0]
-    while must:
-        steps += 1
-        if not steps & 1023 and perf_counter() > deadline:
-            return None
-        kind, i = events[at - 1][1:]
-        if kind == 0:
-            op = operations[i][2]
-            to = machine.step(state, op.f, op.value, op.result if op.type == "ok" else NOT_KNOWN)
-            mark = (done | 1 << i, to)
-            if not isinstance(to, Inconsistent) and mark not in seen:
-                seen.add(mark)
-                calls.append((i, state, done))
-                state, done = to, mark[0]
-                must -= operations[i][1] != float("inf")
-                for gone in (at, place[1, i]):
-                    after[before[gone]], before[after[gone]] = after[gone], before[gone]
-                at = after[0]
-            else:
-                at = after[at]
-            continue
-        if not calls:
-            return False
-        i, state, done = calls.pop()
-        must += operations[i][1] != float("inf")
-        for back in (place[1, i], place[0, i]):
-            after[before[back]] = before[after[back]] = back
-        at = after[place[0, i]]
-    return True
-
-
-def measure(case: Case) -> str:
-    """One line of the table. Raises AssertionError where the two disagree."""
-    history = case.history()
-    began = perf_counter()
-    verdict = linearizable(history)
-    ours = perf_counter() - began
-    keys = [spans(history, key=key) for key in history.columns.keys.values[1:]]
-    patience = max(AT_LEAST, PATIENCE * ours)
-    began = perf_counter()
-    answers: list[bool | None] = []
-    for operations in keys:
-        answers.append(plain(operations, model("cas-register"), patience - (perf_counter() - began)))
-        if answers[-1] is not True:
+def judged(history: History, machine: Model, times: int) -> tuple[float, str]:
+    """Seconds of the median, and the judgement."""
+    took, judgement = [], ""
+    for _ in range(times):
+        began = perf_counter()
+        judgement = decide(
+            Kinds(history.columns, machine), Budget(60.0), monotonic() + 60.0
+        ).finding.judgement
+        took.append(perf_counter() - began)
+        if sum(took) > 5:
             break
-    theirs = perf_counter() - began
-    if False in answers:
-        assert verdict.judgement == "invalid", case
-    elif None not in answers:
-        assert verdict.judgement == "valid", case
-    size = f"{len(verdict.witness.operations)} ops" if verdict.witness else "-"
-    more = ">" if None in answers else " "
-    return (
-        f"{case}  {verdict.judgement:<8} {ours * 1000:>9,.1f} ms  {len(history) / ours:>9,.0f} ops/s  "
-        f"witness {size:<6}  plain {more}{theirs * 1000:>9,.1f} ms  ratio {more}{theirs / ours:>6.1f}"
-    )
+    return statistics.median(took), judgement
+
+
+SAME = {"valid": "Ok", "invalid": "Illegal", "unknown": "Unknown"}
+
+
+def line(name: str, ours: float, judgement: str, theirs: float | None, result: str = "") -> str:
+    """One line of a table. Raises AssertionError where both answered, and differently."""
+    text = f"{name:<44}{judgement:<9}{1000 * ours:>10.3f} ms"
+    if theirs is None:
+        return text
+    known = {SAME.get(judgement, ""), result} - {"Unknown", ""}
+    assert len(known) < 2, (name, judgement, result)
+    more = ">" if result == "Unknown" else " "
+    return f"{text}   Porcupine {more}{1000 * theirs:>11.3f} ms   ratio {more}{theirs / ours:>9.1f}"
+
+
+def side_by_side(
+    peer: Peer | None, where: Path, name: str, events: Iterable[logs.Event], keyed: bool, machine: Model,
+    times: int,
+) -> str:  # fmt: skip
+    """One history, judged by both."""
+    events = list(events)
+    ours, judgement = judged(logs.history(events, keyed), machine, times)
+    if peer is None:
+        return line(name, ours, judgement, None)
+    path = where / "history.txt"
+    logs.for_porcupine(events, keyed, path)
+    (told,) = peer.judge([path], times)
+    return line(name, ours, judgement, told["median"], told["result"])
+
+
+def etcd(peer: Peer, where: Path, times: int) -> Iterator[str]:
+    """Porcupine's logs of etcd, all together: times are sums of medians."""
+    paths = [path for path in sorted((peer.data / "jepsen").glob("etcd_*.log")) if path.name != SKIPPED]
+    histories = [logs.history(logs.etcd(path), False) for path in paths]
+    texts = [where / path.name for path in paths]
+    for path, to in zip(paths, texts, strict=True):
+        logs.for_porcupine(logs.etcd(path), False, to)
+    told = peer.judge(texts, times)
+    theirs = sum(each["median"] for each in told)
+    for name, machine in (("native", model("cas-register")), ("model in Python", in_python())):
+        answers = [judged(history, machine, times) for history in histories]
+        for path, (_, judgement), each in zip(paths, answers, told, strict=True):
+            assert SAME[judgement] == each["result"], path
+        ours = sum(seconds for seconds, _ in answers)
+        yield line(f"{len(paths)} etcd logs, same verdicts, {name}", ours, "", theirs)
+
+
+def whole(peer: Peer, where: Path) -> Iterator[str]:
+    """From the start of a process to its end, with reading the same file."""
+    cases = {
+        "etcd_000.log": (logs.etcd(peer.data / "jepsen/etcd_000.log"), False, "cas-register"),
+        "c50-ok.txt": (logs.texts(peer.data / "kv/c50-ok.txt"), True, "text"),
+        "100,000 operations, 500 keys": (logs.generated(100_000, 20, keys=500), True, "cas-register"),
+    }
+    for name, (events, keyed, machine) in cases.items():
+        path = where / "whole.txt"
+        logs.for_porcupine(events, keyed, path)
+        took = []
+        for command in (
+            [sys.executable, "-m", "benchmarks.checkers", "--judge", str(path), machine],
+            [str(peer.program), "-times", "1", str(path)],
+        ):
+            began = perf_counter()
+            subprocess.run(command, check=True, capture_output=True, cwd=HERE.parent)
+            took.append(perf_counter() - began)
+        yield line(f"{name}, a process", took[0], "valid", took[1], "Ok")
+
+
+def tables(peer: Peer | None, where: Path, times: int, quick: bool) -> Iterator[str]:
+    """All that is measured, a line each."""
+    cas, text = model("cas-register"), model("text")
+    if peer is not None:
+        yield from etcd(peer, where, times)
+        for path in sorted((peer.data / "kv").glob("*.txt")):
+            yield side_by_side(peer, where, f"kv log {path.name}", logs.texts(path), True, text, times)
+    for stale in (False, True):
+        name = f"100,000 operations, 500 keys, {'stale' if stale else 'ok'}"
+        events = logs.generated(100_000, 20, keys=500, stale=stale)
+        yield side_by_side(peer, where, name, events, True, cas, times)
+    for operations, clients, crashed, stale in (
+        (1_000, 5, 0, False), (1_000, 5, 10, True), (1_000, 10, 0, True), (1_000, 20, 0, False),
+        (10_000, 5, 0, True), (10_000, 10, 10, False), (10_000, 50, 20, True),
+    ):  # fmt: skip
+        if operations > 1_000 and quick:
+            continue
+        name = f"{operations:,} c{clients} crashed {crashed} {'stale' if stale else 'ok'}"
+        events = logs.generated(operations, clients, crashed=crashed, stale=stale)
+        yield side_by_side(peer, where, name, events, True, cas, times)
+    if peer is not None:
+        yield from whole(peer, where)
+
+
+def grid(times: int, quick: bool) -> Iterator[str]:
+    """Each cell in a process of its own, for its memory; at the end what was not kept."""
+    failed = []
+    for operations, (median, longest) in LONGEST.items():
+        if operations > 10_000 and quick:
+            continue
+        medians = []
+        for clients in CLIENTS:
+            for crashed in CRASHED:
+                for stale in (False, True):
+                    cell = [operations, clients, crashed, int(stale)]
+                    command = [sys.executable, "-m", "benchmarks.checkers", "--times", str(times), "--cell"]
+                    done = subprocess.run(
+                        [*command, *map(str, cell)],
+                        check=True,
+                        capture_output=True,
+                        text=True,
+                        cwd=HERE.parent,
+                    )
+                    told = json.loads(done.stdout)
+                    medians.append(told["median"])
+                    name = f"{operations:,} c{clients} crashed {crashed} {'stale' if stale else 'ok'}"
+                    shown = line(name, told["median"], told["judgement"], None)
+                    yield f"{shown}  {told['megabytes']:>6.0f} MB"
+                    right = told["judgement"] == ("invalid" if stale else "valid")
+                    if not right or told["median"] > longest or told["megabytes"] > MEGABYTES:
+                        failed.append(name)
+        middle = statistics.median(medians)
+        asked = f"{1000 * median:.0f} ms asked, longest {1000 * max(medians):.1f} ms"
+        yield f"{operations:,}: median {1000 * middle:.1f} ms of {asked}"
+        if middle > median:
+            failed.append(f"the median of {operations:,}")
+    yield f"not kept: {', '.join(failed) or 'nothing'}"
+
+
+def cell(operations: int, clients: int, crashed: int, stale: bool, times: int) -> None:
+    """Judge one history, and say what it took beyond the history itself."""
+    history = logs.history(logs.generated(operations, clients, crashed=crashed, stale=stale), True)
+    Path("/proc/self/clear_refs").write_text("5")  # the highest so far counts from here
+    before = _kilobytes("VmRSS")
+    median, judgement = judged(history, model("cas-register"), times)
+    more = _kilobytes("VmHWM") - before
+    print(json.dumps({"median": median, "judgement": judgement, "megabytes": more / 1024}))
+
+
+def _kilobytes(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description="time the linearizability checker")
-    parser.add_argument("--quick", action="store_true", help="only histories of at most 1,000 operations")
-    quick = parser.parse_args().quick
-    for case in CASES:
-        if case.operations <= 1_000 or not quick:
-            print(measure(case), flush=True)
+    parser.add_argument("--quick", action="store_true", help="leave out what takes long")
+    parser.add_argument("--grid", action="store_true", help="one cas-register of all sizes, instead")
+    parser.add_argument("--times", type=int, default=7, help="how often each is judged")
+    parser.add_argument("--cell", type=int, nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--judge", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.cell:
+        operations, clients, crashed, stale = options.cell
+        return cell(operations, clients, crashed, bool(stale), options.times)
+    if options.judge:
+        path, machine = options.judge
+        history = logs.history(logs.written(Path(path)), True)
+        return print(judged(history, model(machine), 1)[1])
+    print(f"judged by the {native.kernel()} kernel")
+    if options.grid:
+        for text in grid(options.times, options.quick):
+            print(text, flush=True)
+        return None
+    with tempfile.TemporaryDirectory() as where:
+        peer = None
+        try:
+            peer = Peer(Path(where))
+        except FileNotFoundError:
+            print("no Go tool chain on PATH: Porcupine cannot be built, only this engine is timed")
+        except subprocess.CalledProcessError as error:
+            print(f"Porcupine cannot be built, only this engine is timed: {error.stderr.strip()[-200:]}")
+        for text in tables(peer, Path(where), options.times, options.quick):
+            print(text, flush=True)
+    return None
 
 
 if __name__ == "__main__":

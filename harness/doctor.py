@@ -33,10 +33,18 @@ def doctor() -> int:
         print(f"{module}: {'there' if there else 'missing: pip install pytest-nemesis'}")
         if module in _NEEDED and not there:
             code = NOTHING_RUNS
+    print(f"checkers: {_checkers()}")
     if code == 0:  # what follows needs what was looked for so far
         for line in (*_containers(), *_kernel()):
             print(line)
     return code
+
+
+def _checkers() -> str:
+    """Which kernel judges linearizability."""
+    if importlib.util.find_spec("harness.checkers._linearize") is not None:
+        return "the native kernel judges linearizability"
+    return "pure Python judges linearizability; much faster: a C compiler and pip install again"
 
 
 def _containers() -> Iterator[str]:

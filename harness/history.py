@@ -138,11 +138,13 @@ _PLAIN = (int, str, type(None), bool)
 class Interned:
     """Values numbered in the order they were first met; 0 is always None, the initial value.
 
-    Equal values of different types stay apart (``1``, ``True`` and ``1.0`` are three values).
+    Equal values of different types stay apart (``1``, ``True`` and ``1.0`` are three values). `halves` has
+    two numbers for each value: those of its parts where it is a pair, as a compare-and-set asks, else -1.
     """
 
     def __init__(self) -> None:
         self.values: list[Any] = [None]
+        self.halves = array("q", (-1, -1))
         self._codes: dict[Hashable, int] = {(type(None), None): 0}
 
     def code(self, value: Any) -> int:
@@ -155,9 +157,16 @@ class Interned:
             mark = (type(key), key) if not isinstance(key, tuple) else (tuple, _typed(key))
         code = self._codes.get(mark)
         if code is None:
+            pair = isinstance(key, tuple) and len(key) == 2
+            halves = (self.code(key[0]), self.code(key[1])) if pair else (-1, -1)
             code = self._codes[mark] = len(self.values)
             self.values.append(key)
+            self.halves.extend(halves)
         return code
+
+    def known(self, value: Hashable) -> int:
+        """The number of a plain value, -1 if it was never met."""
+        return self._codes.get((type(value), value), -1)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -180,8 +189,8 @@ class Columns:
         self.fs, self.keys, self.values = Interned(), Interned(), Interned()
         self.nodes, self.errors = Interned(), Interned()
         self.index, self.process, self.start, self.end = array("q"), array("q"), array("q"), array("q")
-        self.f, self.key, self.value, self.result = array("l"), array("l"), array("l"), array("l")
-        self.node, self.error, self.type = array("l"), array("l"), array("b")
+        self.f, self.key, self.value, self.result = array("q"), array("q"), array("q"), array("q")
+        self.node, self.error, self.type = array("q"), array("q"), array("b")
         self.final = array("b")
         self.completion = array("q")
         self.call, self.ret = array("q"), array("q")

@@ -16,15 +16,16 @@ from harness.checkers.asserts import (
 )
 from harness.checkers.availability import available, recovers
 from harness.checkers.linearizable import linearizable
-from harness.checkers.model import MODELS, CheckError, Effect, Inconsistent, Model, model
+from harness.checkers.model import NOT_KNOWN, Call, CheckError, Effect, Inconsistent, Model
+from harness.checkers.models import MODELS, model
 from harness.checkers.search import Budget
 from harness.checkers.updates import no_lost_update, no_lost_write
 from harness.checkers.vacuity import missing
 from harness.checkers.words import headline, table, text
 
 __all__ = [
-    "MODELS", "Budget", "CheckError", "Checker", "Effect", "Inconsistent", "Model", "assert_available",
-    "assert_linearizable", "assert_no_lost_update", "assert_no_lost_write", "assert_recovers", "available",
-    "check", "checkers", "headline", "judge", "linearizable", "missing", "model", "no_lost_update",
-    "no_lost_write", "recovers", "table", "text",
+    "MODELS", "NOT_KNOWN", "Budget", "Call", "CheckError", "Checker", "Effect", "Inconsistent", "Model",
+    "assert_available", "assert_linearizable", "assert_no_lost_update", "assert_no_lost_write",
+    "assert_recovers", "available", "check", "checkers", "headline", "judge", "linearizable", "missing",
+    "model", "no_lost_update", "no_lost_write", "recovers", "table", "text",
 ]  # fmt: skip

@@ -8,7 +8,8 @@ from dataclasses import replace
 from harness.checkers import words
 from harness.checkers.availability import available, recovers
 from harness.checkers.linearizable import linearizable
-from harness.checkers.model import MODELS, CheckError, Model
+from harness.checkers.model import CheckError, Model
+from harness.checkers.models import MODELS
 from harness.checkers.search import Budget
 from harness.checkers.updates import no_lost_update, no_lost_write
 from harness.checkers.vacuity import missing

@@ -62,8 +62,13 @@ class _Story:
             return f"process {self.op.process} read {what}{place} at {time}"
         if self.op.f == "cas":
             old, new = map(shown, self.op.value)
-            return f"process {self.op.process}'s cas{place} from {old} to {new} at {time} succeeded"
-        return f"process {self.op.process}'s {self.op.f} of {shown(self.op.value)}{place} at {time} succeeded"
+            ended = "succeeded" if self.op.result is not False else "was refused"
+            return f"process {self.op.process}'s cas{place} from {old} to {new} at {time} {ended}"
+        what = f"process {self.op.process}'s {self.op.f}"
+        if self.op.value is not None:
+            what += f" of {shown(self.op.value)}"
+        told = self.op.value is None or not same(self.op.value, self.op.result)
+        return f"{what}{place} at {time} {f'returned {shown(self.op.result)}' if told else 'succeeded'}"
 
     def never_written(self) -> str:
         if self.need is ANY or self.initial or self.makers:

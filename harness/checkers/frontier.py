@@ -240,6 +240,8 @@ class Walk:
         With `row`, only what leads to that operation counts: it needs a state, what makes it needs another.
         """
         kinds, opened = self.kinds, self.opened
+        if any(kinds.refuses[kind] for kind in opened.observers.values()):  # any state but one will do
+            return {kinds.makes[kind] for kind in opened.movers.values()}, -1
         if row is None:
             everything = (opened.movers, opened.observers)
             return {kinds.needs[kind] for ops in everything for kind in ops.values()}, -1

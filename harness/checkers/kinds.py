@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import copy
+from array import array
+from collections.abc import Callable, Hashable
 from typing import Any
 
-from harness.checkers.model import ANY, NOT_KNOWN, SAME, CheckError, Effect, Inconsistent, Model, identity
+from harness.checkers.model import (
+    ANY,
+    FROZEN,
+    NOT_KNOWN,
+    NOWHERE,
+    SAME,
+    CheckError,
+    Effect,
+    Inconsistent,
+    Model,
+    identity,
+)
 from harness.history import OUTCOMES, Columns
 
 ILLEGAL = -1
+OK = OUTCOMES.index("ok")
+TRIED = 4  # answers of a model that are asked for twice; of later ones each that is a power of two
+PLAIN = (int, str, type(None), float, bytes)  # never change
+
+Place = tuple[int, int, int]  # f, value, result (-1: not known), as numbers of the columns
 
 
 class Kinds:
@@ -15,52 +34,83 @@ class Kinds:
 
     One serves many searches over the same columns. By kind: `effects`, whether it surely never changes the
     state (`observes`) or surely hides what was there before (`overwrites`), the only state that it can
-    happen in and the only one that it leaves (`needs`, `makes`; None: not known).
+    happen in and the only one that it leaves (`needs`, `makes`; None: not known); whether it happens in
+    every state but one (`refuses`).
     """
 
     def __init__(self, columns: Columns, model: Model) -> None:
         self.columns, self.model = columns, model
+        self.declared = model.effect is not None  # the effects say all that the model does
         self.effects: list[Effect | None] = []
         self.observes: list[bool] = []
         self.overwrites: list[bool] = []
         self.needs: list[int | None] = []
         self.makes: list[int | None] = []
+        self.refuses: list[bool] = []
         self.states: list[Any] = []
         self.table: list[dict[int, int]] = []
         self._calls: list[tuple[str, Any, Any]] = []
-        self._by_columns: dict[tuple[int, int, int], int] = {}
+        self._by_columns: dict[Place, int] = {}
+        self._by_row: dict[int, int] = {}
         self._by_identity: dict[Any, int] = {}
         self._states: dict[Any, int] = {}
+        self._answers = 0
+        self._kept: Callable[[Any], Hashable] | None = None
+
+    def place(self, row: int) -> Place:
+        """What the operation did, by its columns."""
+        c = self.columns
+        return c.f[row], c.value[row], c.result[row] if c.type[row] == OK else -1
+
+    def places(self) -> list[Place]:
+        """The place of every row."""
+        c = self.columns
+        known = [result if kind == OK else -1 for result, kind in zip(c.result, c.type, strict=True)]
+        return list(zip(c.f, c.value, known, strict=True))
+
+    def all(self) -> array[int]:
+        """The kind of every row. Raises CheckError as `kind` does."""
+        places = self.places()
+        for place in dict.fromkeys(places):
+            if place not in self._by_columns:
+                self._new(place, places.index(place))
+        return array("q", map(self._by_columns.__getitem__, places))
 
     def kind(self, row: int) -> int:
         """The number of the operation's effect. Raises CheckError where the model does not know it."""
-        c = self.columns
-        known = OUTCOMES[c.type[row]] == "ok"
-        place = (c.f[row], c.value[row], c.result[row] if known else -1)
+        place = self.place(row)
         if (kind := self._by_columns.get(place)) is None:
-            f, value = c.fs.values[c.f[row]], c.values.values[c.value[row]]
-            result = c.values.values[c.result[row]] if known else NOT_KNOWN
-            if f not in self.model.fs:
-                raise CheckError(
-                    f"operation {c.index[row]} is {f!r}, which the model {self.model.name} does not know; "
-                    f"it knows {', '.join(self.model.fs)}"
-                )
-            if wrong := self.model.shape(f, value):
-                raise CheckError(f"operation {c.index[row]}, {f!r} of {value!r}: {wrong}")
-            effect = self.model.effect(f, value, result) if self.model.effect else None
-            alike = (f, identity(value), identity(result))
-            if effect is not None:
-                alike = ("", identity(effect.needs), identity(effect.makes))
-            kind = self._by_identity.setdefault(alike, len(self.effects))
-            if kind == len(self.effects):
-                self.effects.append(effect)
-                self.observes.append(effect is not None and effect.observes)
-                self.overwrites.append(effect is not None and effect.overwrites)
-                effect = effect or Effect()
-                self.needs.append(None if effect.needs is ANY else self.state(effect.needs))
-                self.makes.append(None if effect.makes is SAME else self.state(effect.makes))
-                self._calls.append((f, value, result))
-            self._by_columns[place] = kind
+            kind = self._new(place, row)
+        return kind
+
+    def _new(self, place: Place, row: int) -> int:
+        c, model = self.columns, self.model
+        f, value = c.fs.values[place[0]], c.values.values[place[1]]
+        result = c.values.values[place[2]] if place[2] >= 0 else NOT_KNOWN
+        if model.fs and f not in model.fs:
+            raise CheckError(
+                f"operation {c.index[row]} is {f!r}, which the model {model.name} does not know; "
+                f"it knows {', '.join(model.fs)}"
+            )
+        if model.shape and (wrong := model.shape(f, value)):
+            raise CheckError(f"operation {c.index[row]}, {f!r} of {value!r}: {wrong}")
+        effect = model.effect(f, value, result) if model.effect else None
+        kind = len(self.effects)
+        if effect is not None:
+            alike = (identity(effect.needs), identity(effect.makes), identity(effect.unlike))
+            kind = self._by_identity.setdefault(alike, kind)
+        self._by_columns[place] = kind
+        if kind < len(self.effects):
+            return kind
+        self._calls.append((f, value, result))
+        self.effects.append(None)
+        self.observes.append(f in model.reads)
+        self.overwrites.append(False)
+        self.needs.append(None)
+        self.makes.append(None)
+        self.refuses.append(False)
+        if effect is not None:
+            self._describe(kind, effect)
         return kind
 
     def state(self, value: Any) -> int:
@@ -72,9 +122,128 @@ class Kinds:
         return code
 
     def step(self, state: int, kind: int) -> int:
-        """The next state's number, or ILLEGAL."""
+        """The next state's number, or ILLEGAL. Raises CheckError where the model breaks its rules."""
         row = self.table[state]
         if (following := row.get(kind)) is None:
-            answer = self.model.step(self.states[state], *self._calls[kind])
-            following = row[kind] = ILLEGAL if isinstance(answer, Inconsistent) else self.state(answer)
+            following = row[kind] = self._asked(state, kind)
         return following
+
+    def infer(self, most: int) -> bool:
+        """Ask the model everything, with at most `most` questions, and see whether it is a register at heart.
+
+        Where it has few states, and each operation happens in one, in all or in all but one of them, its
+        `effects` are known from here on, as if it had declared them.
+        """
+        self.all()
+        everything = range(len(self._calls))
+        try:
+            self.state(self.model.initial)
+            for state, _ in enumerate(self.states):  # grows meanwhile
+                if (state + 1) * len(everything) > most:
+                    return False
+                for kind in everything:
+                    self.step(state, kind)
+        except CheckError:
+            return False  # in a state that it never comes to, perhaps
+        effects = [self._inferred(kind) for kind in everything]
+        if None in effects:
+            return False
+        first: dict[Any, int] = {}
+        for kind, effect in enumerate(effects):
+            assert effect is not None
+            alike = (identity(effect.needs), identity(effect.makes), identity(effect.unlike))
+            first.setdefault(alike, kind)
+            self._describe(kind, effect)
+        for place, kind in self._by_columns.items():
+            said = self.effects[kind] or Effect()
+            alike = (identity(said.needs), identity(said.makes), identity(said.unlike))
+            self._by_columns[place] = first[alike]
+        self._by_row.clear()
+        self.declared = True
+        return True
+
+    def _inferred(self, kind: int) -> Effect | None:
+        """What an operation does in all the states there are, if that can be said in one line."""
+        to = [row[kind] for row in self.table]
+        fits = [state for state, following in enumerate(to) if following != ILLEGAL]
+        moves = [state for state in fits if to[state] != state]
+        if not moves:
+            if len(fits) == len(to):
+                return Effect()
+            if len(fits) < 2:
+                return Effect(needs=self.states[fits[0]] if fits else NOWHERE)
+            if len(fits) == len(to) - 1:
+                return Effect(unlike=self.states[to.index(ILLEGAL)])
+            return None
+        if len(fits) == len(to) and len(set(to)) == 1:
+            return Effect(makes=self.states[to[0]])
+        unheard = self._calls[kind][2] is NOT_KNOWN  # then doing nothing is as good as not happening
+        if len(moves) == 1 and (unheard or len(fits) == 1):
+            return Effect(needs=self.states[moves[0]], makes=self.states[to[moves[0]]])
+        return None
+
+    def _describe(self, kind: int, effect: Effect) -> None:
+        self.effects[kind] = effect
+        self.observes[kind], self.overwrites[kind] = effect.observes, effect.overwrites
+        self.needs[kind] = None if effect.needs is ANY else self.state(effect.needs)
+        self.makes[kind] = None if effect.makes is SAME else self.state(effect.makes)
+        self.refuses[kind] = effect.unlike is not ANY
+
+    def step_row(self, state: int, row: int) -> int:
+        """`step` for the operation of a row."""
+        if (kind := self._by_row.get(row)) is None:
+            kind = self._by_row[row] = self.kind(row)
+        following = self.table[state].get(kind)
+        if following is None:
+            following = self.table[state][kind] = self._asked(state, kind)
+        return following
+
+    def _asked(self, state: int, kind: int) -> int:
+        value, call = self.states[state], self._calls[kind]
+        self._answers += 1
+        try:
+            answer = self.model.step(value, *call)
+        except Exception as error:
+            raise CheckError(f"{self._of(call)} in {value!r}: {type(error).__name__}: {error}") from error
+        if self._answers <= TRIED or not self._answers & (self._answers - 1):
+            self._pure(value, answer, call)
+        if isinstance(answer, Inconsistent):
+            return ILLEGAL
+        if self.observes[kind] and answer is not value and identity(answer) != identity(value):
+            raise CheckError(
+                f"{self._of(call)} made {answer!r} of {value!r}, "
+                f"but {call[0]!r} is among its reads, which change nothing"
+            )
+        if self.model.forget is not None:
+            answer = self._forgotten(answer)
+        try:
+            return self.state(answer)
+        except TypeError:
+            raise CheckError(
+                f"{self._of(call)} left {answer!r}, a {type(answer).__name__}, "
+                f"which is not hashable: {FROZEN}"
+            ) from None
+
+    def _forgotten(self, state: Any) -> Hashable:
+        if self._kept is None:
+            assert self.model.forget is not None
+            results = self.columns.values.values
+            self._kept = self.model.forget(results[code] for code in set(self.columns.result))
+        return self._kept(state)
+
+    def _of(self, call: tuple[str, Any, Any]) -> str:
+        f, value, result = call
+        told = "unknown" if result is NOT_KNOWN else repr(result)
+        return f"the model {self.model.name}, asked for {f!r} of {value!r} with result {told},"
+
+    def _pure(self, value: Any, answer: Any, call: tuple[str, Any, Any]) -> None:
+        """That the model answers the same again, and does not change what it is given."""
+        before = value if isinstance(value, PLAIN) else copy.deepcopy(value)
+        again = self.model.step(value, *call)
+        if before != value:
+            raise CheckError(
+                f"{self._of(call)} changed the state it was given, {before!r}, into {value!r}: {FROZEN}"
+            )
+        alike = isinstance(answer, Inconsistent) == isinstance(again, Inconsistent)
+        if not alike or (not isinstance(answer, Inconsistent) and answer != again):
+            raise CheckError(f"{self._of(call)} answered {answer!r} and then {again!r}: a model must be pure")

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from time import monotonic
 from typing import Any
 
+from harness.checkers.decide import FAIL, decide, first, rows_of
 from harness.checkers.explain import sentence
-from harness.checkers.kinds import ILLEGAL, Kinds
-from harness.checkers.model import Model, model
-from harness.checkers.search import Budget, Finding, explore
+from harness.checkers.kinds import ILLEGAL, OK, Kinds
+from harness.checkers.model import CheckError, Model
+from harness.checkers.models import model
+from harness.checkers.search import Budget, Finding
 from harness.checkers.vacuity import judged, missing
 from harness.checkers.witness import smallest
 from harness.checkers.words import at, key_of, listed, number
-from harness.history import OUTCOMES, History
+from harness.history import History
 from harness.verdict import Verdict, Witness
 
 LOOKED_AT = 1000  # distinct operations of each kind, when looking for one that observes
@@ -42,37 +43,36 @@ def linearizable(
     """
     chosen = model(model_)
     limits = budget if isinstance(budget, Budget) else Budget() if budget is None else Budget(seconds=budget)
-    kinds = Kinds(history.columns, chosen)
-    rows: dict[int, list[int]] = {}
-    for row, outcome in enumerate(history.columns.type):
-        kinds.kind(row)  # also a failed one must be an operation of the model
-        if OUTCOMES[outcome] != "fail":
-            rows.setdefault(history.columns.key[row], []).append(row)
+    columns = history.columns
+    kinds = Kinds(columns, chosen)
     deadline = monotonic() + limits.seconds
-    findings = _in_turn(kinds, rows, limits, deadline)
+    decision = decide(kinds, limits, deadline)
+    if decision.finding.judgement == "invalid":
+        decision = first(kinds, decision, limits)
     evidence = {
         "model": chosen.name,
-        "operations": sum(map(len, rows.values())),
-        "keys": len(rows),
-        "explained": sum(finding.explained for finding in findings.values()),
-        "work": sum(finding.work for finding in findings.values()),
+        "operations": len(columns) - columns.type.count(FAIL),
+        "keys": len({key for key, outcome in zip(columns.key, columns.type, strict=True) if outcome != FAIL}),
+        "explained": decision.explained,
+        "work": decision.work,
     }
-    for key, finding in findings.items():
-        if finding.judgement == "invalid" and finding.row is not None:
-            found = smallest(kinds, rows[key], finding.row, max(deadline, monotonic() + SHRINKING))
-            index = history.columns.index
+    if (key := decision.key) is not None:
+        rows = rows_of(columns, key)
+        finding = decision.finding
+        if finding.row is not None:
+            found = finding.pattern or smallest(
+                kinds, rows, finding.row, max(deadline, monotonic() + SHRINKING)
+            )
             witness = Witness(
-                sentence(history, kinds, rows[key], found, finding.row),
-                tuple(sorted(index[row] for row in found)),
-                index[finding.row],
+                sentence(history, kinds, rows, found, finding.row),
+                tuple(sorted(columns.index[row] for row in found)),
+                columns.index[finding.row],
             )
             return judged(
                 "linearizable", history, kept="", witness=("not linearizable", witness), evidence=evidence,
-                key=history.columns.keys.values[key],
+                key=columns.keys.values[key],
             )  # fmt: skip
-    for key, finding in findings.items():
-        if finding.judgement == "unknown":
-            return _undecided(history, limits, key, rows[key], finding, evidence)
+        return _undecided(history, limits, key, rows, finding, evidence)
     return judged(
         "linearizable", history, kept="linearizable", evidence=evidence,
         lacking=[*missing(history), *_without_observer(kinds)], general=False,
@@ -87,14 +87,16 @@ def _without_observer(kinds: Kinds) -> list[str]:
     columns = kinds.columns
     succeeded: dict[int, dict[int, None]] = {}  # f -> the distinct ones
     happened: dict[int, dict[int, None]] = {}
-    for row, outcome in enumerate(columns.type):
-        if OUTCOMES[outcome] == "fail":
+    first: dict[tuple[int, int, int, int], int] = {}
+    for row, what in enumerate(zip(columns.type, columns.f, columns.value, columns.result, strict=True)):
+        first.setdefault(what, row)
+    for (outcome, f, _, _), row in first.items():
+        if outcome == FAIL:
             continue
-        f, kind = columns.f[row], kinds.kind(row)
         if len(these := happened.setdefault(f, {})) < LOOKED_AT:
-            these[kind] = None
-        if OUTCOMES[outcome] == "ok" and len(these := succeeded.setdefault(f, {})) < LOOKED_AT:
-            these[kind] = None
+            these[kinds.kind(row)] = None
+        if outcome == OK and len(these := succeeded.setdefault(f, {})) < LOOKED_AT:
+            these[kinds.kind(row)] = None
     if not succeeded:
         return []
     initial = kinds.state(kinds.model.initial)
@@ -102,15 +104,12 @@ def _without_observer(kinds: Kinds) -> list[str]:
     for these in happened.values():
         most = len(states) + STATES
         for kind in these:
-            if (state := kinds.step(initial, kind)) != ILLEGAL:
-                states[state] = None
+            if _fits(kinds, initial, kind):
+                states[kinds.step(initial, kind)] = None
             if len(states) == most:
                 break
     if any(
-        kinds.step(state, kind) == ILLEGAL
-        for these in succeeded.values()
-        for kind in these
-        for state in states
+        not _fits(kinds, state, kind) for these in succeeded.values() for kind in these for state in states
     ):
         return []
     names = listed(columns.fs.values[f] for f in succeeded)
@@ -120,23 +119,12 @@ def _without_observer(kinds: Kinds) -> list[str]:
     ]
 
 
-def _in_turn(kinds: Kinds, rows: dict[int, list[int]], limits: Budget, deadline: float) -> dict[int, Finding]:
-    """Search the keys a slice at a time in turn, until all are decided or one is invalid."""
-    running: dict[int, Generator[int, None, Finding]] = {
-        key: explore(kinds, its_rows, limits.configurations, deadline) for key, its_rows in rows.items()
-    }
-    findings: dict[int, Finding] = {}
-    while running:
-        for key, steps in list(running.items()):
-            try:
-                next(steps)
-            except StopIteration as end:
-                finding: Finding = end.value
-                findings[key] = finding
-                del running[key]
-                if finding.judgement == "invalid":
-                    return findings
-    return findings
+def _fits(kinds: Kinds, state: int, kind: int) -> bool:
+    """Whether an operation can happen in a state; a model may fail in one that the history never comes to."""
+    try:
+        return kinds.step(state, kind) != ILLEGAL
+    except CheckError:
+        return False
 
 
 def _undecided(

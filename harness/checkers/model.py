@@ -6,11 +6,10 @@ never runs: it says which next state follows from an operation, or why none does
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from enum import Enum
-from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 
 class CheckError(ValueError):
@@ -30,22 +29,26 @@ class Mark(Enum):
     ANY = "any state"
     SAME = "the same state"
     NOT_KNOWN = "a result nobody knows"
+    NOWHERE = "no state there ever is"
 
 
 ANY: Final = Mark.ANY
 SAME: Final = Mark.SAME
 NOT_KNOWN: Final = Mark.NOT_KNOWN
+NOWHERE: Final = Mark.NOWHERE
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
     """A step of a register in one line: happens only in state `needs`, leaves state `makes`.
 
-    It must say the same as `Model.step`; the search is faster for it and the witness smaller.
+    `unlike` is for observers: it happens in every state but that one. It must say the same as `Model.step`;
+    the search is faster for it and the witness smaller.
     """
 
     needs: Any = ANY
     makes: Any = SAME
+    unlike: Any = ANY
 
     @property
     def observes(self) -> bool:
@@ -61,15 +64,31 @@ class Effect:
 Step = Callable[[Any, str, Any, Any], "Hashable | Inconsistent"]
 
 
+class Call(NamedTuple):
+    """One operation as a model of your own sees it: `result` is NOT_KNOWN where nobody heard back."""
+
+    f: str
+    value: Any
+    result: Any
+
+    def told(self, result: Any) -> bool:
+        """Whether the operation may have reported `result`: it did, or nobody knows what it reported."""
+        return self.result is NOT_KNOWN or same(self.result, result)
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
     """A data type: its `initial` state and ``step(state, f, value, result)``, for the operations `fs`.
 
     `step` returns the next state, or `Inconsistent` with the reason. It is pure, its states are hashable,
     and it is called once per distinct state and operation. `result` is NOT_KNOWN where the outcome is
-    ``info``: the operation then happens as if nobody saw its result. `effect` is for registers only.
-    `shape` says what is wrong with an operation's value, or "".
+    ``info``: the operation then happens as if nobody saw its result. Without `fs` any operation is one of
+    the model. `reads` never change the state. `effect` is for registers only. `shape` says what is wrong with
+    an operation's value, or "". `forget` takes all results that were seen and returns what of a state still
+    matters: states that no later operation can tell apart become one. `native` names what each operation is
+    for the native kernel, which then need not ask `step`. See `Model.of` for one in a few lines.
 
+    >>> from harness.checkers import model
     >>> register = model("register")
     >>> register.step(41, "write", 42, None)
     42
@@ -80,9 +99,43 @@ class Model:
     name: str
     initial: Hashable
     step: Step
-    fs: tuple[str, ...]
+    fs: tuple[str, ...] = ()
     effect: Callable[[str, Any, Any], Effect] | None = None
-    shape: Callable[[str, Any], str] = lambda f, value: ""
+    shape: Callable[[str, Any], str] | None = None
+    reads: tuple[str, ...] = ()
+    forget: Callable[[Iterable[Any]], Callable[[Any], Hashable]] | None = None
+    native: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        try:
+            hash(self.initial)
+        except TypeError:
+            raise CheckError(
+                f"the model {self.name} begins with {self.initial!r}, which is not hashable: {FROZEN}"
+            ) from None
+
+    @classmethod
+    def of(
+        cls, step: Callable[[Any, Call], Hashable | Inconsistent], initial: Hashable = None,
+        reads: tuple[str, ...] = (),
+    ) -> Model:  # fmt: skip
+        """A model from one function ``step(state, op)``; it is named as the function is.
+
+        >>> def latch(state, op):
+        ...     if op.f == "set":
+        ...         return True
+        ...     return state if op.told(state) else Inconsistent(f"saw {op.result} but it is {state}")
+        >>> Model.of(latch, initial=False, reads=("look",)).step(False, "look", None, True)
+        Inconsistent(why='saw True but it is False')
+        """
+
+        def four(state: Any, f: str, value: Any, result: Any) -> Hashable | Inconsistent:
+            return step(state, Call(f, value, result))
+
+        return cls(getattr(step, "__name__", "model"), initial, four, reads=reads)
+
+
+FROZEN = "return a tuple, a frozenset or another value that does not change"
 
 
 def identity(value: Any) -> Hashable:
@@ -94,48 +147,6 @@ def identity(value: Any) -> Hashable:
 
 def same(a: Any, b: Any) -> bool:
     """Whether two values are equal and of one type."""
-    return identity(a) == identity(b)
-
-
-def _step(state: Any, f: str, value: Any, result: Any) -> Hashable | Inconsistent:
-    if f == "read":
-        if result is NOT_KNOWN or same(state, result):
-            return state  # type: ignore[no-any-return]
-        return Inconsistent(f"read {result!r} but it holds {state!r}")
-    if f == "write":
-        return value  # type: ignore[no-any-return]
-    old, new = value
-    if same(state, old):
-        return new  # type: ignore[no-any-return]
-    return Inconsistent(f"cas from {old!r} succeeded but it holds {state!r}")
-
-
-def _effect(f: str, value: Any, result: Any) -> Effect:
-    if f == "read":
-        return Effect(needs=ANY if result is NOT_KNOWN else result)
-    if f == "write":
-        return Effect(makes=value)
-    old, new = value
-    return Effect(needs=old) if same(old, new) else Effect(needs=old, makes=new)
-
-
-def _shape(f: str, value: Any) -> str:
-    return "" if f != "cas" or (isinstance(value, tuple) and len(value) == 2) else "a cas has [old, new]"
-
-
-MODELS: Mapping[str, Model] = MappingProxyType(
-    {
-        "register": Model("register", None, _step, ("read", "write"), _effect, _shape),
-        "cas-register": Model("cas-register", None, _step, ("read", "write", "cas"), _effect, _shape),
-    }
-)
-
-
-def model(name: str | Model) -> Model:
-    """The model of that name (a Model is returned as it is). Raises CheckError, listing the names."""
-    if isinstance(name, Model):
-        return name
-    try:
-        return MODELS[name]
-    except KeyError:
-        raise CheckError(f"unknown model {name!r}; there are: {', '.join(MODELS)}") from None
+    if type(a) is not type(b):
+        return False
+    return identity(a) == identity(b) if isinstance(a, tuple) else bool(a == b)

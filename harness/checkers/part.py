@@ -33,7 +33,7 @@ class Part:
             key=lambda row: columns.call[row],
         )
         self.makers: dict[Any, list[int]] = {}  # what they leave -> rows
-        if kinds.model.effect is not None:
+        if kinds.declared:
             for row in self.rows:
                 if (makes := self.effect(row).makes) is not SAME:
                     self.makers.setdefault(identity(makes), []).append(row)
@@ -66,7 +66,8 @@ class Part:
         columns, kinds = self.columns, self.kinds
         begin = -1 if whole else min(columns.call[row] for row in part)
         chosen = set(part)
-        if kinds.model.effect is None:
+        if not kinds.declared or any(self.effect(row).unlike is not ANY for row in chosen):
+            # any state but one is needed, so all that changes it matters
             rest = [row for row in self.rows if row not in chosen and not self.observes(row)]
             starts: Sequence[int] = ()
         else:

@@ -47,6 +47,7 @@ class Finding:
 
     `explained` is the number of returns that some order explains (the longest explained prefix), `cause` why
     nothing was decided: ``time`` or ``memory``. `work` are the events walked and configurations expanded.
+    `pattern` are the rows that show it, where no search was needed to find them.
     """
 
     judgement: Judgement
@@ -54,6 +55,7 @@ class Finding:
     cause: str = ""
     explained: int = 0
     work: int = 0
+    pattern: tuple[int, ...] = ()
 
 
 def explore(
@@ -75,7 +77,7 @@ def explore(
         best = max(best, walk.explained)
         if row is not None:
             proven = walk.exact
-            if not proven:
+            if not proven and kinds.declared:  # else what is never used up makes ever more states
                 part = Part(kinds, rows, row)
                 for size in (32 << 2 * level, 128 << 2 * level):
                     try:

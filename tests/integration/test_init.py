@@ -95,11 +95,26 @@ def test_the_wheel_has_what_is_needed_and_nothing_else(installed: Installed) -> 
     assert {top for top in tops if not top.endswith(".dist-info")} == {"harness"}
     files = [p.relative_to(ROOT) for p in (ROOT / "harness").rglob("*") if p.is_file()]
     needed = {str(p) for p in files if not any(part.startswith((".", "__pycache__")) for part in p.parts)}
+    needed -= {"harness/checkers/_linearize.c"}  # the kernel, which is in it built where there is a compiler
     assert {"harness/py.typed", "harness/report/page.html", "harness/starter/faults/plans.py"} <= needed
     assert {Path(name).suffix for name in needed} >= {".py", ".html", ".css", ".js", ".ini"}
     assert needed - set(names) == set()
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     assert not [name for name in names if name.endswith(".pyc")]
+
+
+def test_without_a_compiler_it_installs_and_judges_all_the_same(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(ROOT, source, ignore=LEFT_OUT)
+    for built in source.rglob("*.so"):
+        built.unlink()
+    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(source)]
+    done = subprocess.run(command, env={**os.environ, "CC": "false"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "harness/checkers/native.py" in names
+    assert not [name for name in names if "_linearize" in name]
 
 
 @pytest.mark.parametrize("name", ["targets", "faults", "tests", "benchmarks"])

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
-from harness.checkers.model import NOT_KNOWN, Inconsistent, Model, model
+from harness.checkers.model import NOT_KNOWN, Inconsistent, Model
+from harness.checkers.models import model
 from harness.history import History, Operation
 
 Event = dict[str, Any]
@@ -267,3 +268,35 @@ def small(rnd: random.Random, *, keys: int = 1, unique: bool = False) -> History
         elif rnd.random() < 0.5:
             bent["type"] = "fail"
     return history(planned)
+
+
+def entangled(n: int) -> History:
+    """Everything at once, and one cas too many: cost grows exponentially with `n`, and 11 takes seconds."""
+    there, back = [[0, i] for i in range(1, n + 1)], [[i, 0] for i in range(1, n + 1)]
+    return history(
+        [
+            {"process": 99, "f": "write", "value": 0, "start": 0, "end": 1},
+            *(
+                {"process": p, "f": "cas", "value": value, "start": 10 + p, "end": 1000 + p}
+                for p, value in enumerate([[n, 0], *there, *back])
+            ),
+        ]
+    )
+
+
+def unreachable(n: int) -> History:
+    """Every cas among `n` values at once, and a ring of them among others that nobody ever comes to.
+
+    There are makers enough of each value, so only trying all orders shows that none does: exponential in n².
+    """
+    moves = [[a, b] for a in range(n) for b in range(n) if a != b]
+    ring = [[100, 101], [101, 102], [102, 100]]
+    return history(
+        [
+            {"process": 999, "f": "write", "value": 0, "start": 0, "end": 1},
+            *(
+                {"process": p, "f": "cas", "value": value, "start": 10 + p, "end": 1000 + p}
+                for p, value in enumerate([*moves, *ring])
+            ),
+        ]
+    )

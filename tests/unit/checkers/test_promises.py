@@ -323,8 +323,9 @@ def test_an_assert_remembers_its_verdict_and_fails_unless_valid() -> None:
 
 def test_checks_have_names() -> None:
     assert list(checkers()) == [
-        "linearizable:register", "linearizable:cas-register", "no-lost-update", "no-lost-write",
+        *(f"linearizable:{name}" for name in MODELS), "no-lost-update", "no-lost-write",
     ]  # fmt: skip
+    assert {"linearizable:register", "linearizable:queue"} < set(checkers())
     h = drawn("[w1 ] [r1 ]")
     assert check(h, "linearizable:register").valid
     assert h.verdicts == []

@@ -21,6 +21,7 @@ from harness.history import History, Operation
 from harness.verdict import Verdict, Witness
 from tests.unit.checkers.histories import (
     drawn,
+    entangled,
     explained,
     fault,
     history,
@@ -76,7 +77,7 @@ def spared(h: History, verdict: Verdict) -> list[tuple[int, bool]]:
 
 
 @pytest.mark.parametrize("unique", [True, False])
-def test_no_operation_of_a_witness_can_be_spared(unique: bool) -> None:
+def test_no_operation_of_a_witness_can_be_spared(kernel: str, unique: bool) -> None:
     rnd = random.Random(f"minimal/{unique}")
     sizes: Counter[int] = Counter()
     alone = 0
@@ -100,7 +101,7 @@ def test_no_operation_of_a_witness_can_be_spared(unique: bool) -> None:
     assert alone < sum(sizes.values()) / 50
 
 
-def test_a_witness_in_a_long_history_is_small_and_always_the_same() -> None:
+def test_a_witness_in_a_long_history_is_small_and_always_the_same(kernel: str) -> None:
     for seed in range(3):
         bent = {"bend": True, "values": None, "unknown": 0.01}
         one = linearizable(simulated(seed, 4000, 10, **bent))  # type: ignore[arg-type]
@@ -110,22 +111,8 @@ def test_a_witness_in_a_long_history_is_small_and_always_the_same() -> None:
         assert spared(simulated(seed, 4000, 10, **bent), one) == []  # type: ignore[arg-type]
 
 
-def hard_to_shrink(n: int = 11) -> History:
-    """Everything at once, and one cas too many: each part costs seconds to judge."""
-    there, back = [[0, i] for i in range(1, n + 1)], [[i, 0] for i in range(1, n + 1)]
-    return history(
-        [
-            {"process": 99, "f": "write", "value": 0, "start": 0, "end": 1},
-            *(
-                {"process": p, "f": "cas", "value": value, "start": 10 + p, "end": 1000 + p}
-                for p, value in enumerate([[n, 0], *there, *back])
-            ),
-        ]
-    )
-
-
 def test_a_witness_is_shown_in_time_and_nothing_explains_it_even_so() -> None:
-    h = hard_to_shrink()
+    h = entangled(11)
     assert len(h) == 24
     rows, culprit = range(len(h)), len(h) - 1
     for deadline in (0.0, monotonic() + 1):
@@ -148,9 +135,9 @@ def test_past_its_deadline_a_long_history_costs_nothing_more() -> None:
     assert culprit in found
 
 
-def test_a_budget_bounds_the_witness_as_well() -> None:
+def test_a_budget_bounds_the_witness_as_well(kernel: str) -> None:
     began = monotonic()
-    verdict = linearizable(hard_to_shrink(9), budget=Budget(2))
+    verdict = linearizable(entangled(9), budget=Budget(2))
     assert monotonic() - began < 2 + SHRINKING + 2
     assert verdict.judgement == "invalid"
 
@@ -159,7 +146,7 @@ def test_a_budget_bounds_the_witness_as_well() -> None:
 def test_a_return_with_many_configurations_looks_at_the_clock(
     looks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    h = hard_to_shrink()
+    h = entangled(11)
     walk = Walk(Kinds(h.columns, MODELS["cas-register"]), range(len(h)))
     for _ in range(4):
         walk.advance(None)
@@ -252,7 +239,7 @@ def check_sentence(h: History, verdict: Verdict) -> str:
 
 
 @pytest.mark.parametrize("unique", [True, False])
-def test_what_a_sentence_claims_is_true(unique: bool) -> None:
+def test_what_a_sentence_claims_is_true(kernel: str, unique: bool) -> None:
     rnd = random.Random(f"true/{unique}")
     shapes: Counter[str] = Counter()
     for _ in range(3000):

@@ -1,0 +1,1519 @@
+/* Is a history linearizable?  The native kernel: columns in, an answer for each key out.
+
+   A walk takes the events of a key in the order of time and keeps a set of configurations.  A configuration is
+   a state of the model and two masks over the operations that are open just now:
+
+     done   those already put into the order;
+     may    those that may be left out or be put in later: they crashed, or they can have happened unseen just
+            before an overwrite.
+
+   An operation is put into the order no sooner than some return demands it (just-in-time linearization, G. Lowe,
+   "Testing for linearizability", 2017).  A return that no configuration survives is the first violation.  The
+   cost is linear in the length of the history and exponential only in how much is open at once.  Against that:
+
+     - operations of one kind (same effect) are interchangeable: the one that returns first goes first;
+     - observers change nothing, so they are done as soon as a state fits;
+     - a configuration covers another of the same state that used up more and may leave out less;
+     - one is doomed, and dropped, when something open needs a state that nothing left can bring about;
+     - the set is kept narrow (a beam).  Reaching the end is a proof however narrow it was.  Where the beam dies,
+       the last few operations are tried from every state there could have been (`refuted`): dying even so is a
+       proof of violation.  Else the walk goes back to a checkpoint and comes again with four times the width.
+       From the beginning and wide enough it is the exact search, so that only a limit leaves a key unknown;
+     - where every value is written once, no search is needed at all (`zones`).
+
+   The pure Python twin is search.py with frontier.py; tests hold the two against each other. */
+
+#define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x030B0000
+#include <Python.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef uint64_t u64;
+typedef int64_t i64;
+typedef uint32_t u32;
+typedef int32_t i32;
+typedef uint8_t u8;
+
+#define INLINE static inline __attribute__((always_inline))
+
+enum { VALID, INVALID, LIMIT, MEMORY, WIDE, STOPPED, SHAPE };                 /* answers */
+enum { READ, REFUSED, WRITE, CAS, APPEND, STEP, LOOK, NOTHING };              /* what an operation does */
+enum { OBSERVES = 1, OVERWRITES = 2, TOTAL = 4 };                             /* what is known of a kind */
+enum { OK, FAIL };                                                            /* outcomes; the third is unknown */
+enum { ILLEGAL = -1 };
+enum { NEVER = 0x40000000 };  /* when a crashed operation returns: NEVER + its number, so that ties are ordered */
+enum { EVERY = 64 };          /* events between two checkpoints */
+enum { FEW_OPEN = 5 };        /* with fewer open at once, looking for doomed configurations costs more than it saves */
+enum { FIRST_HASHED = 12, SCANNED = 100 };  /* members of a set before it is hashed; looked at for dominance */
+enum { LOOK_UP = 2048 };      /* configurations expanded between two looks at the clock */
+
+/* What a beam keeps: the lowest cost.  Using up writes is what kills a beam, so that weighs most. */
+enum { COST_USED = 18, COST_CRASHED = 24, COST_LEFT = 4, COST_SOON = 8, COST_STUCK = 12, SOON = 8, HIGHEST = 4096 };
+
+/* ------------------------------------------------------------------------------------------------- memory
+
+   All memory of a key hangs in one list, so that giving up is one jump from wherever it was. */
+
+typedef struct Block { struct Block *before, *after; } Block;
+typedef struct { Block all; jmp_buf out; } Pool;
+
+static void pool_open(Pool *pool) { pool->all.before = pool->all.after = &pool->all; }
+
+static void give_up(Pool *pool, int why) { longjmp(pool->out, why); }
+
+static void *resized(Pool *pool, void *old, size_t bytes) {
+    Block *block = old ? (Block *)old - 1 : NULL;
+    Block *before = block ? block->before : pool->all.before, *after = block ? block->after : &pool->all;
+    Block *moved = realloc(block, sizeof(Block) + bytes);
+    if (!moved) give_up(pool, MEMORY);
+    moved->before = before;
+    moved->after = after;
+    before->after = after->before = moved;
+    return moved + 1;
+}
+
+static void *fresh(Pool *pool, size_t bytes) { return resized(pool, NULL, bytes); }
+
+static void *zeroed(Pool *pool, size_t bytes) { return memset(fresh(pool, bytes), 0, bytes); }
+
+static void dropped(void *memory) {
+    if (!memory) return;
+    Block *block = (Block *)memory - 1;
+    block->before->after = block->after;
+    block->after->before = block->before;
+    free(block);
+}
+
+static void pool_close(Pool *pool) {
+    for (Block *block = pool->all.after, *next; block != &pool->all; block = next) {
+        next = block->after;
+        free(block);
+    }
+    pool_open(pool);
+}
+
+/* A map from positive numbers to numbers. */
+typedef struct { u64 *keys; i32 *values; u32 room, count; } Map;
+
+INLINE u32 scattered(u64 key) { return (u32)((key * 0x9E3779B97F4A7C15ull) >> 32); }
+
+static i32 *map_find(const Map *map, u64 key) {
+    if (!map->room) return NULL;
+    for (u32 at = scattered(key) & (map->room - 1); map->keys[at]; at = (at + 1) & (map->room - 1))
+        if (map->keys[at] == key) return &map->values[at];
+    return NULL;
+}
+
+static void map_put(Pool *pool, Map *map, u64 key, i32 value) {
+    if (map->count * 2 >= map->room) {
+        Map grown = { NULL, NULL, map->room ? map->room * 2 : 256, map->count };
+        grown.keys = zeroed(pool, 8ul * grown.room);
+        grown.values = fresh(pool, 4ul * grown.room);
+        for (u32 i = 0; i < map->room; i++) {
+            if (!map->keys[i]) continue;
+            u32 at = scattered(map->keys[i]) & (grown.room - 1);
+            while (grown.keys[at]) at = (at + 1) & (grown.room - 1);
+            grown.keys[at] = map->keys[i];
+            grown.values[at] = map->values[i];
+        }
+        dropped(map->keys);
+        dropped(map->values);
+        *map = grown;
+    }
+    u32 at = scattered(key) & (map->room - 1);
+    while (map->keys[at]) at = (at + 1) & (map->room - 1);
+    map->keys[at] = key;
+    map->values[at] = value;
+    map->count++;
+}
+
+/* ------------------------------------------------------------------------------------------- what is asked
+
+   Operations come as columns.  What they do is either known here (`roles`: registers and texts, whose values are
+   numbers in the table of values) or was worked out in Python: `effects` (mode, needs, makes) of each row's
+   `kind`; or there is a `step`, which is asked once for each pair of state and operation, the latter by the first row
+   that has the same f, value and result.  `looks` says by f which never change the state. */
+
+typedef struct { const u8 *bytes; i64 size; } Text;
+typedef struct { i32 mode, needs, makes; } Act;  /* what one operation does */
+
+typedef struct {
+    i64 rows, keys, values;
+    const i64 *call, *ret, *key, *f, *value, *result;
+    const int8_t *type;
+    const i64 *roles, *halves;        /* by f: READ, WRITE, CAS or APPEND; by value: [old, new] of a cas, or -1 */
+    i64 refused;                      /* the result of a cas that compared and found something else; -1: none */
+    const Text *texts;                /* by value, of texts that grow; NULL: a register */
+    const i64 *kind, *effects, *looks;
+    i64 initial;                      /* the first state (with roles: value 0) */
+    PyObject *step, *tick;            /* step(state, kind) -> state or -1; tick() -> whether to stop */
+    i64 only, until, limit, configurations, beam, zones;
+    PyThreadState *thread;            /* while Python runs other threads */
+    Map steps;                        /* (state, kind) -> state */
+    Pool pool;
+    i32 *events, *event_of, *rows_of, *row_of;  /* by key: the first of its events and rows, and these */
+    Act *acts;                        /* beside rows_of */
+    i32 *same;                        /* with `step`, by row: the first one that is alike */
+    i32 *numbers, *stamps, *places, stamp;  /* values as the small numbers of one key */
+} Job;
+
+/* The operations of one key, numbered as they were invoked; times are places among its events. */
+typedef struct { i32 mode, needs, makes, flags; } Kind;
+typedef struct { i32 low, high, size; } Prefix;  /* of the sorted outputs [low, high), so many bytes long */
+typedef struct {
+    Job *job;
+    Pool *pool;
+    int count, events;
+    const i32 *event, *row;           /* event: operation * 2, + 1 for its return */
+    const Act *act;
+    i32 *call, *ret;
+    int kinds, states, named, initial, dead;  /* named: states that an observer can tell; dead: -1 without texts */
+    i32 *kind_of;
+    Kind *kind;
+    int texts, outputs, prefixes;
+    i32 *output;
+    Prefix *prefix;
+    Map longer, known;                /* (state, kind) -> state; (low, size) -> state */
+} Key;
+
+static int python_lost(Job *job, PyObject *answer) {  /* hands Python back to other threads; true if it raised */
+    int raised = answer == NULL;
+    Py_XDECREF(answer);
+    job->thread = PyEval_SaveThread();
+    return raised;
+}
+
+static void look_at_the_clock(Key *key) {
+    Job *job = key->job;
+    if (job->tick == Py_None) return;
+    PyEval_RestoreThread(job->thread);
+    PyObject *answer = PyObject_CallNoArgs(job->tick);
+    int stop = answer && PyObject_IsTrue(answer);
+    if (python_lost(job, answer) || stop) give_up(key->pool, STOPPED);
+}
+
+static i32 stepped(Key *key, i32 state, i32 kind) {
+    Job *job = key->job;
+    u64 pair = ((u64)(u32)state << 32 | (u32)kind) + 1;
+    i32 *known = map_find(&job->steps, pair);
+    if (known) return *known;
+    PyEval_RestoreThread(job->thread);
+    PyObject *answer = PyObject_CallFunction(job->step, "ii", (int)state, (int)kind);
+    i32 following = answer ? (i32)PyLong_AsLong(answer) : ILLEGAL;
+    if (python_lost(job, answer)) give_up(key->pool, STOPPED);
+    map_put(&job->pool, &job->steps, pair, following);
+    return following;
+}
+
+/* -------------------------------------------------------------------------------------------------- texts
+
+   Only what is a prefix of something that was read can be told apart by any later operation; every other text is
+   `dead` until it is overwritten.  So a state is a prefix of outputs: exact, and no text is ever put together. */
+
+static int compare(const Text *a, const Text *b) {
+    int order = memcmp(a->bytes, b->bytes, (size_t)(a->size < b->size ? a->size : b->size));
+    return order ? order : a->size < b->size ? -1 : a->size > b->size;
+}
+
+/* Sort values by their texts: a merge sort, since qsort knows no context. */
+static void sort_texts(Pool *pool, const Text *texts, i32 *values, int count) {
+    i32 *from = values, *spare = fresh(pool, 4ul * (size_t)(count + 1)), *to = spare;
+    for (int run = 1; run < count; run *= 2) {
+        for (int begin = 0; begin < count; begin += 2 * run) {
+            int a = begin, middle = begin + run < count ? begin + run : count;
+            int b = middle, end = middle + run < count ? middle + run : count;
+            for (int at = begin; at < end; at++)
+                to[at] = a < middle && (b == end || compare(&texts[from[a]], &texts[from[b]]) <= 0) ? from[a++] : from[b++];
+        }
+        i32 *old = from;
+        from = to;
+        to = old;
+    }
+    if (from != values) memcpy(values, from, 4ul * (size_t)count);
+    dropped(spare);
+}
+
+static i32 prefix_state(Key *key, Prefix prefix) {
+    u64 mark = ((u64)(u32)prefix.low << 32 | (u32)prefix.size) + 1;
+    i32 *known = map_find(&key->known, mark);
+    if (known) return *known;
+    if (key->states == key->prefixes) {
+        key->prefixes = key->prefixes ? 2 * key->prefixes : 256;
+        key->prefix = resized(key->pool, key->prefix, sizeof(Prefix) * (size_t)key->prefixes);
+    }
+    key->prefix[key->states] = prefix;
+    map_put(key->pool, &key->known, mark, key->states);
+    return key->states++;
+}
+
+/* How output `place` goes on after `size` bytes, against `text`: below 0, 0 (it goes on with it), above 0. */
+static int goes_on(const Key *key, int place, int size, const Text *text) {
+    const Text *output = &key->job->texts[key->output[place]];
+    i64 have = output->size - size;
+    int order = memcmp(output->bytes + size, text->bytes, (size_t)(have < text->size ? have : text->size));
+    return order ? order : have < text->size ? -1 : 0;
+}
+
+static i32 extended(Key *key, Prefix prefix, i32 value) {
+    const Text *text = &key->job->texts[value];
+    int low = prefix.low, high = prefix.high;
+    while (low < high) {
+        int middle = (low + high) / 2;
+        if (goes_on(key, middle, prefix.size, text) < 0) low = middle + 1; else high = middle;
+    }
+    int first = low;
+    if (first == prefix.high || goes_on(key, first, prefix.size, text)) return key->dead;
+    high = prefix.high;
+    while (low < high) {
+        int middle = (low + high) / 2;
+        if (goes_on(key, middle, prefix.size, text) <= 0) low = middle + 1; else high = middle;
+    }
+    return prefix_state(key, (Prefix){ first, low, prefix.size + (i32)text->size });
+}
+
+static i32 appended(Key *key, i32 state, i32 kind) {
+    if (state == key->dead) return state;
+    u64 pair = ((u64)(u32)state << 32 | (u32)kind) + 1;
+    i32 *known = map_find(&key->longer, pair);
+    if (known) return *known;
+    i32 following = extended(key, key->prefix[state], key->kind[kind].makes);
+    map_put(key->pool, &key->longer, pair, following);
+    return following;
+}
+
+INLINE i32 next_state(Key *key, i32 state, i32 kind) {
+    const Kind *k = &key->kind[kind];
+    switch (k->mode) {
+    case READ: return state == k->needs ? state : ILLEGAL;
+    case REFUSED: return state != k->needs ? state : ILLEGAL;
+    case WRITE: return k->makes;
+    case CAS: return state == k->needs ? k->makes : ILLEGAL;
+    case APPEND: return appended(key, state, kind);
+    default: return stepped(key, state, k->makes);
+    }
+}
+
+/* ------------------------------------------------------------------------------------ sets of configurations
+
+   A mask is W words.  W is a constant wherever it matters: `add` and `walked` exist once for each width. */
+
+#define WORDS for (int w = 0; w < W; w++)
+
+enum { WIDEST = 8 };
+typedef struct { i32 state, link; u64 mask[]; } Configuration;  /* mask: W words done, W words may; link: a chain */
+typedef struct {
+    char *items;
+    int count, room, live, hashed;
+    i32 *exact, *chains;              /* of all that is in it; of each state's latest: place + 1 */
+    u32 places;
+} Set;
+
+INLINE size_t stride(const int W) { return sizeof(Configuration) + 16ul * (size_t)W; }
+INLINE Configuration *member(const Set *set, int place, const int W) {
+    return (Configuration *)(set->items + (size_t)place * stride(W));
+}
+INLINE int word(int bit, const int W) { return W == 1 ? 0 : bit >> 6; }
+INLINE int has(const u64 *mask, int bit, const int W) { return mask[word(bit, W)] >> (bit & 63) & 1; }
+INLINE void put(u64 *mask, int bit, const int W) { mask[word(bit, W)] |= 1ull << (bit & 63); }
+INLINE void cut(u64 *mask, int bit, const int W) { mask[word(bit, W)] &= ~(1ull << (bit & 63)); }
+INLINE int bits(u64 word) { return __builtin_popcountll(word); }
+INLINE int lowest(u64 word) { return __builtin_ctzll(word); }
+static void emptied(Set *set) { set->count = set->live = set->hashed = 0; }
+
+typedef struct { Set set; int event, exact, opened; i32 *open; } Checkpoint;
+typedef struct {
+    Key *key;
+    int W;
+    u64 work, limit;
+    int explained;                    /* events that some order explains */
+    Set now, next, part;              /* before a return; after it; on the way, where it has yet to happen */
+    /* what is open: a slot (bit) each, and masks of slots */
+    i32 *slot, *open, *place;         /* by operation: its slot; those open; where each is in that list */
+    int opened;
+    i32 *kind, *ret;                  /* by slot */
+    u64 *all, *observers, *crashed, *total, *free, *refusing, *lookers;  /* free: movers that need no certain state */
+    u64 *reading, *unlike, *from, *to;  /* by named state: reads of it, those refused by it, cas from it, makers of it */
+    u64 *alike, *earlier;             /* by kind: its slots; by slot: those of its kind that go before it */
+    /* what makes a configuration doomed */
+    int watch;
+    i32 *last_maker, *watch_next, *watched;  /* by operation: last call of a maker before its return; by event: lists */
+    u64 *critical;                    /* needs a state, and no maker of it is still to be called in time */
+    Checkpoint *saved;
+    int saves, save_room;
+    i32 *open_at;                     /* what was open at every EVERYth event, but for the crashed */
+    int sparing;                      /* crashed operations are tried only where nothing else helps */
+    int exact, failed;                /* nothing was left out so far; the event at which the walk died */
+} Search;
+
+INLINE u32 hashed(i32 state, const u64 *mask, const int W) {
+    u64 hash = (u64)(u32)state * 0x9E3779B97F4A7C15ull;
+    for (int w = 0; w < 2 * W; w++) {
+        hash = (hash ^ mask[w]) * 0xff51afd7ed558ccdull;
+        hash ^= hash >> 31;
+    }
+    return (u32)(hash ^ hash >> 32);
+}
+
+/* Whether configuration `a` makes `b`, of the same state, needless: what b did, a did or may leave out; a used up
+   nothing that b still has; and a may leave out all that b may. */
+INLINE int covers(const u64 *a, const u64 *b, const u64 *observers, const int W) {
+    u64 against = 0;
+    WORDS against |= (b[W + w] & ~a[W + w]) | (b[w] & ~(a[w] | a[W + w])) | (a[w] & ~observers[w] & ~b[w]);
+    return !against;
+}
+
+INLINE i32 state_of(const Configuration *c) { return c->state < 0 ? -2 - c->state : c->state; }
+
+INLINE i32 *chain(Set *set, i32 state, const int W) {
+    u32 at = ((u32)state * 2654435761u >> 7) & (set->places - 1);
+    while (set->chains[at] && state_of(member(set, set->chains[at] - 1, W)) != state) at = (at + 1) & (set->places - 1);
+    return &set->chains[at];
+}
+
+static void rehash(Pool *pool, Set *set, const int W) {
+    u32 want = 64;
+    while (want < 2u * (u32)set->room) want *= 2;
+    if (set->places < want) {
+        set->exact = resized(pool, set->exact, 4ul * want);
+        set->chains = resized(pool, set->chains, 4ul * want);
+        set->places = want;
+    }
+    memset(set->exact, 0, 4ul * set->places);
+    memset(set->chains, 0, 4ul * set->places);
+    for (int i = 0; i < set->count; i++) {
+        Configuration *c = member(set, i, W);
+        if (c->state < 0) continue;
+        u32 at = hashed(c->state, c->mask, W) & (set->places - 1);
+        while (set->exact[at]) at = (at + 1) & (set->places - 1);
+        set->exact[at] = i + 1;
+        i32 *head = chain(set, c->state, W);
+        c->link = *head;
+        *head = i + 1;
+    }
+    set->hashed = 1;
+}
+
+INLINE void add_any(Search *x, Set *set, i32 state, const u64 *done, const u64 *may, const int W) {
+    u64 mask[2 * WIDEST];
+    WORDS { mask[w] = done[w]; mask[W + w] = may[w]; }
+    if (!set->hashed) {
+        for (int i = 0; i < set->count; i++) {
+            Configuration *c = member(set, i, W);
+            if (c->state != state) continue;
+            if (covers(c->mask, mask, x->observers, W)) return;
+            if (covers(mask, c->mask, x->observers, W)) { c->state = -2 - state; set->live--; }
+        }
+    } else {
+        for (u32 at = hashed(state, mask, W) & (set->places - 1); set->exact[at]; at = (at + 1) & (set->places - 1)) {
+            Configuration *c = member(set, set->exact[at] - 1, W);
+            if (c->state == state && !memcmp(c->mask, mask, 16ul * (size_t)W)) return;
+        }
+        int scanned = 0;
+        for (i32 i = *chain(set, state, W); i && scanned < SCANNED; i = member(set, i - 1, W)->link, scanned++) {
+            Configuration *c = member(set, i - 1, W);
+            if (c->state < 0) continue;
+            if (covers(c->mask, mask, x->observers, W)) return;
+            if (covers(mask, c->mask, x->observers, W)) { c->state = -2 - state; set->live--; }
+        }
+    }
+    if (set->count == set->room) {
+        if (set->live >= x->key->job->configurations) give_up(x->key->pool, MEMORY);
+        set->room = set->room ? 2 * set->room : 64;
+        set->items = resized(x->key->pool, set->items, (size_t)set->room * stride(W));
+        if (set->hashed) rehash(x->key->pool, set, W);
+    }
+    Configuration *new = member(set, set->count++, W);
+    new->state = state;
+    memcpy(new->mask, mask, 16ul * (size_t)W);
+    set->live++;
+    if (set->hashed) {
+        u32 at = hashed(state, mask, W) & (set->places - 1);
+        while (set->exact[at]) at = (at + 1) & (set->places - 1);
+        set->exact[at] = set->count;
+        i32 *head = chain(set, state, W);
+        new->link = *head;
+        *head = set->count;
+    } else if (set->count > FIRST_HASHED) {
+        rehash(x->key->pool, set, W);
+    }
+}
+
+static void add_1(Search *x, Set *set, i32 state, const u64 *done, const u64 *may) { add_any(x, set, state, done, may, 1); }
+static void add_2(Search *x, Set *set, i32 state, const u64 *done, const u64 *may) { add_any(x, set, state, done, may, 2); }
+static void add_8(Search *x, Set *set, i32 state, const u64 *done, const u64 *may) { add_any(x, set, state, done, may, 8); }
+
+/* Add a configuration, unless one in the set covers it; drop those that it covers. */
+INLINE void add(Search *x, Set *set, i32 state, const u64 *done, const u64 *may, const int W) {
+    (W == 1 ? add_1 : W == 2 ? add_2 : add_8)(x, set, state, done, may);
+}
+
+static void copy_live(Pool *pool, Set *to, const Set *from, const int W) {
+    emptied(to);
+    if (to->room < from->count) {
+        to->room = from->count;
+        to->items = resized(pool, to->items, (size_t)to->room * stride(W));
+    }
+    for (int i = 0; i < from->count; i++)
+        if (member(from, i, W)->state >= 0) memcpy(member(to, to->count++, W), member(from, i, W), stride(W));
+    to->live = to->count;
+}
+
+/* ------------------------------------------------------------------------------------------ what is open */
+
+static void open_slot(Search *x, int op) {
+    const int W = x->W, slot = x->slot[op], kind = x->key->kind_of[op];
+    const Kind *k = &x->key->kind[kind];
+    u64 *alike = x->alike + (size_t)kind * W, *earlier = x->earlier + (size_t)slot * W;
+    x->kind[slot] = kind;
+    x->ret[slot] = x->key->ret[op];
+    WORDS earlier[w] = 0;
+    WORDS for (u64 rest = alike[w]; rest; rest &= rest - 1) {
+        int other = w * 64 + lowest(rest);
+        if (x->ret[other] <= x->ret[slot]) put(earlier, other, W); else put(x->earlier + (size_t)other * W, slot, W);
+    }
+    put(alike, slot, W);
+    put(x->all, slot, W);
+    if (k->flags & OBSERVES) {
+        put(x->observers, slot, W);
+        if (k->mode == LOOK) put(x->lookers, slot, W);
+        else if (k->mode == REFUSED) { put(x->refusing, slot, W); put(x->unlike + (size_t)k->needs * W, slot, W); }
+        else put(x->reading + (size_t)k->needs * W, slot, W);
+    } else {
+        if (k->mode == CAS) put(x->from + (size_t)k->needs * W, slot, W); else put(x->free, slot, W);
+        if (x->watch) put(x->to + (size_t)k->makes * W, slot, W);
+    }
+    if (k->flags & TOTAL) put(x->total, slot, W);
+    if (x->key->ret[op] >= NEVER) put(x->crashed, slot, W);
+    x->place[op] = x->opened;
+    x->open[x->opened++] = op;
+}
+
+static void close_slot(Search *x, int op) {
+    const int W = x->W, slot = x->slot[op], kind = x->key->kind_of[op];
+    const Kind *k = &x->key->kind[kind];
+    u64 *alike = x->alike + (size_t)kind * W;
+    cut(alike, slot, W);
+    WORDS for (u64 rest = alike[w]; rest; rest &= rest - 1) cut(x->earlier + (size_t)(w * 64 + lowest(rest)) * W, slot, W);
+    cut(x->all, slot, W); cut(x->observers, slot, W); cut(x->lookers, slot, W); cut(x->refusing, slot, W);
+    cut(x->free, slot, W); cut(x->total, slot, W); cut(x->critical, slot, W);
+    if (k->mode == READ || (k->mode == CAS && k->flags & OBSERVES)) cut(x->reading + (size_t)k->needs * W, slot, W);
+    else if (k->mode == REFUSED) cut(x->unlike + (size_t)k->needs * W, slot, W);
+    else if (k->mode == CAS) cut(x->from + (size_t)k->needs * W, slot, W);
+    if (x->watch && !(k->flags & OBSERVES)) cut(x->to + (size_t)k->makes * W, slot, W);
+    int place = x->place[op], moved = x->open[--x->opened];
+    x->open[place] = moved;
+    x->place[moved] = place;
+}
+
+/* Open exactly these, as before event `event`. */
+static void reopen(Search *x, const i32 *ops, int count, int event) {
+    const size_t W = (size_t)x->W, named = W * (size_t)x->key->named;
+    u64 *masks[] = { x->all, x->observers, x->crashed, x->total, x->free, x->refusing, x->lookers, x->critical };
+    for (size_t i = 0; i < sizeof masks / sizeof *masks; i++) memset(masks[i], 0, 8 * W);
+    memset(x->reading, 0, 8 * named); memset(x->unlike, 0, 8 * named);
+    memset(x->from, 0, 8 * named); memset(x->to, 0, 8 * named);
+    memset(x->alike, 0, 8 * W * (size_t)x->key->kinds);
+    x->opened = 0;
+    for (int i = 0; i < count; i++) {
+        open_slot(x, ops[i]);
+        if (x->watch && x->last_maker[ops[i]] < event) put(x->critical, x->slot[ops[i]], W);
+    }
+}
+
+/* Do every open observer that fits the state. */
+INLINE void observe(Search *x, i32 state, u64 *done, u64 *may, const int W) {
+    if (state < x->key->named) {
+        const u64 *reading = x->reading + (size_t)state * W, *unlike = x->unlike + (size_t)state * W;
+        WORDS {
+            u64 seen = reading[w] | (x->refusing[w] & ~unlike[w]);
+            done[w] |= seen;
+            may[w] &= ~seen;
+        }
+    } else {
+        WORDS { done[w] |= x->refusing[w]; may[w] &= ~x->refusing[w]; }
+    }
+    WORDS for (u64 rest = x->lookers[w] & ~done[w]; rest; rest &= rest - 1) {
+        int slot = w * 64 + lowest(rest);
+        if (next_state(x->key, state, x->kind[slot]) != ILLEGAL) { put(done, slot, W); cut(may, slot, W); }
+    }
+}
+
+/* How many operations that must be done need a state which nothing can bring about any more: neither is it there, nor
+   do enough open operations leave it.  A cas uses its state up, so that each of them needs one of its own. */
+INLINE int stuck(Search *x, i32 state, const u64 *done, u64 *left, int stop_at_first, const int W) {
+    int count = 0;
+    for (int v = 0; v < W; v++) while (left[v]) {
+        i32 need = x->key->kind[x->kind[v * 64 + lowest(left[v])]].needs;
+        const u64 *to = x->to + (size_t)need * W, *from = x->from + (size_t)need * W, *reading = x->reading + (size_t)need * W;
+        int sources = state == need, needed = 0;
+        WORDS {
+            sources += bits(to[w] & ~done[w]);
+            needed += bits(from[w] & left[w]);
+            left[w] &= ~(from[w] | reading[w]);
+        }
+        if (!needed) needed = 1;
+        if (sources < needed) {
+            count += needed - sources;
+            if (stop_at_first) return count;
+        }
+    }
+    return count;
+}
+
+INLINE int doomed(Search *x, i32 state, const u64 *done, const u64 *may, const int W) {
+    u64 left[WIDEST], any = 0;
+    WORDS any |= left[w] = x->critical[w] & ~done[w] & ~may[w];
+    return any && stuck(x, state, done, left, 1, W);
+}
+
+/* Keep the `beam` most promising configurations of a set. */
+static void trim(Search *x, Set *set, int beam, const u64 *soon) {
+    const int W = x->W;
+    i32 *cost = fresh(x->key->pool, 4ul * (size_t)set->count), at_cost[HIGHEST + 1] = { 0 };
+    for (int i = 0; i < set->count; i++) {
+        Configuration *c = member(set, i, W);
+        if (c->state < 0) { cost[i] = HIGHEST; continue; }
+        const u64 *done = c->mask, *may = c->mask + W;
+        int sum = 0;
+        WORDS {
+            u64 left = x->all[w] & ~done[w] & ~may[w] & ~x->crashed[w];
+            sum += COST_CRASHED * bits(done[w] & x->crashed[w]) + COST_LEFT * bits(left) + COST_SOON * bits(left & soon[w])
+                 + COST_USED * bits(done[w] & ~x->observers[w] & ~x->crashed[w]);
+        }
+        if (x->watch) {
+            u64 left[WIDEST];
+            WORDS left[w] = x->all[w] & ~done[w] & ~may[w] & ~x->free[w] & ~x->refusing[w];
+            sum += COST_STUCK * stuck(x, c->state, done, left, 0, W);
+        }
+        cost[i] = sum < HIGHEST ? sum : HIGHEST - 1;
+        at_cost[cost[i]]++;
+    }
+    int highest = 0, below = 0;
+    while (highest < HIGHEST && below + at_cost[highest] < beam) below += at_cost[highest++];
+    int at_limit = beam - below, kept = 0;
+    for (int i = 0; i < set->count; i++) {
+        if (cost[i] > highest || cost[i] == HIGHEST || (cost[i] == highest && at_limit-- <= 0)) continue;
+        if (i != kept) memcpy(member(set, kept, W), member(set, i, W), stride(W));
+        kept++;
+    }
+    dropped(cost);
+    set->count = set->live = kept;
+    set->hashed = 0;
+}
+
+/* --------------------------------------------------------------------------------------------------- a walk */
+
+enum { REACHED, DIED, TOO_WIDE, CALM };
+enum { EXACT, CRASHED_LAST, ALL_LAST, ALL_OPTIONAL };  /* what is never used up; in the end, all may be left out */
+typedef struct {
+    int from, until;                  /* events */
+    int beam, most;                   /* configurations kept; give up above so many.  0: all, never */
+    int relaxed;
+    int saving, calm;                 /* make checkpoints; from this event on, stop at one */
+} Way;
+
+static void save(Search *x, int event) {
+    Pool *pool = x->key->pool;
+    if (x->saves == x->save_room) {
+        int room = x->save_room ? 2 * x->save_room : 32;
+        x->saved = resized(pool, x->saved, sizeof(Checkpoint) * (size_t)room);
+        memset(x->saved + x->save_room, 0, sizeof(Checkpoint) * (size_t)(room - x->save_room));
+        x->save_room = room;
+    }
+    Checkpoint *saved = &x->saved[x->saves++];
+    copy_live(pool, &saved->set, &x->now, x->W);
+    saved->event = event;
+    saved->exact = x->exact;
+    saved->opened = x->opened;
+    saved->open = resized(pool, saved->open, 4ul * (size_t)(x->opened + 1));
+    memcpy(saved->open, x->open, 4ul * (size_t)x->opened);
+}
+
+INLINE void called(Search *x, int op, int event, int relaxed, const int W) {
+    Key *key = x->key;
+    const int slot = x->slot[op], kind = key->kind_of[op], flags = key->kind[kind].flags;
+    open_slot(x, op);
+    if (x->watch) {
+        if (x->last_maker[op] < event) put(x->critical, slot, W);
+        for (int other = x->watched[event]; other >= 0; other = x->watch_next[other])
+            if (key->call[other] < event) put(x->critical, x->slot[other], W);
+    }
+    const int optional = key->ret[op] >= NEVER || relaxed == ALL_OPTIONAL;
+    const int unseen = key->dead >= 0 && flags & TOTAL;  /* in a dead state nobody sees it before the next overwrite */
+    if (!(flags & OBSERVES) && !optional && !unseen) return;
+    for (int i = 0; i < x->now.count; i++) {
+        Configuration *c = member(&x->now, i, W);
+        if (c->state < 0) continue;
+        if (flags & OBSERVES) {
+            if (next_state(key, c->state, kind) != ILLEGAL) put(c->mask, slot, W);
+        } else if (optional || c->state == key->dead) {
+            put(c->mask + W, slot, W);
+        }
+    }
+}
+
+/* Everything that can be done next in configuration (state, done, may), on the way to a return of `slot`. */
+INLINE void expand(Search *x, i32 state, const u64 *done, const u64 *may, int slot, int relaxed, int with_crashed, const int W) {
+    Key *key = x->key;
+    if (key->dead >= 0 && state != key->dead && has(x->total, slot, W)) {
+        /* nothing is read before the next overwrite: this one and all others that nobody needs may vanish here */
+        u64 vanished[WIDEST];
+        WORDS vanished[w] = may[w] | (x->total[w] & ~done[w]);
+        cut(vanished, slot, W);
+        add(x, &x->next, key->dead, done, vanished, W);
+    }
+    for (int v = 0; v < W; v++) {
+        u64 rest = x->free[v] & ~done[v];
+        if (state < key->named) rest |= (x->from + (size_t)state * W)[v] & ~done[v];
+        if (!with_crashed) rest &= ~x->crashed[v];
+        for (; rest; rest &= rest - 1) {
+            const int mover = v * 64 + lowest(rest), kind = x->kind[mover], flags = key->kind[kind].flags;
+            const int optional = has(may, mover, W), crashed = has(x->crashed, mover, W);
+            const u64 *earlier = x->earlier + (size_t)mover * W;
+            u64 before = 0;
+            WORDS before |= earlier[w] & ~done[w] & (optional ? ~0ull : ~may[w]);
+            if (before) continue;
+            i32 to = next_state(key, state, kind);
+            if (to == ILLEGAL || to == key->dead) continue;
+            /* what changes nothing is of no use, unless it has to be done, or is an overwrite among texts, which hides others */
+            if (to == state && (crashed || (optional && relaxed >= ALL_LAST)) && !(key->dead >= 0 && flags & OVERWRITES)) continue;
+            u64 done2[WIDEST], may2[WIDEST];
+            WORDS { done2[w] = done[w]; may2[w] = may[w]; }
+            if (relaxed >= ALL_LAST) put(may2, mover, W);
+            else if (!(relaxed && crashed)) { put(done2, mover, W); cut(may2, mover, W); }
+            if (flags & OVERWRITES) WORDS may2[w] |= x->total[w] & ~done2[w];
+            observe(x, to, done2, may2, W);
+            const int was_done = has(done2, slot, W), may_be = has(may2, slot, W);
+            if (doomed(x, to, done2, may2, W)) continue;
+            cut(may2, slot, W);
+            if (was_done | may_be) {
+                u64 without[WIDEST];
+                WORDS without[w] = done2[w];
+                cut(without, slot, W);
+                add(x, &x->next, to, without, may2, W);
+            }
+            if (!was_done) add(x, &x->part, to, done2, may2, W);
+        }
+    }
+}
+
+INLINE int walked_any(Search *x, const Way *way, const int W) {
+    Key *key = x->key;
+    const int beam = way->beam;
+    for (int event = way->from; event < way->until; event++) {
+        if (way->saving && event % EVERY == 0 && event > (x->saves ? x->saved[x->saves - 1].event : -1)) {
+            save(x, event);
+            if (event >= way->calm) { x->failed = event; return CALM; }
+        }
+        const int op = key->event[event] >> 1, slot = x->slot[op];
+        if (!(key->event[event] & 1)) {
+            called(x, op, event, way->relaxed, W);
+            continue;
+        }
+        if (way->saving && event > x->explained) x->explained = event;
+        u64 crashed = 0;
+        WORDS crashed |= x->crashed[w];
+        for (int with_crashed = !(x->sparing && crashed); with_crashed < 2; with_crashed++) {
+            emptied(&x->next);
+            emptied(&x->part);
+            for (int i = 0; i < x->now.count; i++) {
+                const Configuration *c = member(&x->now, i, W);
+                if (c->state < 0) continue;
+                u64 done[WIDEST], may[WIDEST];
+                WORDS { done[w] = c->mask[w]; may[w] = c->mask[W + w]; }
+                const int was_done = has(done, slot, W), may_be = has(may, slot, W);
+                if (doomed(x, c->state, done, may, W)) continue;
+                cut(done, slot, W);
+                cut(may, slot, W);
+                if (was_done | may_be) add(x, &x->next, c->state, done, may, W);
+                if (!was_done) add(x, &x->part, c->state, done, may, W);
+            }
+            for (int i = 0; i < x->part.count; i++) {
+                const Configuration *c = member(&x->part, i, W);
+                if (c->state < 0) continue;
+                if (++x->work > x->limit) give_up(key->pool, LIMIT);
+                if (x->work % LOOK_UP == 0) look_at_the_clock(key);
+                if (beam && (x->next.live > (x->sparing ? 2 : 3) * beam || i > 16 * beam)) { x->exact = 0; break; }
+                u64 done[WIDEST], may[WIDEST];
+                WORDS { done[w] = c->mask[w]; may[w] = c->mask[W + w]; }
+                expand(x, c->state, done, may, slot, way->relaxed, with_crashed, W);
+                if (way->most && (x->part.count > 8 * way->most || x->next.count > 8 * way->most)) return TOO_WIDE;
+            }
+            if (!with_crashed && x->next.live) { x->exact = 0; break; }
+        }
+        close_slot(x, op);
+        if (!x->next.live) { x->failed = event; return DIED; }
+        if (way->most && x->next.live > way->most) return TOO_WIDE;
+        if (beam && x->next.live > beam) {
+            u64 soon[WIDEST] = { 0 };
+            for (int later = event + 1, left = SOON; later < key->events && left; later++) {
+                if (!(key->event[later] & 1)) continue;
+                left--;
+                if (key->call[key->event[later] >> 1] < event) put(soon, x->slot[key->event[later] >> 1], W);
+            }
+            x->exact = 0;
+            trim(x, &x->next, beam, soon);
+        }
+        Set old = x->now;
+        x->now = x->next;
+        x->next = old;
+    }
+    return REACHED;
+}
+
+static int walked_1(Search *x, const Way *way) { return walked_any(x, way, 1); }
+static int walked_2(Search *x, const Way *way) { return walked_any(x, way, 2); }
+static int walked_8(Search *x, const Way *way) { return walked_any(x, way, 8); }
+
+static int walked(Search *x, const Way *way) {
+    return (x->W == 1 ? walked_1 : x->W == 2 ? walked_2 : walked_8)(x, way);
+}
+
+/* --------------------------------------------------------------------------------------------------- a search */
+
+/* A slot for each operation while it is open; false where there are not enough. */
+static int slots_given(Search *x) {
+    const Key *key = x->key;
+    const int W = x->W;
+    u64 used[WIDEST] = { 0 };
+    for (int event = 0; event < key->events; event++) {
+        int op = key->event[event] >> 1, slot = -1;
+        if (key->event[event] & 1) { cut(used, x->slot[op], W); continue; }
+        for (int w = 0; w < W && slot < 0; w++) if (~used[w]) slot = w * 64 + lowest(~used[w]);
+        if (slot < 0) return 0;
+        x->slot[op] = slot;
+        put(used, slot, W);
+    }
+    return 1;
+}
+
+/* For each operation that needs a state: the last call, before its return, of one that leaves that state. */
+static void watch_makers(Search *x) {
+    Key *key = x->key;
+    i32 *last = fresh(key->pool, 4ul * (size_t)(key->states + 1));
+    x->last_maker = fresh(key->pool, 4ul * (size_t)(key->count + 1));
+    x->watch_next = fresh(key->pool, 4ul * (size_t)(key->count + 1));
+    x->watched = fresh(key->pool, 4ul * (size_t)(key->events + 1));
+    for (int i = 0; i < key->states; i++) last[i] = -1;
+    for (int i = 0; i < key->events; i++) x->watched[i] = -1;
+    for (int i = 0; i < key->count; i++) x->last_maker[i] = NEVER;
+    for (int event = 0; event < key->events; event++) {
+        int op = key->event[event] >> 1;
+        const Kind *k = &key->kind[key->kind_of[op]];
+        if (!(key->event[event] & 1)) {
+            if (!(k->flags & OBSERVES)) last[k->makes] = event;
+        } else if (k->mode == READ || k->mode == CAS) {
+            int call = x->last_maker[op] = last[k->needs];
+            if (call >= 0) { x->watch_next[op] = x->watched[call]; x->watched[call] = op; }
+        }
+    }
+    dropped(last);
+}
+
+static void remember_open(Search *x) {
+    const Key *key = x->key;
+    const int most = x->W * 64;
+    x->open_at = fresh(key->pool, 4ul * (size_t)(key->events / EVERY + 1) * (size_t)most);
+    i32 *open = fresh(key->pool, 4ul * (size_t)most), *place = fresh(key->pool, 4ul * (size_t)(key->count + 1));
+    int count = 0;
+    for (int event = 0; event < key->events; event++) {
+        if (event % EVERY == 0) {
+            i32 *to = x->open_at + (size_t)(event / EVERY) * (size_t)most;
+            int n = 0;
+            for (int i = 0; i < count; i++) if (key->ret[open[i]] < NEVER) to[n++] = open[i];
+            if (n < most) to[n] = -1;
+        }
+        int op = key->event[event] >> 1;
+        if (key->event[event] & 1) {
+            int at = place[op];
+            open[at] = open[--count];
+            place[open[at]] = at;
+        } else {
+            place[op] = count;
+            open[count++] = op;
+        }
+    }
+    dropped(open);
+    dropped(place);
+}
+
+/* Whether the return at `failed` cannot be explained, judging by the last `window` events alone: begun in every state
+   that there could have been, with all that was open then optional. */
+static int refuted(Search *x, int failed, int window, int relaxed, int most) {
+    Key *key = x->key;
+    const int W = x->W, begin = failed + 1 - window > 0 ? failed + 1 - window : 0;
+    u64 none[WIDEST] = { 0 }, may[WIDEST] = { 0 };
+    emptied(&x->now);
+    if (begin == 0) {
+        reopen(x, NULL, 0, 0);
+        add(x, &x->now, key->initial, none, none, W);
+    } else {
+        if (!key->named || key->dead >= 0 || key->states > 4 * most) return 0;  /* states are not at hand */
+        i32 *ops = fresh(key->pool, 4ul * (size_t)(W * 64 + EVERY));
+        int count = 0;
+        if (!x->open_at) remember_open(x);
+        const i32 *before = x->open_at + (size_t)(begin / EVERY) * (size_t)(W * 64);
+        for (int op = 0; op < key->count && key->call[op] < begin; op++) if (key->ret[op] >= NEVER) ops[count++] = op;
+        for (int i = 0; i < W * 64 && before[i] >= 0; i++) if (key->ret[before[i]] >= begin) ops[count++] = before[i];
+        for (int event = begin / EVERY * EVERY; event < begin; event++) {
+            int op = key->event[event] >> 1;
+            if (!(key->event[event] & 1) && key->ret[op] >= begin && key->ret[op] < NEVER) ops[count++] = op;
+        }
+        reopen(x, ops, count, begin);
+        for (int i = 0; i < count; i++) put(may, x->slot[ops[i]], W);
+        /* a value whose every maker returned before some later overwrite was called has surely gone */
+        int overwritten = -1;
+        for (int event = begin - 1; event > overwritten; event--) {
+            int op = key->event[event] >> 1;
+            if (key->event[event] & 1 && key->kind[key->kind_of[op]].flags & OVERWRITES && key->call[op] > overwritten)
+                overwritten = key->call[op];
+        }
+        u8 *possible = zeroed(key->pool, (size_t)key->states);
+        if (overwritten < 0) possible[key->initial] = 1;
+        for (int event = overwritten < 0 ? 0 : overwritten; event < begin; event++) {
+            const Kind *k = &key->kind[key->kind_of[key->event[event] >> 1]];
+            if ((key->event[event] & 1 || overwritten < 0) && !(k->flags & OBSERVES)) possible[k->makes] = 1;
+        }
+        for (int i = 0; i < count; i++) {
+            const Kind *k = &key->kind[key->kind_of[ops[i]]];
+            if (!(k->flags & OBSERVES)) possible[k->makes] = 1;
+        }
+        for (int state = 0; state < key->states; state++) {
+            if (!possible[state]) continue;
+            u64 done2[WIDEST] = { 0 }, may2[WIDEST];
+            memcpy(may2, may, sizeof may2);
+            observe(x, state, done2, may2, W);
+            add(x, &x->now, state, done2, may2, W);
+        }
+        dropped(possible);
+        dropped(ops);
+    }
+    Way way = { .from = begin, .until = failed + 1, .most = most, .relaxed = relaxed };
+    return walked(x, &way) == DIED;
+}
+
+static void search_begun(Search *x, Key *key, int W) {
+    Pool *pool = key->pool;
+    const size_t words = (size_t)W, slots = 64 * words, named = words * (size_t)key->named;
+    memset(x, 0, sizeof *x);
+    x->key = key;
+    x->W = W;
+    x->slot = fresh(pool, 4ul * (size_t)(key->count + 1));
+    x->place = fresh(pool, 4ul * (size_t)(key->count + 1));
+    x->open = fresh(pool, 4 * (slots + 1));
+    x->kind = fresh(pool, 4 * slots);
+    x->ret = fresh(pool, 4 * slots);
+    u64 *masks = fresh(pool, 8 * (8 * words + 4 * named + words * (size_t)key->kinds + words * slots));
+    u64 **small[] = { &x->all, &x->observers, &x->crashed, &x->total, &x->free, &x->refusing, &x->lookers, &x->critical };
+    u64 **by_state[] = { &x->reading, &x->unlike, &x->from, &x->to };
+    for (int i = 0; i < 8; i++, masks += words) *small[i] = masks;
+    for (int i = 0; i < 4; i++, masks += named) *by_state[i] = masks;
+    x->alike = masks;
+    x->earlier = masks + words * (size_t)key->kinds;
+}
+
+/* VALID, or INVALID with the event in x->failed. */
+static int searched(Search *x, int most_open) {
+    Key *key = x->key;
+    u64 none[WIDEST] = { 0 };
+    x->watch = key->named && key->dead < 0 && most_open >= FEW_OPEN;
+    if (x->watch) watch_makers(x);
+    reopen(x, NULL, 0, 0);
+    x->exact = 1;
+    add(x, &x->now, key->initial, none, none, x->W);
+    int level = 0, furthest = -1, window = 0;
+    Way way = { .until = key->events, .saving = 1, .calm = INT32_MAX };
+    for (;;) {
+        way.beam = (int)(key->job->beam << 2 * level);
+        x->sparing = level == 0;
+        int end = walked(x, &way);
+        x->sparing = 0;
+        if (end == REACHED) { x->explained = key->events; return VALID; }
+        if (end == CALM) {  /* past what was hard: narrow again */
+            level = 0;
+            way.calm = INT32_MAX;
+            way.from = x->failed;
+            continue;
+        }
+        int failed = x->failed;
+        if (failed > furthest) { furthest = x->explained = failed; window = 0; }
+        if (x->exact) return INVALID;
+        /* the beam died: was it bound to?  Look at ever longer stretches before it, the most relaxed first */
+        if (key->job->step) goto widen;  /* states are not at hand, and what is never used up would make ever more */
+        int exact = x->exact, first = window ? 4 * window : EVERY, last = window ? first : 4 * EVERY;
+        for (int size = first; size <= last; size *= 4) {
+            for (int relaxed = ALL_OPTIONAL; relaxed >= EXACT; relaxed--)
+                if (refuted(x, failed, size, relaxed, 256 << level)) { x->failed = failed; return INVALID; }
+            window = size;
+            if (size > failed) break;
+        }
+        x->exact = exact;
+    widen:  /* go back, further each time, and come again with a wider beam until well past this place */
+        if (level < 12) level++;
+        int back = failed - (EVERY << level), at = x->saves - 1;
+        while (at > 0 && x->saved[at].event > back) at--;
+        const Checkpoint *saved = &x->saved[at];
+        copy_live(key->pool, &x->now, &saved->set, x->W);
+        reopen(x, saved->open, saved->opened, saved->event);
+        x->exact = saved->exact;
+        x->saves = at + 1;
+        way.from = saved->event;
+        way.calm = furthest + EVERY;
+    }
+}
+
+/* ------------------------------------------------------------------------------ no search: every value written once
+
+   Gibbons & Korach, "Testing shared memories" (1997), with appends.  A read of `P e1 .. ek` says that the overwrite P
+   and the appends e1 .. ek follow each other.  All reads that begin with P are prefixes of one chain, and the chain
+   with its reads is a block that no other write may enter.  (In a register each block is a write and its reads.)
+   Within a block, ranks: write j has rank 2j, reads of what it left 2j + 1; nothing may return before something of a
+   lower rank was called.  Between blocks: X must precede Y where X's first return is before Y's last call.  That has
+   a cycle only if it has one of two blocks, so the blocks with first return < last call must be disjoint intervals,
+   and none may contain a whole block of the other sort.  A write that nobody saw is a block of its own; if it crashed
+   as well, it need not have happened. */
+
+typedef struct { i32 first_return, last_call; } Zone;
+typedef struct { i32 *writer, *block, *rank; int blocks; } Chains;  /* writer: by value; the others: by operation */
+
+static int by_first_return(const void *a, const void *b) {
+    i32 x = ((const Zone *)a)->first_return, y = ((const Zone *)b)->first_return;
+    return x < y ? -1 : x > y;
+}
+
+static int begins_with(const Text *text, i64 at, const Text *part) {
+    return part->size <= text->size - at && !memcmp(text->bytes + at, part->bytes, (size_t)part->size);
+}
+
+/* Cut each text that was read into values written, and so place the writes and the reads; false: it cannot be. */
+static int texts_placed(Key *key, const i32 *written, int writes, i32 *outputs, int count, Chains *chains, i32 *block, i32 *rank) {
+    const Text *texts = key->job->texts;
+    i32 *ends = fresh(key->pool, 4ul * (size_t)(writes + 1));  /* of the values in the last text that was cut */
+    int parts = 0, its_block = 0, first_rank = 0;
+    for (int i = count - 1; i >= 0; i--) {  /* the longest first: what is a prefix of it comes right after */
+        const Text *text = &texts[outputs[i]], *longer = i + 1 < count ? &texts[outputs[i + 1]] : NULL;
+        if (!text->size) { block[i] = 0; rank[i] = 1; continue; }
+        if (longer && parts && begins_with(longer, 0, text)) {
+            int low = 0, high = parts;
+            while (low < high) {
+                int middle = (low + high) / 2;
+                if (ends[middle] < text->size) low = middle + 1; else high = middle;
+            }
+            if (low == parts || ends[low] != text->size) return 0;
+            block[i] = its_block;
+            rank[i] = first_rank + 2 * low;
+            continue;
+        }
+        parts = 0;
+        int now = -1, at_rank = 1;
+        for (i64 at = 0; at < text->size;) {
+            int low = 0, high = writes;  /* the last value that is not above the rest of the text */
+            while (low < high) {
+                int middle = (low + high) / 2;
+                const Text *value = &texts[written[middle]];
+                i64 have = text->size - at;
+                int order = memcmp(value->bytes, text->bytes + at, (size_t)(value->size < have ? value->size : have));
+                if (order < 0 || (order == 0 && value->size <= have)) low = middle + 1; else high = middle;
+            }
+            if (!low || !begins_with(text, at, &texts[written[low - 1]])) return 0;
+            i32 value = written[low - 1], op = chains->writer[value];
+            if (now < 0 && key->act[op].mode == WRITE) {
+                if (chains->block[op] < 0) { chains->block[op] = chains->blocks++; chains->rank[op] = 0; }
+                now = chains->block[op];
+            } else {
+                if (key->act[op].mode == WRITE) return 0;
+                if (now < 0) now = 0;  /* appended to the initial, empty text */
+                if (chains->block[op] < 0) { chains->block[op] = now; chains->rank[op] = at_rank + 1; }
+                if (chains->block[op] != now || chains->rank[op] != at_rank + 1) return 0;
+                at_rank += 2;
+            }
+            if (!parts) { its_block = now; first_rank = at_rank; }
+            at += texts[value].size;
+            ends[parts++] = (i32)at;
+        }
+        block[i] = now;
+        rank[i] = at_rank;
+    }
+    return 1;
+}
+
+/* Whether each block keeps time within itself; what it spans goes into `zones`. */
+static int blocks_keep_time(Key *key, const Chains *chains, Zone *zones) {
+    Pool *pool = key->pool;
+    const int count = key->count, blocks = chains->blocks;
+    const i32 *block = chains->block, *rank = chains->rank;
+    i32 *base = zeroed(pool, 4ul * (size_t)(blocks + 1));
+    for (int op = 0; op < count; op++)
+        if (block[op] >= 0 && rank[op] + 1 > base[block[op] + 1]) base[block[op] + 1] = rank[op] + 1;
+    for (int i = 0; i < blocks; i++) base[i + 1] += base[i];
+    i32 *last_call = fresh(pool, 4ul * (size_t)(base[blocks] + 1));  /* at this rank or a lower one */
+    u8 *written = zeroed(pool, (size_t)base[blocks] + 1);
+    for (int i = 0; i < base[blocks]; i++) last_call[i] = -1;
+    for (int i = 0; i < blocks; i++) zones[i] = (Zone){ i ? INT32_MAX : -1, -1 };
+    for (int op = 0; op < count; op++) {
+        if (block[op] < 0) continue;
+        int cell = base[block[op]] + rank[op];
+        Zone *zone = &zones[block[op]];
+        if (key->act[op].mode != READ && written[cell]++) return 0;  /* two reads disagree on the order of writes */
+        if (key->call[op] > last_call[cell]) last_call[cell] = key->call[op];
+        if (key->call[op] > zone->last_call) zone->last_call = key->call[op];
+        if (key->ret[op] < zone->first_return) zone->first_return = key->ret[op];
+    }
+    for (int i = 0; i < blocks; i++)
+        for (int cell = base[i] + 1; cell < base[i + 1]; cell++)
+            if (last_call[cell] < last_call[cell - 1]) last_call[cell] = last_call[cell - 1];
+    for (int op = 0; op < count; op++)
+        if (block[op] >= 0 && rank[op] && key->ret[op] < last_call[base[block[op]] + rank[op] - 1]) return 0;
+    dropped(base);
+    dropped(last_call);
+    dropped(written);
+    return 1;
+}
+
+static int blocks_fit(Zone *zones, int count) {
+    int forward = 0;
+    for (int i = 0; i < count; i++) {
+        if (zones[i].first_return >= zones[i].last_call) continue;
+        Zone zone = zones[i];
+        zones[i] = zones[forward];
+        zones[forward++] = zone;
+    }
+    qsort(zones, (size_t)forward, sizeof(Zone), by_first_return);
+    for (int i = 1; i < forward; i++) if (zones[i].first_return < zones[i - 1].last_call) return 0;
+    for (int i = forward; i < count; i++) {
+        if (zones[i].last_call < 0) continue;
+        int low = 0, high = forward;
+        while (low < high) {
+            int middle = (low + high) / 2;
+            if (zones[middle].first_return < zones[i].last_call) low = middle + 1; else high = middle;
+        }
+        if (low && zones[i].first_return < zones[low - 1].last_call) return 0;
+    }
+    return 1;
+}
+
+/* VALID or INVALID, or -1 where some value is written twice, or there is a compare-and-set. */
+static int zones_judged(Key *key) {
+    Job *job = key->job;
+    Pool *pool = key->pool;
+    const int count = key->count;
+    Chains chains = { job->numbers, NULL, NULL, 1 };  /* block 0: what was there in the beginning */
+    int writes = 0;
+    const i32 stamp = ++job->stamp;
+    if (!key->texts) job->stamps[0] = stamp;
+    for (int op = 0; op < count; op++) {
+        const Act *act = &key->act[op];
+        if (act->mode == READ) continue;
+        if (act->mode != WRITE && act->mode != APPEND) return -1;
+        if (job->stamps[act->makes] == stamp || (key->texts && !job->texts[act->makes].size)) return -1;
+        job->stamps[act->makes] = stamp;
+        chains.writer[act->makes] = op;
+        writes++;
+    }
+    chains.block = fresh(pool, 4ul * (size_t)(count + 1));
+    chains.rank = fresh(pool, 4ul * (size_t)(count + 1));
+    for (int op = 0; op < count; op++) chains.block[op] = -1;
+    if (!key->texts) {
+        for (int op = 0; op < count; op++) {
+            if (key->act[op].mode != READ) continue;
+            i32 value = key->act[op].needs;
+            if (value == 0) { chains.block[op] = 0; chains.rank[op] = 1; continue; }
+            if (job->stamps[value] != stamp) return INVALID;  /* nobody wrote it */
+            int writer = chains.writer[value];
+            if (chains.block[writer] < 0) { chains.block[writer] = chains.blocks++; chains.rank[writer] = 0; }
+            chains.block[op] = chains.block[writer];
+            chains.rank[op] = 1;
+        }
+    } else {
+        i32 *written = fresh(pool, 4ul * (size_t)(writes + 1)), *outputs = fresh(pool, 4ul * (size_t)(count + 1));
+        int n = 0, outs = 0;
+        for (int op = 0; op < count; op++) if (key->act[op].mode != READ) written[n++] = key->act[op].makes;
+        sort_texts(pool, job->texts, written, writes);
+        for (int i = 1; i < writes; i++)
+            if (begins_with(&job->texts[written[i]], 0, &job->texts[written[i - 1]])) return -1;  /* two ways to cut a text */
+        i32 *place = job->places, *placed = job->places + job->values;
+        for (int op = 0; op < count; op++) {
+            if (key->act[op].mode != READ || placed[key->act[op].needs] == stamp) continue;
+            placed[key->act[op].needs] = stamp;
+            outputs[outs++] = key->act[op].needs;
+        }
+        sort_texts(pool, job->texts, outputs, outs);
+        i32 *block = fresh(pool, 4ul * (size_t)(outs + 1)), *rank = fresh(pool, 4ul * (size_t)(outs + 1));
+        if (!texts_placed(key, written, writes, outputs, outs, &chains, block, rank)) return INVALID;
+        for (int i = 0; i < outs; i++) place[outputs[i]] = i;
+        for (int op = 0; op < count; op++) {
+            if (key->act[op].mode != READ) continue;
+            int i = place[key->act[op].needs];
+            chains.block[op] = block[i];
+            chains.rank[op] = rank[i];
+        }
+    }
+    Zone *zones = fresh(pool, sizeof(Zone) * (size_t)(chains.blocks + count + 1));
+    if (!blocks_keep_time(key, &chains, zones)) return INVALID;
+    int all = chains.blocks;
+    for (int op = 0; op < count; op++)
+        if (chains.block[op] < 0 && key->ret[op] < NEVER) zones[all++] = (Zone){ key->ret[op], key->call[op] };
+    return blocks_fit(zones, all) ? VALID : INVALID;
+}
+
+/* ------------------------------------------------------------------------------------------------ a key */
+
+INLINE Act act_of(const Job *job, i64 row, int returned) {
+    if (job->step) {
+        const int looks = (int)job->looks[job->f[row]];
+        return (Act){ !looks ? STEP : returned ? LOOK : NOTHING, 0, job->same[row] };
+    }
+    if (!job->roles) {
+        const i64 *effect = job->effects + 3 * job->kind[row];
+        Act act = { (i32)effect[0], (i32)effect[1], (i32)effect[2] };
+        if (!returned && (act.mode == READ || act.mode == REFUSED || (act.mode == CAS && act.needs == act.makes)))
+            act.mode = NOTHING;
+        return act;
+    }
+    const int role = (int)job->roles[job->f[row]];
+    const i32 value = (i32)job->value[row], result = (i32)job->result[row];
+    if (role == READ) return (Act){ returned ? READ : NOTHING, result, 0 };
+    if (role != CAS) return (Act){ role, 0, value };
+    const i32 old = (i32)job->halves[2 * value], new = (i32)job->halves[2 * value + 1];
+    if (returned && result == job->refused) return (Act){ REFUSED, old, 0 };
+    return (Act){ !returned && old == new ? NOTHING : CAS, old, new };
+}
+
+/* The small number of a value among those of this key. */
+static i32 numbered(Key *key, i32 value) {
+    Job *job = key->job;
+    if (job->stamps[value] != job->stamp) {
+        job->stamps[value] = job->stamp;
+        job->numbers[value] = key->states++;
+    }
+    return job->numbers[value];
+}
+
+static void outputs_sorted(Key *key) {
+    Job *job = key->job;
+    const i32 stamp = ++job->stamp;
+    key->output = fresh(key->pool, 4ul * (size_t)(key->count + 1));
+    for (int op = 0; op < key->count; op++) {
+        i32 value = key->act[op].needs;
+        if (key->act[op].mode != READ || job->stamps[value] == stamp) continue;
+        job->stamps[value] = stamp;
+        key->output[key->outputs++] = value;
+    }
+    sort_texts(key->pool, job->texts, key->output, key->outputs);
+    key->dead = prefix_state(key, (Prefix){ -1, -1, -1 });
+    key->initial = extended(key, (Prefix){ 0, key->outputs, 0 }, 0);  /* value 0 is the empty text */
+    for (int i = 0; i < key->outputs; i++)
+        job->numbers[key->output[i]] = extended(key, (Prefix){ i, key->outputs, 0 }, key->output[i]);
+}
+
+static void kinds_numbered(Key *key) {
+    Job *job = key->job;
+    Pool *pool = key->pool;
+    key->dead = -1;
+    ++job->stamp;
+    if (key->texts) outputs_sorted(key);
+    else if (!job->step) key->initial = numbered(key, (i32)job->initial);
+    else key->initial = (i32)job->initial;
+    u32 room = 64;
+    while (room < 2u * (u32)key->count) room *= 2;
+    u64 *marks = zeroed(pool, 8ul * room);
+    i32 *kinds = fresh(pool, 4ul * room);
+    key->kind = fresh(pool, sizeof(Kind) * (size_t)(key->count + 1));
+    key->kind_of = fresh(pool, 4ul * (size_t)(key->count + 1));
+    for (int op = 0; op < key->count; op++) {
+        Act act = key->act[op];
+        if (key->texts) {
+            if (act.mode == READ) act.needs = job->numbers[act.needs];
+        } else if (!job->step) {
+            act.needs = act.mode == WRITE ? 0 : numbered(key, act.needs);
+            act.makes = act.mode == WRITE || act.mode == CAS ? numbered(key, act.makes) : 0;
+        }
+        const u64 mark = ((u64)(act.mode + 1) << 60) ^ ((u64)(u32)act.needs << 30) ^ (u64)(u32)act.makes;
+        u32 at = scattered(mark) & (room - 1);
+        while (marks[at] && marks[at] != mark) at = (at + 1) & (room - 1);
+        if (!marks[at]) {
+            marks[at] = mark;
+            kinds[at] = key->kinds;
+            Kind *kind = &key->kind[key->kinds++];
+            *kind = (Kind){ act.mode, act.needs, act.makes, 0 };
+            switch (act.mode) {
+            case READ: case REFUSED: case LOOK: kind->flags = OBSERVES; break;
+            case WRITE: kind->flags = OVERWRITES | TOTAL; break;
+            case APPEND: kind->flags = TOTAL; break;
+            case CAS: kind->flags = act.needs == act.makes ? OBSERVES : 0; break;
+            }
+            if (key->texts && act.mode == WRITE) kind->makes = extended(key, (Prefix){ 0, key->outputs, 0 }, act.makes);
+        }
+        key->kind_of[op] = kinds[at];
+    }
+    key->named = job->step ? 0 : key->states;
+    dropped(marks);
+    dropped(kinds);
+}
+
+/* Read the key's operations; false where there is none that says anything. */
+static void key_read(Key *key, Job *job, i64 which) {
+    Pool *pool = key->pool;
+    memset(key, 0, sizeof *key);
+    key->job = job;
+    key->pool = pool;
+    key->texts = job->texts != NULL;
+    key->count = job->row_of[which + 1] - job->row_of[which];
+    key->events = job->event_of[which + 1] - job->event_of[which];
+    key->event = job->events + job->event_of[which];
+    key->row = job->rows_of + job->row_of[which];
+    key->act = job->acts + job->row_of[which];
+    key->call = fresh(pool, 4ul * (size_t)(key->count + 1));
+    key->ret = fresh(pool, 4ul * (size_t)(key->count + 1));
+    for (int op = 0; op < key->count; op++) key->ret[op] = NEVER + op;
+    for (int event = 0; event < key->events; event++) {
+        int op = key->event[event] >> 1;
+        if (key->event[event] & 1) key->ret[op] = event; else key->call[op] = event;
+    }
+}
+
+static int key_judged(Key *key, Search *x) {
+    if (key->job->zones && !key->job->step) {
+        int answer = zones_judged(key);
+        if (answer >= 0) {
+            x->failed = -1;
+            x->explained = answer == VALID ? key->events : 0;
+            return answer;
+        }
+    }
+    kinds_numbered(key);
+    int open = 0, most = 0;
+    for (int event = 0; event < key->events; event++) {
+        if (key->event[event] & 1) open--;
+        else if (++open > most) most = open;
+    }
+    if (most > 64 * WIDEST) return WIDE;
+    search_begun(x, key, most <= 64 ? 1 : most <= 128 ? 2 : WIDEST);
+    x->limit = (u64)key->job->limit;
+    if (!slots_given(x)) return WIDE;
+    return searched(x, most);
+}
+
+/* ----------------------------------------------------------------------------------------------- all keys */
+
+/* For each row the first one with the same f, value and result (if known). */
+static void alike_found(Job *job) {
+    u32 room = 64;
+    while (room < 2u * (u64)job->rows) room *= 2;
+    i32 *first = fresh(&job->pool, 4ul * room);
+    memset(first, 0xff, 4ul * room);
+    job->same = fresh(&job->pool, 4ul * (size_t)(job->rows + 1));
+    for (i64 row = 0; row < job->rows; row++) {
+        const int known = job->type[row] == OK && job->ret[row] <= job->until;
+        const u64 mark = (u64)job->f[row] << 58 ^ (u64)job->value[row] << 29 ^ (u64)(known ? job->result[row] + 1 : 0);
+        u32 at = scattered(mark) & (room - 1);
+        for (; first[at] >= 0; at = (at + 1) & (room - 1)) {
+            const i64 other = first[at];
+            const int its = job->type[other] == OK && job->ret[other] <= job->until;
+            if (its == known && job->f[other] == job->f[row] && job->value[other] == job->value[row]
+                && (!known || job->result[other] == job->result[row])) break;
+        }
+        if (first[at] < 0) first[at] = (i32)row;
+        job->same[row] = first[at];
+    }
+    dropped(first);
+}
+
+/* Sort rows and events by key, in the order of time: events are dense, so nothing is compared.  SHAPE if some
+   operation is not what its model can read. */
+static int partitioned(Job *job) {
+    Pool *pool = &job->pool;
+    const i64 rows = job->rows;
+    i64 last = -1;
+    if (job->step) alike_found(job);
+    job->row_of = zeroed(pool, 4ul * (size_t)(job->keys + 2));
+    job->event_of = zeroed(pool, 4ul * (size_t)(job->keys + 2));
+    for (i64 row = 0; row < rows; row++) {
+        if (job->call[row] > last) last = job->call[row];
+        if (job->ret[row] > last) last = job->ret[row];
+    }
+    i32 *at = fresh(pool, 4ul * (size_t)(last + 2)), *local = fresh(pool, 4ul * (size_t)(rows + 1));
+    Act *acts = fresh(pool, sizeof(Act) * (size_t)(rows + 1));
+    memset(at, 0xff, 4ul * (size_t)(last + 2));
+    for (i64 row = 0; row < rows; row++) {
+        const i64 key = job->key[row];
+        if (job->roles) {
+            const i64 role = job->roles[job->f[row]];
+            if (role < 0 || (role == CAS && job->halves[2 * job->value[row]] < 0)) return SHAPE;
+        }
+        if (job->type[row] == FAIL || job->call[row] > job->until || (job->only >= 0 && key != job->only)) continue;
+        const int returned = job->type[row] == OK && job->ret[row] >= 0 && job->ret[row] <= job->until;
+        acts[row] = act_of(job, row, returned);
+        if (acts[row].mode == NOTHING) continue;
+        job->row_of[key + 1]++;
+        job->event_of[key + 1] += 1 + returned;
+        at[job->call[row]] = (i32)row << 1;
+        if (returned) at[job->ret[row]] = (i32)row << 1 | 1;
+    }
+    for (i64 key = 0; key < job->keys; key++) {
+        job->row_of[key + 1] += job->row_of[key];
+        job->event_of[key + 1] += job->event_of[key];
+    }
+    job->rows_of = fresh(pool, 4ul * (size_t)(job->row_of[job->keys] + 1));
+    job->acts = fresh(pool, sizeof(Act) * (size_t)(job->row_of[job->keys] + 1));
+    job->events = fresh(pool, 4ul * (size_t)(job->event_of[job->keys] + 1));
+    i32 *filled = zeroed(pool, 8ul * (size_t)(job->keys + 1)), *placed = filled + job->keys;
+    for (i64 position = 0; position <= last; position++) {
+        if (at[position] < 0) continue;
+        const i32 row = at[position] >> 1, key = (i32)job->key[row];
+        if (!(at[position] & 1)) {
+            local[row] = filled[key]++;
+            job->rows_of[job->row_of[key] + local[row]] = row;
+            job->acts[job->row_of[key] + local[row]] = acts[row];
+        }
+        job->events[job->event_of[key] + placed[key]++] = local[row] << 1 | (at[position] & 1);
+    }
+    dropped(at);
+    dropped(acts);
+    dropped(local);
+    dropped(filled);
+    return VALID;
+}
+
+static i64 returns_among(const i32 *event, i64 count) {
+    i64 returns = 0;
+    for (i64 i = 0; i < count; i++) returns += event[i] & 1;
+    return returns;
+}
+
+/* Judge the keys one after another up to the first violation.  `found` gets (key, answer, row, returns explained) of
+   each that is not valid; `sums` the work and the returns explained in all. */
+static int judged(Job *job, i64 *found, int *count, u64 *sums) {
+    Pool pool;
+    Key key;
+    Search search;
+    pool_open(&job->pool);
+    pool_open(&pool);
+    volatile int whole = setjmp(job->pool.out);
+    if (!whole) {
+        job->numbers = zeroed(&job->pool, 4ul * (size_t)(4 * job->values + 4));
+        job->stamps = job->numbers + job->values;
+        job->places = job->stamps + job->values;  /* and when they were placed */
+        whole = partitioned(job);
+    }
+    for (volatile i64 which = 0; whole == VALID && which < job->keys; which++) {
+        if (job->event_of[which] == job->event_of[which + 1]) continue;
+        key.pool = &pool;
+        memset(&search, 0, sizeof search);
+        int answer = setjmp(pool.out);
+        if (!answer) {
+            key_read(&key, job, which);
+            answer = key_judged(&key, &search);
+        }
+        const i32 *event = job->events + job->event_of[which];
+        i64 explained = returns_among(event, search.explained);
+        sums[0] += search.work;
+        sums[1] += (u64)explained;
+        if (answer != VALID) {
+            i64 *its = found + 4 * (*count)++;
+            its[0] = which;
+            its[1] = answer;
+            its[2] = answer == INVALID && search.failed >= 0 ? job->rows_of[job->row_of[which] + (event[search.failed] >> 1)] : -1;
+            its[3] = explained;
+        }
+        pool_close(&pool);
+        if (answer == INVALID || answer == STOPPED) break;
+    }
+    pool_close(&pool);
+    pool_close(&job->pool);
+    return whole;
+}
+
+/* ------------------------------------------------------------------------------------------- the face to Python */
+
+static int texts_taken(Job *job, PyObject *values, Text **texts) {
+    *texts = calloc((size_t)job->values + 1, sizeof(Text));
+    if (!*texts) { PyErr_NoMemory(); return 0; }
+    for (i64 i = 0; i < job->values; i++) {
+        PyObject *value = PyList_GetItem(values, (Py_ssize_t)i);  /* borrowed; the list outlives the search */
+        Py_ssize_t size = 0;
+        const char *bytes = "";
+        char *held;
+        if (!value) return 0;
+        if (PyUnicode_Check(value)) bytes = PyUnicode_AsUTF8AndSize(value, &size);
+        else if (PyBytes_Check(value)) { if (PyBytes_AsStringAndSize(value, &held, &size)) return 0; bytes = held; }
+        if (!bytes) return 0;
+        (*texts)[i] = (Text){ (const u8 *)bytes, (i64)size };
+    }
+    job->texts = *texts;
+    return 1;
+}
+
+PyDoc_STRVAR(search_doc,
+"search(call, ret, key, f, value, result, type, keys, values, roles, halves, refused, texts, kind, effects, looks,\n"
+"       initial, step, tick, only, until, limit, configurations, beam, zones) -> (answer, work, explained, found)\n\n"
+"Judge each key (or `only` one, from 0), up to the first violation; see harness.checkers.native for the arguments.\n"
+"`found` has (key, answer, row, returns explained) of each that is not valid; row -1 where no search was needed.");
+
+static PyObject *search(PyObject *module, PyObject *arguments) {
+    Job job = { 0 };
+    Py_buffer columns[12] = { 0 };
+    PyObject *texts, *step;
+    Text *taken = NULL;
+    i64 *found = NULL;
+    PyObject *result = NULL;
+    (void)module;
+    if (!PyArg_ParseTuple(
+            arguments, "y*y*y*y*y*y*y*LLz*z*LOz*z*z*LOOLLLLLL", &columns[0], &columns[1], &columns[2], &columns[3], &columns[4],
+            &columns[5], &columns[6], &job.keys, &job.values, &columns[7], &columns[8], &job.refused, &texts, &columns[9],
+            &columns[10], &columns[11], &job.initial, &step, &job.tick, &job.only, &job.until, &job.limit, &job.configurations, &job.beam,
+            &job.zones))
+        return NULL;
+    job.call = columns[0].buf; job.ret = columns[1].buf; job.key = columns[2].buf; job.f = columns[3].buf;
+    job.value = columns[4].buf; job.result = columns[5].buf; job.type = columns[6].buf;
+    job.roles = columns[7].buf; job.halves = columns[8].buf; job.kind = columns[9].buf; job.effects = columns[10].buf; job.looks = columns[11].buf;
+    job.rows = (i64)columns[6].len;
+    job.step = step == Py_None ? NULL : step;
+    for (int i = 0; i < 6; i++) {
+        if (columns[i].len == 8 * columns[6].len) continue;
+        PyErr_SetString(PyExc_ValueError, "the columns are not of one length, or not of 64-bit integers");
+        goto out;
+    }
+    if (texts != Py_None && !texts_taken(&job, texts, &taken)) goto out;
+    found = malloc(8 * 4 * (size_t)(job.keys + 1));
+    if (!found) { PyErr_NoMemory(); goto out; }
+    int count = 0;
+    u64 sums[2] = { 0 };
+    job.thread = PyEval_SaveThread();
+    int answer = judged(&job, found, &count, sums);
+    PyEval_RestoreThread(job.thread);
+    if (PyErr_Occurred()) goto out;
+    PyObject *list = PyList_New(count);
+    for (int i = 0; list && i < count; i++) {
+        const i64 *its = found + 4 * i;
+        PyObject *item = Py_BuildValue("LLLL", its[0], its[1], its[2], its[3]);
+        if (!item || PyList_SetItem(list, i, item)) { Py_DECREF(list); list = NULL; }
+    }
+    if (list) result = Py_BuildValue("iKKN", answer, sums[0], sums[1], list);
+out:
+    for (int i = 0; i < 12; i++) if (columns[i].obj) PyBuffer_Release(&columns[i]);
+    free(found);
+    free(taken);
+    return result;
+}
+
+static PyMethodDef functions[] = { { "search", search, METH_VARARGS, search_doc }, { NULL, NULL, 0, NULL } };
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "_linearize", "The native kernel of harness.checkers.native.", -1, functions, NULL, NULL, NULL, NULL,
+};
+
+PyMODINIT_FUNC PyInit__linearize(void) {
+    PyObject *module = PyModule_Create(&definition);
+    if (!module) return NULL;
+    const struct { const char *name; int value; } names[] = {
+        { "VALID", VALID }, { "INVALID", INVALID }, { "LIMIT", LIMIT }, { "MEMORY", MEMORY }, { "WIDE", WIDE },
+        { "STOPPED", STOPPED }, { "SHAPE", SHAPE }, { "READ", READ }, { "REFUSED", REFUSED }, { "WRITE", WRITE },
+        { "CAS", CAS }, { "APPEND", APPEND }, { "STEP", STEP }, { "LOOK", LOOK }, { "NOTHING", NOTHING },
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) PyModule_AddIntConstant(module, names[i].name, names[i].value);
+    return module;
+}

@@ -1,0 +1,145 @@
+"""The native kernel, where it was built: the same search as `harness.checkers.search`, many times faster.
+
+It is optional. `kernel` says which of the two judges here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from array import array
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from harness.checkers.kinds import OK, Kinds
+from harness.checkers.model import ANY, SAME, Effect, identity
+
+KERNEL: Any = None  # the module, or None
+with contextlib.suppress(ImportError):
+    KERNEL = import_module("harness.checkers._linearize")
+
+FIRST = 1 << 14  # configurations expanded before another key gets its turn, four times as many each time
+BEAM = 4  # configurations kept at first
+NEVER = 1 << 62
+
+
+class Found(NamedTuple):
+    """Of a key that is not valid: the kernel's `answer`, the row that nothing explains (-1: no search)."""
+
+    key: int
+    answer: str
+    row: int
+    explained: int
+
+
+def kernel() -> str:
+    """``native`` where the kernel was built, else ``python``."""
+    return "python" if KERNEL is None else "native"
+
+
+class Asked:
+    """A history and a model, made ready for the kernel; `run` judges its keys.
+
+    Registers and texts are known to the kernel. Of other models it knows their `Effect`, where they have one,
+    or it asks their step function.
+    """
+
+    def __init__(self, kinds: Kinds) -> None:
+        self.kinds, self.columns = kinds, kinds.columns
+        c, model = self.columns, kinds.model
+        self._kinds: tuple[Any, ...]
+        fs = c.fs.values
+        roles = dict(model.native)
+        texts: list[Any] | None = None
+        if "APPEND" in roles.values():
+            texts = self._texts() if isinstance(model.initial, str) else self._items()
+        if roles and all(f in roles for f in fs[1:]) and (texts or "APPEND" not in roles.values()):
+            codes = array("q", [-1, *(getattr(KERNEL, roles[f]) for f in fs[1:])])
+            self._kinds = (codes, c.values.halves, c.values.known(False), texts, None, None, None, 0, None)
+        elif kinds.declared:
+            self._declared(kinds.all())
+        else:
+            self._stepped()
+
+    def _texts(self) -> list[Any] | None:
+        """The values, where all are texts that UTF-8 can hold."""
+        values = self.columns.values.values
+        plain = all(value is None or (isinstance(value, str) and value.isascii()) for value in values)
+        if plain:
+            return values
+        try:
+            return [b"" if value is None else value.encode() for value in values]
+        except (AttributeError, UnicodeEncodeError):
+            return None
+
+    def _items(self) -> list[bytes] | None:
+        """Each value as a text, so that a list grows as a text does; None where lists are items."""
+        c = self.columns
+        numbers: dict[Any, int] = {}
+
+        def text(item: Any) -> bytes:
+            return numbers.setdefault(identity(item), len(numbers) + 1).to_bytes(4, "big")
+
+        reads = c.fs.known("read")
+        appended = {value for f, value in zip(c.f, c.value, strict=True) if f != reads}
+        values = c.values.values
+        if any(values[code] is None or isinstance(values[code], tuple) for code in appended):
+            return None
+        told = {
+            result for f, result, kind in zip(c.f, c.result, c.type, strict=True) if f == reads and kind == OK
+        }
+        if not all(values[code] is None or isinstance(values[code], tuple) for code in told):
+            return None
+        return [
+            b"".join(map(text, value)) if isinstance(value, tuple) else b"" if value is None else text(value)
+            for value in values
+        ]
+
+    def _declared(self, column: Sequence[int]) -> None:
+        effects = array("q")
+        for effect in self.kinds.effects:
+            effects.extend(self._effect(effect or Effect()))
+        initial = self.kinds.state(self.kinds.model.initial)
+        self._kinds = (None, None, -1, None, column, effects, None, initial, None)
+
+    def _effect(self, effect: Effect) -> tuple[int, int, int]:
+        state = self.kinds.state
+        if effect.unlike is not ANY:
+            return KERNEL.REFUSED, state(effect.unlike), 0
+        if effect.makes is SAME:
+            return (
+                (KERNEL.READ, state(effect.needs), 0) if effect.needs is not ANY else (KERNEL.NOTHING, 0, 0)
+            )
+        if effect.needs is ANY:
+            return KERNEL.WRITE, 0, state(effect.makes)
+        return KERNEL.CAS, state(effect.needs), state(effect.makes)
+
+    def _stepped(self) -> None:
+        kinds, model = self.kinds, self.kinds.model
+        fs = self.columns.fs.values
+        if model.fs or model.shape:
+            kinds.all()  # raises where the model does not know an operation
+        looks = array("q", [f in model.reads for f in fs])
+        initial = kinds.state(model.initial)
+        self._kinds = (None, None, -1, None, None, None, looks, initial, kinds.step_row)
+
+    def run(
+        self, tick: Any, limit: int, configurations: int, *, only: int = -1, until: int = NEVER,
+        beam: int = BEAM, zones: bool = True,
+    ) -> tuple[int, int, list[Found]]:  # fmt: skip
+        """Judge all keys or `only` one, up to a violation: work, returns explained, what is not valid."""
+        c = self.columns
+        answer, work, explained, found = KERNEL.search(
+            c.call, c.ret, c.key, c.f, c.value, c.result, c.type, len(c.keys),
+            max(len(c.values), len(self.kinds.states)),
+            *self._kinds, tick, only, until, limit, configurations, beam, zones,
+        )  # fmt: skip
+        if answer == KERNEL.SHAPE:
+            self.kinds.all()  # raises
+        if answer:
+            raise MemoryError
+        return work, explained, [Found(key, NAMES[answer], row, n) for key, answer, row, n in found]
+
+
+ANSWERS = ("VALID", "INVALID", "LIMIT", "MEMORY", "WIDE", "STOPPED", "SHAPE")
+NAMES = {getattr(KERNEL, name): name for name in ANSWERS} if KERNEL is not None else {}

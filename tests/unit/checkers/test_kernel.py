@@ -1,0 +1,171 @@
+"""The native kernel: its ways of judging agree with one another and with the engine in Python."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from harness.checkers import Budget, Model, fifo, linearizable, native
+from harness.checkers.decide import VALID, decide, rows_of
+from harness.checkers.kinds import Kinds
+from harness.checkers.model import NOT_KNOWN, NOWHERE, Inconsistent
+from harness.checkers.models import MODELS
+from harness.checkers.search import Finding, search
+from harness.checkers.unique import judged
+from harness.history import History
+from tests.fuzz import drawn_history
+from tests.unit.checkers.histories import history, simulated, spans, wing_gong
+
+FAR = 1 << 40
+
+
+@pytest.fixture
+def built() -> None:
+    if native.kernel() != "native":
+        why = "the native kernel was not built: pip install -e . where there is a C compiler"
+        if os.environ.get("CI"):
+            pytest.fail(why)
+        pytest.skip(why)
+
+
+def answers(h: History, model: Model, **options: int) -> list[str]:
+    """What the kernel says of a history of one key, with beams of different widths."""
+    said = []
+    for beam in (1, 2, 16, FAR >> 20):
+        kinds = Kinds(h.columns, model)
+        if model.name == "inferred":
+            assert kinds.infer(100_000)
+        found = native.Asked(kinds).run(None, FAR, 1 << 20, beam=beam, **options)[2]  # type: ignore[arg-type]
+        said.append(found[0].answer.lower() if found else "valid")
+    return said
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_beams_of_any_width_and_a_model_of_which_nothing_is_known_say_the_same(
+    built: None, seed: int
+) -> None:
+    rnd = random.Random(f"kernel/{seed}")
+    cas = MODELS["cas-register"]
+    declared = Model("declared", None, cas.step, cas.fs, cas.effect)
+    stepped = Model("stepped", None, cas.step, cas.fs)
+    inferred = replace(stepped, name="inferred")
+    judgements = []
+    for case in range(120):
+        h = simulated(
+            1000 * seed + case, rnd.randint(10, 60), rnd.randint(3, 9), values=rnd.choice((2, 4, None)),
+            unknown=0.1, bend=rnd.random() < 0.7, cas=rnd.random() < 0.7,
+        )  # fmt: skip
+        true = "valid" if wing_gong(spans(h)) else "invalid"
+        assert set(answers(h, cas) + answers(h, cas, zones=0)) == {true}
+        assert set(answers(h, declared, zones=0)) == {true}
+        assert set(answers(h, stepped)) == {true}
+        assert set(answers(h, inferred)) == {true}
+        assert search(Kinds(h.columns, cas), rows_of(h.columns, 1)).judgement == true
+        judgements.append(true)
+    assert 20 < judgements.count("valid") < 100
+
+
+def test_where_each_value_is_written_once_sorting_says_what_the_search_says(built: None) -> None:
+    rnd = random.Random("once")
+    judgements = []
+    for case in range(200):
+        h = simulated(
+            case, rnd.randint(10, 120), rnd.randint(3, 12), values=None, unknown=0.1, cas=False,
+            bend=rnd.random() < 0.7,
+        )  # fmt: skip
+        register = MODELS["register"]
+        kinds = Kinds(h.columns, register)
+        sorted_ = judged(kinds, rows_of(h.columns, 1))
+        searched = search(kinds, rows_of(h.columns, 1))
+        assert sorted_ is not None
+        assert (sorted_.judgement, sorted_.row) == (searched.judgement, searched.row)
+        assert set(answers(h, register) + answers(h, register, zones=0)) == {sorted_.judgement}
+        judgements.append(sorted_.judgement)
+    assert 50 < judgements.count("valid") < 180
+
+
+def test_where_each_item_is_put_in_once_a_queue_needs_no_search(kernel: str) -> None:
+    rnd = random.Random("items")
+    patterns = Counter[int]()
+    for _ in range(400):
+        h, _ = drawn_history(rnd, "queue, items once", 9)
+        kinds = Kinds(h.columns, MODELS["queue"])
+        found = fifo.judged(kinds, rows_of(h.columns, 0))
+        if found is None:
+            continue
+        assert (found.judgement == "valid") == wing_gong(spans(h), "queue")
+        if found.judgement == "invalid":
+            verdict = linearizable(h, "queue")
+            assert verdict.witness is not None
+            assert not wing_gong(spans(h, verdict.witness.operations), "queue")
+            assert len(verdict.witness.operations) == len(found.pattern)
+        patterns[len(found.pattern)] += 1
+    assert {0, 1, 2, 3} <= set(patterns), patterns
+
+
+def test_more_open_at_once_than_the_kernel_has_bits_for_is_judged_all_the_same(built: None) -> None:
+    h = simulated(1, 700, 600, values=3, cas=True)
+    asked = native.Asked(Kinds(h.columns, MODELS["cas-register"]))
+    assert [found.answer for found in asked.run(None, FAR, 1 << 20)[2]] == ["WIDE"]
+
+
+def test_a_tick_that_raises_ends_the_search(built: None) -> None:
+    def interrupt() -> bool:
+        raise KeyboardInterrupt
+
+    h = simulated(1, 20_000, 20, values=5)
+    with pytest.raises(KeyboardInterrupt):
+        native.Asked(Kinds(h.columns, MODELS["cas-register"])).run(interrupt, FAR, 1 << 20)
+
+
+def test_without_a_kernel_the_same_is_decided(kernel: str) -> None:
+    h = simulated(1, 300, 5, keys=3, values=4)
+    assert native.kernel() == kernel
+    assert decide(Kinds(h.columns, MODELS["cas-register"]), Budget(), float("inf")).finding == VALID
+    assert Finding("valid") == VALID
+
+
+def test_what_a_model_does_is_found_out_where_it_is_a_register_at_heart() -> None:
+    h = simulated(1, 60, 4, values=3, unknown=0.2)
+    cas = MODELS["cas-register"]
+    assert cas.effect is not None
+    kinds = Kinds(h.columns, Model("stepped", None, cas.step, cas.fs))
+    assert kinds.infer(10_000) and kinds.declared
+    for row, op in enumerate(h.operations):
+        effect = kinds.effects[kinds.kind(row)]
+        assert effect is not None
+        said = cas.effect(op.f, op.value, op.result if op.type == "ok" else NOT_KNOWN)
+        assert effect == said or effect.needs is NOWHERE  # a value that nobody ever writes
+
+
+def test_what_is_no_register_is_not_taken_for_one() -> None:
+    h, _ = drawn_history(random.Random(1), "queue", 9)
+    kinds = Kinds(h.columns, MODELS["queue"])
+    assert not kinds.infer(300) and not kinds.declared
+    registers = simulated(1, 60, 4, values=3)
+    assert not Kinds(registers.columns, replace(MODELS["cas-register"], effect=None)).infer(5)
+
+
+def test_a_model_that_fails_in_a_state_that_never_comes_is_asked_no_further() -> None:
+    def step(state: int, op: Any) -> int | Inconsistent:
+        if op.f == "write":
+            return state + [1][state]  # never twice, in this history
+        return state if op.told(state) else Inconsistent("no")
+
+    h = history(
+        [
+            {"process": 0, "f": "write", "value": 1, "start": 0, "end": 1},
+            *(
+                {"process": 0, "f": "read", "value": None, "result": 1, "start": 10 * i, "end": 10 * i + 1}
+                for i in range(1, 600)
+            ),
+        ]
+    )
+    own = Model.of(step, initial=0, reads=("read",))
+    assert not Kinds(h.columns, own).infer(10_000)
+    assert linearizable(h, own).valid
