@@ -131,7 +131,7 @@ class Asked:
         c = self.columns
         answer, work, explained, found = KERNEL.search(
             c.call, c.ret, c.key, c.f, c.value, c.result, c.type, len(c.keys),
-            max(len(c.values), len(self.kinds.states)),
+            len(c.values) if self._kinds[0] is not None else max(len(c.values), len(self.kinds.states)),
             *self._kinds, tick, only, until, limit, configurations, beam, zones,
         )  # fmt: skip
         if answer == KERNEL.SHAPE:
