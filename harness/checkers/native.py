@@ -47,9 +47,11 @@ class Asked:
     def __init__(self, kinds: Kinds) -> None:
         self.kinds, self.columns = kinds, kinds.columns
         c, model = self.columns, kinds.model
+        kinds.state(model.initial)  # the first, so that its number is the kernel's for it, 0
         self._kinds: tuple[Any, ...]
         fs = c.fs.values
-        roles = dict(model.native)
+        # the kernel's own data types begin with nothing; one that begins otherwise is as any other model
+        roles = dict(model.native) if model.initial is None or model.initial in ("", ()) else {}
         texts: list[Any] | None = None
         if "APPEND" in roles.values():
             texts = self._texts() if isinstance(model.initial, str) else self._items()

@@ -9,10 +9,11 @@ from harness.skew.patcher import Patcher, Process, Refused
 
 
 def clocks(pids: Sequence[int] = (), *, restore: bool = False) -> int:
-    """Print each process with a patched vDSO, as far as this user may look (or those of `pids`); the exit code.
+    """Print each process with a patched vDSO (or those of `pids`), as far as this user may look.
 
     A run takes its own patches away. What is listed belongs to a run that goes on, or to one that was killed
-    with its supervisor while nodes of its lived on; `restore` sets them right, whoever's they are.
+    with its supervisor while nodes of its lived on; `restore` sets them right, whoever's they are. Returns
+    the exit code, 1 where one could not be restored.
     """
     found = failed = 0
     for process in _skewed(pids):

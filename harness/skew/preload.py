@@ -61,8 +61,8 @@ class Preload:
         if not self.has(name):
             raise PatcherError(self._unfit.get(name, WITHOUT))
         control = self._controls[name]
-        if do == "arm":
-            return {"processes": self._all(control, name)}
+        if do == "arm":  # whether they have mapped it is for `verify`: a start may be a chain of programs
+            return {"processes": [{**one, "error": None} for one in self._all(control, name)]}
         if do == "verify":
             real, slot = time.time_ns(), control.state().spec.packed()
             off = (skewed(slot, time.CLOCK_REALTIME, real) - real) / BILLION

@@ -156,7 +156,7 @@ def test_a_handler_that_would_return_into_the_jump_is_waited_for(spin: Callable[
         there = spinning.park(process, 1, signal.SIGUSR1)
         assert process.base < there and spinning.line() == "held"
         with pytest.raises(Stuck, match="signal handler"):
-            process.install(within=2.0)
+            process.install(within=5.0)
         assert not any(process.jumps()) and tracer(spinning.pid) == 0
         later = threading.Timer(0.2, os.kill, (spinning.pid, signal.SIGUSR2))
         later.start()
