@@ -627,9 +627,9 @@ def siginfo(task: int) -> Siginfo | None:
     return Siginfo(number, code, block.raw)
 
 
-def apart(work: Callable[[], T]) -> T:
+def apart(work: Callable[[], T], meanwhile: Callable[[], None] | None = None) -> T:
     """What `work` gives, called in a thread of its own that is gone when this returns, and with it all that
-    it was attached to."""
+    it was attached to. `meanwhile` is called again and again here until then."""
     outcome: list[tuple[T | None, BaseException | None]] = []
 
     def run() -> None:
@@ -641,6 +641,9 @@ def apart(work: Callable[[], T]) -> T:
 
     thread = threading.Thread(target=run)
     thread.start()
+    while meanwhile is not None and thread.is_alive():
+        meanwhile()
+        thread.join(0.0005)
     thread.join()
     while os.path.exists(f"/proc/self/task/{thread.native_id}"):  # Python is done with it a little earlier
         os.sched_yield()
@@ -1692,7 +1695,7 @@ class Patcher:
             process.meanwhile, process.between = meanwhile, self.poll
         return process
 
-    def poll(self) -> None:
+    def poll(self, left: bool = True) -> None:
         """Let followed processes go on from where they stopped for us; for a driver that waits for nobody."""
         attached = [
             held
@@ -1706,7 +1709,7 @@ class Patcher:
             for pid in self.stopping
             for task in group.held.get(pid, ())
         }
-        for task in [task for held in (*attached, self.left - stopping) for task in held]:
+        for task in [task for held in (*attached, self.left - stopping if left else ()) for task in held]:
             try:
                 while True:
                     flags = os.WSTOPPED | os.WEXITED | os.WNOHANG | WALL
@@ -2041,8 +2044,12 @@ class Patcher:
         for member in list(group.members.values()):
             if not self.sound(member):
                 self.check(group, member)
-        processes = [member.process for member in group.members.values()]
-        return {"processes": apart(lambda: Audit(processes).run(seconds, group.within)), "seconds": seconds}
+        audit = Audit([member.process for member in group.members.values()])
+
+        def others() -> None:  # who is followed must not wait for the end of this
+            self.poll(left=False)  # whose threads may be among those that are watched
+
+        return {"processes": apart(lambda: audit.run(seconds, group.within), others), "seconds": seconds}
 
     def drop(self, name: str) -> dict[str, Any]:
         """Restore what can be restored of a group, and forget it whatever came of that."""
