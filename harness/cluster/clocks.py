@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from queue import Empty, SimpleQueue
 from threading import Event, RLock, Thread
 from typing import Any, Literal
 
@@ -18,6 +20,7 @@ from harness.skew.program import PatcherError, Way
 
 LOOK_EVERY = 0.25  # seconds between looks at clocks that are skewed
 TOLERANCE = 1e-4  # seconds beyond what the bracket of a look leaves open
+ASK_WITHIN = 5.0  # seconds for the target's own probe
 ARM_WITHIN = 2.0  # seconds for a process to be stopped
 SETTLED_WITHIN = 1.0  # seconds for one that is becoming another program to be that
 
@@ -270,10 +273,7 @@ class Clocks:
         if self._ask is None:
             return None
         since = time.time_ns()
-        try:
-            said = self._ask(name)
-        except Exception as error:  # a user's own code
-            raise FaultError(f"the target's clock({name}) raised {type(error).__name__}: {error}") from error
+        said = _within(self._ask, name)
         until = time.time_ns()
         half = (until - since) / 2e9
         return Seen("asked", said - (since + until) / 2e9, half + self._resolution, since, until)
@@ -314,6 +314,28 @@ class Clocks:
                         for one in (*self._looks(name, worn.way, call=False), self._probe(name)):
                             if one is not None and self._worn.get(name) is worn:
                                 self._told(name, one)
+
+
+def _within(ask: Ask, name: str) -> float:
+    """What a user's own code answers: a time. Raises FaultError where it does not."""
+    answers = SimpleQueue[Any]()
+
+    def answer() -> None:
+        try:
+            answers.put(ask(name))
+        except Exception as error:
+            answers.put(error)
+
+    Thread(target=answer, name="nemesis-clock-ask", daemon=True).start()
+    try:
+        said = answers.get(timeout=ASK_WITHIN)
+    except Empty:
+        raise FaultError(f"the target's clock({name}) did not answer within {ASK_WITHIN:g} s") from None
+    if isinstance(said, Exception):
+        raise FaultError(f"the target's clock({name}) raised {type(said).__name__}: {said}") from said
+    if not isinstance(said, (int, float)) or isinstance(said, bool) or not math.isfinite(said):
+        raise FaultError(f"the target's clock({name}) gave {said!r}, expected seconds since 1970")
+    return float(said)
 
 
 def _words(spec: Spec) -> str:

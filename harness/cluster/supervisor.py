@@ -168,6 +168,7 @@ class Supervisor:
         with contextlib.suppress(OSError, AttributeError):  # kernel < 5.3: the loop looks each second
             self.pidfd = os.pidfd_open(self.owner)
             self.selector.register(self.pidfd, selectors.EVENT_READ, self.end)
+        due = 0.0
         try:
             while not self.ending:
                 for key, events in self.selector.select(1.0 if self.patcher is None else BEAT):
@@ -175,8 +176,10 @@ class Supervisor:
                         self.flush()
                     if events & selectors.EVENT_READ:
                         key.data()
-                for event in () if self.patcher is None else self.patcher.beat():
-                    self.send({"clock": event})
+                if self.patcher is not None and time.monotonic() >= due:
+                    due = time.monotonic() + BEAT  # what is followed wakes us much more often
+                    for event in self.patcher.beat():
+                        self.send({"clock": event})
                 if os.getppid() != self.owner and not self.kept:
                     self.ending = True
         finally:

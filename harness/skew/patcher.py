@@ -67,7 +67,8 @@ class Stuck(Refused):
 
 
 class Interrupted(Stuck):
-    """A signal handler would return into what is to be overwritten; it may have returned a moment later."""
+    """A signal handler would return into what is to be overwritten, or a call is not over; a moment later
+    it may be."""
 
 
 # ---------------------------------------------------------------------- what is asked for
@@ -559,6 +560,7 @@ GETSIGMASK, SETSIGMASK, GET_SYSCALL_INFO = 0x420A, 0x420B, 0x420E
 SYSGOOD, FORK, VFORK, CLONE, EXEC = 1, 2, 4, 8, 16
 FOLLOW = FORK | VFORK | CLONE | EXEC
 EVENT_FORK, EVENT_VFORK, EVENT_CLONE, EVENT_EXEC, EVENT_STOP = 1, 2, 3, 4, 128
+MADE = (EVENT_FORK, EVENT_VFORK, EVENT_CLONE)
 STOPS = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 WALL, WNOTHREAD = 0x40000000, 0x20000000
 CLD_STOPPED = 5
@@ -576,6 +578,13 @@ def ptrace(request: int, task: int, address: int = 0, data: int = 0) -> int:
     if result == -1 and (number := ctypes.get_errno()):
         raise OSError(number, os.strerror(number))
     return result
+
+
+def message(task: int) -> int:
+    """What its event is about: whom a thread that is stopped for one has made."""
+    number = ctypes.c_ulong()
+    ptrace(GETEVENTMSG, task, 0, ctypes.addressof(number))
+    return number.value
 
 
 class Vector(ctypes.Structure):
@@ -618,9 +627,9 @@ def siginfo(task: int) -> Siginfo | None:
     return Siginfo(number, code, block.raw)
 
 
-def apart(work: Callable[[], T]) -> T:
+def apart(work: Callable[[], T], meanwhile: Callable[[], None] | None = None) -> T:
     """What `work` gives, called in a thread of its own that is gone when this returns, and with it all that
-    it was attached to."""
+    it was attached to. `meanwhile` is called again and again here until then."""
     outcome: list[tuple[T | None, BaseException | None]] = []
 
     def run() -> None:
@@ -632,6 +641,9 @@ def apart(work: Callable[[], T]) -> T:
 
     thread = threading.Thread(target=run)
     thread.start()
+    while meanwhile is not None and thread.is_alive():
+        meanwhile()
+        thread.join(0.0005)
     thread.join()
     while os.path.exists(f"/proc/self/task/{thread.native_id}"):  # Python is done with it a little earlier
         os.sched_yield()
@@ -645,6 +657,7 @@ class Stop:
     """Threads of one process, stopped by ptrace (not by a signal) within a context; all that are, or `one`.
 
     Used inside `apart`; or, where `held` is the set of threads that are attached to and stay so, anywhere.
+    `meanwhile` is called while one does not stop: it may wait for a child (vfork) that waits for the tracer.
     Raises Refused when they have not all stopped by `deadline`.
     """
 
@@ -656,7 +669,9 @@ class Stop:
         one: bool = False,
         held: set[int] | None = None,
         options: int = FOLLOW,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
+        self.meanwhile = meanwhile
         self.pid, self.memory, self.deadline, self.one, self.held = pid, memory, deadline, one, held
         self.threads: dict[int, Siginfo] = {}  # stopped, and why
         self.pending: dict[int, Siginfo] = {}  # the signal that a thread is to get when it goes on
@@ -731,6 +746,7 @@ class Stop:
         while (why := siginfo(task)) is None:
             turn += 1
             if turn % 8 == 0:
+                self.meanwhile()
                 entry = stat(self.pid, task)
                 if entry is None or entry.state in "ZX":
                     return None
@@ -801,7 +817,10 @@ class Stop:
     @contextlib.contextmanager
     def borrowed(self) -> Iterator[tuple[int, dict[str, int]]]:
         """A thread and its registers, which it has again at the end."""
-        task = next(iter(self.threads))
+        # one that makes a process is inside that call, whose result would be taken for the other's
+        task = next((task for task, why in self.threads.items() if why.event not in MADE), None)
+        if task is None:
+            raise Interrupted(f"vdso: process {self.pid} is making another")
         before = registers(task)
         with self.quiet(task):
             try:
@@ -821,6 +840,7 @@ class Stop:
         return result
 
     def __exit__(self, *_: object) -> None:
+        made = set[int]()
         for task, why in self.threads.items():
             signal_ = 0
             with contextlib.suppress(OSError):
@@ -830,6 +850,8 @@ class Stop:
                         block = ctypes.create_string_buffer(pending.raw, 128)
                         ptrace(SETSIGINFO, task, 0, ctypes.addressof(block))
                 if self.release:
+                    if why.event in MADE:  # attached to from its beginning, and nobody knows of it yet
+                        made.add(message(task))
                     ptrace(DETACH, task, 0, signal_)
                 elif task in self.moved:
                     ptrace(INTERRUPT, task)
@@ -839,6 +861,7 @@ class Stop:
                 # what else it stopped for, who waits for it is going to be told
         if self.release and self.held is not None:
             self.held.clear()
+            self.held.update(made)
         self.stopped = time.perf_counter() - self.begun
 
 
@@ -866,6 +889,8 @@ class Process:
         if entry is None or not entry.alive:
             raise ProcessLookupError(errno.ESRCH, f"process {pid} has ended")
         self.pid, self.start, self.held = pid, entry.start, held
+        self.meanwhile: Callable[[], None] = lambda: None  # what is done while it does not stop,
+        self.between: Callable[[], None] = lambda: None  # and before it is stopped again
         self.steps, self.stopped = 0, 0.0
         self.header = 0
         try:
@@ -905,6 +930,8 @@ class Process:
 
     def read(self, address: int, size: int, short: bool = False) -> bytes:
         """Raises Replaced when the program whose memory it was is gone."""
+        if self.fd < 0:
+            raise Replaced(f"process {self.pid} is looked after no more")
         try:
             data = os.pread(self.fd, size, address)
         except OSError as error:
@@ -1016,7 +1043,7 @@ class Process:
         """Do `work` while the process is stopped. Raises Refused, Replaced."""
 
         def once() -> T:
-            stop = Stop(self.pid, self.fd, deadline, one, self.held)
+            stop = Stop(self.pid, self.fd, deadline, one, self.held, meanwhile=self.meanwhile)
             try:
                 with stop:
                     self.read(self.base, 4)  # the program may be another since
@@ -1032,6 +1059,7 @@ class Process:
             except Interrupted as error:
                 if time.monotonic() > deadline:
                     raise Stuck(f"process {self.pid}: {error}, and did not return in time") from error
+                self.between()
                 time.sleep(0.001)
 
     def put(self, mode: str, where: str, deadline: float) -> None:
@@ -1457,6 +1485,7 @@ class Patcher:
         self.table = Table()
         self.events: list[dict[str, Any]] = []
         self.left: set[int] = set()  # threads that are still attached to, of groups that are no more
+        self.stopping: set[int] = set()  # processes that are being stopped now
         self.me = os.getpid()
 
     def do(self, verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -1568,7 +1597,7 @@ class Patcher:
 
         Raises Refused, ProcessLookupError.
         """
-        process = Process(entry.pid, group.held.setdefault(entry.pid, set()) if group.follow else None)
+        process = self.process(entry.pid, group.held.setdefault(entry.pid, set()) if group.follow else None)
         try:
             if process.start != entry.start:
                 raise ProcessLookupError(errno.ESRCH, f"process {entry.pid} has ended")
@@ -1639,7 +1668,7 @@ class Patcher:
             wait = group.waiting.setdefault(pid, Wait(now, what, since))
             wait.error = str(error)
             wait.next = now + min(1.0, max(0.005, (now - wait.since) / 4))
-            grace = 1.0 if isinstance(error, Replaced) else 0.0 if hasty else 0.25
+            grace = 1.0 if isinstance(error, (Replaced, ProcessLookupError)) else 0.0 if hasty else 0.25
             if wait.told or now - wait.since < grace:
                 return None
             wait.told = True
@@ -1653,10 +1682,36 @@ class Patcher:
 
     # ------------------------------------------------------------------ following
 
-    def poll(self) -> None:
+    def process(self, pid: int, held: set[int] | None) -> Process:
+        """The process `pid`; where it is followed (`held`) what else is goes on while it is being stopped."""
+        process = Process(pid, held)
+
+        def meanwhile() -> None:
+            self.stopping.add(pid)
+            try:
+                self.poll()
+            finally:
+                self.stopping.discard(pid)
+
+        if held is not None:
+            process.meanwhile, process.between = meanwhile, self.poll
+        return process
+
+    def poll(self, left: bool = True) -> None:
         """Let followed processes go on from where they stopped for us; for a driver that waits for nobody."""
-        attached = [held for group in self.groups.values() for held in group.held.values()]
-        for task in [task for held in (*attached, self.left) for task in held]:
+        attached = [
+            held
+            for group in self.groups.values()
+            for pid, held in group.held.items()
+            if pid not in self.stopping
+        ]
+        stopping = {
+            task
+            for group in self.groups.values()
+            for pid in self.stopping
+            for task in group.held.get(pid, ())
+        }
+        for task in [task for held in (*attached, self.left - stopping if left else ()) for task in held]:
             try:
                 while True:
                     flags = os.WSTOPPED | os.WEXITED | os.WNOHANG | WALL
@@ -1700,7 +1755,7 @@ class Patcher:
         if event == EVENT_EXEC:
             known.clear()
             self.executed(group, entry)
-        elif event in (EVENT_FORK, EVENT_VFORK, EVENT_CLONE):
+        elif event in MADE:
             self.forked(group, pid, task)
         elif event == EVENT_STOP:
             if number in STOPS:
@@ -1725,10 +1780,9 @@ class Patcher:
 
     def forked(self, group: Group, pid: int, task: int) -> None:
         """Note a new thread or process, which is attached to from its beginning, and stopped there."""
-        new = ctypes.c_ulong()
         with contextlib.suppress(OSError):
-            ptrace(GETEVENTMSG, task, 0, ctypes.addressof(new))
-            group.held.setdefault(int(status(new.value).get("Tgid", new.value)), set()).add(new.value)
+            new = message(task)
+            group.held.setdefault(int(status(new).get("Tgid", new)), set()).add(new)
 
     def executed(self, group: Group, entry: Stat) -> None:
         """A followed process is about to begin another program."""
@@ -1795,10 +1849,12 @@ class Patcher:
     def check(self, group: Group, member: Member) -> None:
         """See what became of a member whose memory is gone or not as it should be."""
         process = member.process
+        if group.members.get(process.pid) is not member:  # another has taken its place meanwhile
+            return
         entry = stat(process.pid)
         here = bool(self.peek(member, process.base, 1))
-        if process.held and (why := siginfo(process.pid)) is not None and why.event == EVENT_EXEC:
-            return  # it has not run yet
+        if self.at_exec(process):
+            return
         del group.members[process.pid]
         process.close()
         if entry is None or not entry.alive or entry.start != process.start:
@@ -1857,6 +1913,11 @@ class Patcher:
         return {"processes": [entry for entry in found if entry is not None] + self.waiting(group)}
 
     @staticmethod
+    def at_exec(process: Process) -> bool:
+        """Whether a followed process stands before the first instruction of another program."""
+        return bool(process.held) and (why := siginfo(process.pid)) is not None and why.event == EVENT_EXEC
+
+    @staticmethod
     def waiting(group: Group) -> list[dict[str, Any]]:
         """Those that are to be skewed and are not."""
         return [
@@ -1893,7 +1954,9 @@ class Patcher:
                     raise Refused(f"called, it is off by {seen.offset:.9f} s; {expected[1]:.9f} was to be")
         except Replaced as error:
             entry = stat(process.pid)
-            if entry is None or not entry.alive:
+            if entry is None or not entry.alive or self.at_exec(process):
+                return None
+            if group.members.get(process.pid) is not member:  # it ran another program meanwhile
                 return None
             found["error"] = str(error)
         except (Refused, OSError) as error:
@@ -1927,7 +1990,7 @@ class Patcher:
         self.table.look(force=True)
         for entry in self.newcomers(group):
             with contextlib.suppress(Refused, OSError):
-                process = Process(entry.pid, set(tasks(entry.pid)) if group.follow else None)
+                process = self.process(entry.pid, set(tasks(entry.pid)) if group.follow else None)
                 if any(process.jumps()):
                     member = Member(process, exe(entry.pid), process.mechanism(), time.monotonic())
                     group.members[entry.pid] = member
@@ -1983,8 +2046,12 @@ class Patcher:
         for member in list(group.members.values()):
             if not self.sound(member):
                 self.check(group, member)
-        processes = [member.process for member in group.members.values()]
-        return {"processes": apart(lambda: Audit(processes).run(seconds, group.within)), "seconds": seconds}
+        audit = Audit([member.process for member in group.members.values()])
+
+        def others() -> None:  # who is followed must not wait for the end of this
+            self.poll(left=False)  # whose threads may be among those that are watched
+
+        return {"processes": apart(lambda: audit.run(seconds, group.within), others), "seconds": seconds}
 
     def drop(self, name: str) -> dict[str, Any]:
         """Restore what can be restored of a group, and forget it whatever came of that."""

@@ -13,11 +13,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
-from harness.cluster import ClusterError, LocalCluster, NetnsCluster, SiteCluster
+from harness.cluster import ClusterError, LocalCluster, NetnsCluster, SiteCluster, clocks
 from harness.cluster.docker import DockerCluster
 from harness.engine import NoEngine, engine
 from harness.fabric import FaultError
@@ -285,6 +285,36 @@ def test_a_clock_that_lies_is_found(tmp_path: Path) -> None:
         with pytest.raises(FaultError, match=r"n1: clock asked .* expected \+0.5 s"):
             cluster.skew("n1", Spec(offset=0.5))
         assert off(cluster, "n1").at(0), "what is not proved is not left in force"
+
+
+@pytest.mark.parametrize("said", ["now", float("nan"), None, True])
+def test_what_is_no_time_is_no_probe(tmp_path: Path, said: Any) -> None:
+    class Odd(Clocked):
+        def clock(self, node: Endpoint) -> Any:
+            return said
+
+    with running(Odd(nodes=1), tmp_path) as cluster:
+        with pytest.raises(FaultError, match=rf"clock\(n1\) gave {said!r}, expected seconds since 1970"):
+            cluster.skew("n1", Spec(offset=0.5))
+        assert off(cluster, "n1").at(0)
+
+
+def test_a_probe_that_hangs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = threading.Event()
+
+    class Hanging(Clocked):
+        def clock(self, node: Endpoint) -> float:
+            asked.wait()
+            return 0.0
+
+    monkeypatch.setattr(clocks, "ASK_WITHIN", 0.2)
+    with running(Hanging(nodes=1), tmp_path) as cluster:
+        try:
+            with pytest.raises(FaultError, match=r"clock\(n1\) did not answer within 0.2 s"):
+                cluster.skew("n1", Spec(offset=0.5))
+        finally:
+            asked.set()
+        assert off(cluster, "n1").at(0)
 
 
 def test_what_has_no_probe_is_called(tmp_path: Path) -> None:

@@ -244,6 +244,37 @@ def test_followed_programs_never_see_the_true_time(
     assert abs(int(late) - time.time_ns()) < 60 * BILLION
 
 
+MAKES = """
+import os
+print(flush=True)
+while True:
+    pid = os.posix_spawn("/bin/true", ["true"], {})  # vfork
+    assert os.waitpid(pid, 0) == (pid, 0)
+    if (pid := os.fork()) == 0:
+        os._exit(0)
+    assert os.waitpid(pid, 0) == (pid, 0)
+"""
+
+
+def test_a_followed_process_that_makes_others_all_the_time(remote: Remote) -> None:
+    """It is called although it is hardly ever not making one, and what that call returns stays its own."""
+    with subprocess.Popen(python("-c", MAKES), stdout=subprocess.PIPE) as started:
+        try:
+            assert started.stdout is not None and started.stdout.readline()
+            for _ in range(20):
+                remote.do("arm", name="n1", who={"tree": started.pid}, follow=True)
+                remote.do("set", name="n1", spec={"offset": 7200.0})
+                for _ in range(5):
+                    found = remote.do("verify", name="n1")["processes"]
+                    (error,) = [entry["error"] for entry in found if entry["pid"] == started.pid]
+                    assert error is None
+                remote.do("drop", name="n1")
+            awaited(lambda: tracer(started.pid) == 0, "it is let go of")
+            assert started.poll() is None
+        finally:
+            started.kill()
+
+
 def test_a_followed_process_gets_its_signals_and_stops(python_program: Program, remote: Remote) -> None:
     remote.do("arm", name="n1", who={"pids": [python_program.pid]}, follow=True)
     remote.do("set", name="n1", spec={"offset": 7.0})

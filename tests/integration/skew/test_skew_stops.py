@@ -268,6 +268,8 @@ def freezer() -> Iterator[tuple[Path, Callable[[bool], None]]]:
 
     def freeze(frozen: bool) -> None:
         file.write_text(words[frozen])
+        if (events := group / "cgroup.events").exists():  # it is not so at once
+            awaited(lambda: f"frozen {frozen:d}" in events.read_text(), f"frozen is {frozen}")
 
     yield group, freeze
     freeze(False)
