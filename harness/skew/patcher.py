@@ -1653,11 +1653,12 @@ class Patcher:
     ) -> dict[str, Any] | None:
         """Adopt a process and tell it; or wait with it, and tell why (and give that) once that has lasted.
 
-        It may be starting, or be another program soon; `hasty` does not wait to see.
+        It may be starting, or be another program soon; `hasty` does not wait to see. It has run with true
+        time `since` then; None: it has not, it stands before its first instruction.
         """
         pid = entry.pid
         now = time.monotonic()
-        since = now if since is None else since
+        stands, since = since is None, now if since is None else since
         try:
             inherited = self.adopt(group, entry, within)
         except (Refused, OSError) as error:
@@ -1676,7 +1677,7 @@ class Patcher:
             return {"pid": pid, "start": entry.start, "exe": exe(pid), "error": wait.error}
         if not inherited:
             member = group.members[pid]
-            gap = max(0.0, member.seen - since)
+            gap = 0.0 if stands else max(0.0, member.seen - since)
             self.tell(group, pid, what, gap=gap, exe=member.exe, mechanism=member.mechanism)
         return None
 

@@ -238,6 +238,8 @@ def test_followed_programs_never_see_the_true_time(
     assert tracer(program.pid) == remote.started.pid
     (entry,) = remote.do("verify", name="n1")["processes"]
     assert entry["error"] is None and entry["pid"] == program.pid
+    told = [event for event in remote.events if event["what"] in ("new", "exec")]
+    assert told and not any(event["gap"] for event in told)
     assert [entry["error"] for entry in remote.do("restore", name="n1", call=True)["processes"]] == [None]
     assert tracer(program.pid) == 0
     (late,) = program.ask("1")
