@@ -214,7 +214,7 @@ class SiteCluster:
             if member.state == "starting":
                 member.pid = pid
         self._observer.tell(name, kind, {"pid": pid})
-        self._clocks.goes_on(name, anew=True)
+        self._clocks.goes_on(name, member.launched, anew=True)
 
     def _await_ready(self, members: Sequence[Member]) -> None:
         """Wait until all `members` are up; ClusterError for the first that ended or took too long."""
@@ -370,11 +370,12 @@ class SiteCluster:
             if member.state != "paused":
                 raise ClusterError(f"{name} is {member.words} and cannot be resumed: only a paused node can")
             held, member.held = member.held, None
+        resumed = time.monotonic()
         hit = self._signal(member, SIGCONT, "resumed")
         with self._state:
             if member.state == "paused":
                 member.state = "up"
-        self._clocks.goes_on(name, anew=False)
+        self._clocks.goes_on(name, resumed, anew=False)
         held = held or self._held(member, hit)
         try:
             return f"{held.seat.goes_on}: {held.prove_gone()}"

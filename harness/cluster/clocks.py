@@ -132,10 +132,11 @@ class Clocks:
         held = f"until its end {held}; then " if held else ""
         return self._effect(worn, began, held + (gone or "it does not run now: when it does, they are right"))
 
-    def goes_on(self, name: str, anew: bool) -> None:
+    def goes_on(self, name: str, since: float, anew: bool) -> None:
         """`name` was started `anew`, or goes on: where its clocks are skewed, so are those of its processes.
 
-        What proves it, once it serves, is `settled`: its start may be a chain of programs.
+        It runs `since` (seconds, CLOCK_MONOTONIC), and until it is reached with true time, a gap. What proves
+        the skew, once it serves, is `settled`: its start may be a chain of programs.
         """
         with self._turn(name):
             if (worn := self._worn.get(name)) is None:
@@ -144,8 +145,11 @@ class Clocks:
                 with contextlib.suppress(PatcherError):
                     worn.way.request("drop", name=name)
                 worn.way = None
-            if worn.way is None:
-                self._if_it_stays(name, lambda state: self._reach(name, worn))
+            if worn.way is None and self._if_it_stays(name, lambda state: self._reach(name, worn)):
+                gap = worn.since / BILLION - since
+                self._tell(
+                    name, "clock-gap", {"gap": round(gap, 6), "what": "started" if anew else "went on"}
+                )
 
     def settled(self, name: str) -> str:
         """What proves the skew of a node that serves again; '' where its clocks are true."""
@@ -222,8 +226,9 @@ class Clocks:
         try:
             return self._if_it_stays(name, seen)
         finally:
+            frozen = self._moves(name)[0] == "frozen"  # it cannot be stopped, and is let go of later
             with contextlib.suppress(PatcherError):
-                way.request("drop", name=name)  # which takes the patch away, too
+                way.request("drop", name=name, within=0.0 if frozen else ARM_WITHIN)
 
     def _seen(self, name: str, worn: Worn, spec: Spec, when: str, state: State) -> str:
         """See `spec` on each process of `name`. Raises FaultError where one has another."""
@@ -288,7 +293,9 @@ class Clocks:
     # ------------------------------------------------------------------ while it lasts
 
     def noticed(self, event: Mapping[str, Any]) -> None:
-        """A patcher tells that a process came, went, or lost its skew."""
+        """A patcher tells that a process came, went, or lost its skew; kept is what ran with true time."""
+        if not event["gap"] or event["what"] == "gone":
+            return
         detail = {key: value for key, value in event.items() if key != "name"}
         self._tell(str(event["name"]), "clock-gap", detail)
 

@@ -2054,9 +2054,9 @@ class Patcher:
 
         return {"processes": apart(lambda: audit.run(seconds, group.within), others), "seconds": seconds}
 
-    def drop(self, name: str) -> dict[str, Any]:
+    def drop(self, name: str, within: float | None = None) -> dict[str, Any]:
         """Restore what can be restored of a group, and forget it whatever came of that."""
-        answer = self.restore(name)
+        answer = self.restore(name, within)
         if (group := self.groups.get(name)) is not None:
             self.let_go(group)
         return answer

@@ -183,28 +183,28 @@ def test_monotonic_clocks_on_request(cluster: SiteCluster) -> None:
     assert off(cluster, "n1").at(0)
 
 
-def test_a_program_that_is_started_meanwhile_is_skewed_and_its_gap_told(
-    cluster: SiteCluster, events: Events
-) -> None:
+def test_a_program_that_is_started_meanwhile_is_skewed_from_its_beginning(cluster: SiteCluster) -> None:
     cluster.kill("n2")
     cluster.restart("n2")  # without the child of an earlier test
     cluster.skew("n2", Spec(offset=100.0))
     try:
-        read(cluster.node("n2"), "lasting")
-        until(lambda: off(cluster, "n2", "lasting").at(100), 5.0, "a skewed program")
-        gap = events.wait("n2", "clock-gap")
-        assert 0 <= gap["gap"] < 5 and gap["pid"] > 0
+        for what in ("lasting", "program", "program"):
+            assert off(cluster, "n2", what).at(100), what
     finally:
         cluster.set_right("n2")
-    assert off(cluster, "n2", "lasting").at(0)
+    for what in ("lasting", "program"):
+        assert off(cluster, "n2", what).at(0), what
 
 
-def test_a_node_that_is_killed_and_started_again_stays_skewed(cluster: SiteCluster) -> None:
+def test_a_node_that_is_killed_and_started_again_stays_skewed(cluster: SiteCluster, events: Events) -> None:
+    told = len(events.of("n1", "clock-gap"))
     cluster.skew("n1", Spec(offset=-50.0))
     try:
         cluster.kill("n1")
         assert called(cluster.restart("n1"), -50)
         assert off(cluster, "n1").at(-50)
+        gap = events.wait("n1", "clock-gap", told + 1)  # from its start until it was found
+        assert 0 < gap["gap"] < 10 and gap["what"] in ("new", "started")
     finally:
         cluster.set_right("n1")
     assert off(cluster, "n1").at(0)
