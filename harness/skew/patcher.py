@@ -1658,7 +1658,8 @@ class Patcher:
         """
         pid = entry.pid
         now = time.monotonic()
-        stands, since = since is None, now if since is None else since
+        stands = since is None or (group.follow and what != "lost" and self.attached(pid))
+        since = now if since is None else since
         try:
             inherited = self.adopt(group, entry, within)
         except (Refused, OSError) as error:
@@ -1682,6 +1683,10 @@ class Patcher:
         return None
 
     # ------------------------------------------------------------------ following
+
+    def attached(self, pid: int) -> bool:
+        """Whether a process is followed already, so that it does not run before it is skewed."""
+        return int(status(pid).get("TracerPid", 0)) == self.me
 
     def process(self, pid: int, held: set[int] | None) -> Process:
         """The process `pid`; where it is followed (`held`) what else is goes on while it is being stopped."""
