@@ -1053,14 +1053,19 @@ class Process:
             finally:
                 self.steps, self.stopped = stop.steps, getattr(stop, "stopped", 0.0)
 
+        reason: Interrupted | None = None
         while True:
             try:
                 return apart(once) if self.held is None else once()
             except Interrupted as error:
-                if time.monotonic() > deadline:
-                    raise Stuck(f"process {self.pid}: {error}, and did not return in time") from error
+                reason = error
                 self.between()
                 time.sleep(0.001)
+            except Stuck:  # the last time there was no time to see why
+                if reason is None:
+                    raise
+            if time.monotonic() > deadline:
+                raise Stuck(f"process {self.pid}: {reason}, and did not return in time") from reason
 
     def put(self, mode: str, where: str, deadline: float) -> None:
         """Raises Unfit where this mode cannot be had in this place, Refused where no other could."""

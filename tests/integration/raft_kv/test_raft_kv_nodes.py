@@ -201,6 +201,7 @@ def relay(upstream: Endpoint, answers: Callable[[int], bool]) -> Iterator[Endpoi
 def test_a_lost_answer_is_asked_for_again_and_applies_once(tmp_path: Path, bug: str | None) -> None:
     with running(RaftKV(nodes=3, bug=bug), tmp_path) as cluster:
         node = cluster.nodes["n2"]
+        cluster.ask("n2", "read", key="k")  # it knows a leader
         with relay(node, lambda number: number != 1) as entry:  # 0 is the ping of open
             client = RaftKVClient()
             client.open(entry)
