@@ -14,7 +14,7 @@ from time import monotonic
 from harness.checkers import fifo, native, unique
 from harness.checkers.kinds import OK, Kinds
 from harness.checkers.models import MODELS
-from harness.checkers.search import Budget, Finding, explore
+from harness.checkers.search import Budget, Finding, ended, explore
 from harness.history import OUTCOMES, Columns
 
 FAIL = OUTCOMES.index("fail")
@@ -146,13 +146,8 @@ def _finding(asked: native.Asked, one: native.Found, budget: Budget, deadline: f
     if one.answer == "INVALID":
         return Finding("invalid", None if one.row < 0 else one.row, "", one.explained)
     if one.answer == "WIDE":  # more is open at once than the kernel has bits for
-        steps = explore(asked.kinds, rows_of(columns, one.key), budget.configurations, deadline)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                finding: Finding = end.value
-                return finding
+        rows = rows_of(columns, one.key)
+        return ended(explore(asked.kinds, rows, budget.configurations, deadline))
     cause = "time" if one.answer == "STOPPED" else "memory"
     return Finding("unknown", None, cause, one.explained)
 

@@ -113,7 +113,11 @@ def explore(
 def search(kinds: Kinds, rows: Sequence[int], budget: Budget | None = None) -> Finding:
     """`explore` to its end, or to the end of the budget."""
     budget = budget or Budget()
-    steps = explore(kinds, rows, budget.configurations, monotonic() + budget.seconds)
+    return ended(explore(kinds, rows, budget.configurations, monotonic() + budget.seconds))
+
+
+def ended(steps: Generator[int, None, Finding]) -> Finding:
+    """What an exploration finds in the end."""
     while True:
         try:
             next(steps)

@@ -62,11 +62,12 @@ class Seen:
 
 @dataclass
 class Worn:
-    """A skew in force `since` some time (ns, CLOCK_MONOTONIC); `way` is None while no process bears it."""
+    """A skew in force `since` some time (ns, CLOCK_MONOTONIC); `way` is None while no process bears it, and
+    `mechanism` is '' until one has."""
 
     spec: Spec
     way: Way | None = None
-    mechanism: str = "vdso"
+    mechanism: str = ""
     audited: str = ""
     since: int = field(default_factory=time.monotonic_ns)
 
@@ -119,7 +120,10 @@ class Clocks:
             return self._effect(worn, began, proof or LATER)
 
     def right(self, name: str) -> Effect:
-        """Set the clocks of `name` right, having seen that they were skewed until then."""
+        """Set the clocks of `name` right, having seen that they were skewed until then.
+
+        The effect has no mechanism where it never ran meanwhile, so that nothing was skewed.
+        """
         held, began = "", time.monotonic()
         with self._turn(name):
             if (worn := self._worn.get(name)) is None:

@@ -163,8 +163,14 @@ class Act:
             return effect.proof
 
         all_of = self._each_or_none(proof, undo, "") if undo else self._each(proof, "")
-        mechanisms = ", ".join(sorted({effect.mechanism for effect in effects}))
-        return replace(all_of, mechanism=mechanisms, start=max(effect.start for effect in effects))
+        mechanisms = ", ".join(sorted({effect.mechanism for effect in effects} - {""}))
+        if not mechanisms and undo is None:  # a fault that does nothing must not pass for one that was borne
+            raise FaultError(
+                f"{', '.join(self.resolved.nodes)} never ran while it lasted: no clock was skewed"
+            )
+        return replace(
+            all_of, mechanism=mechanisms or "none yet", start=max(effect.start for effect in effects)
+        )
 
     def _each(self, verb: Callable[[str], str], mechanism: str) -> Effect:
         began = time.monotonic()

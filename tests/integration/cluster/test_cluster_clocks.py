@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import socket
 import subprocess
@@ -17,10 +18,13 @@ from typing import Any, ClassVar
 
 import pytest
 
+from harness.clock_faults import clock_jump
 from harness.cluster import ClusterError, LocalCluster, NetnsCluster, SiteCluster, clocks
 from harness.cluster.docker import DockerCluster
 from harness.engine import NoEngine, engine
 from harness.fabric import FaultError
+from harness.nemesis.acts import Act
+from harness.selector import Scene
 from harness.skew.patcher import Spec
 from harness.target import Endpoint, Node, Target
 from targets.raft_kv import RaftKV
@@ -219,6 +223,20 @@ def test_a_node_that_is_down_is_skewed_from_its_start(cluster: SiteCluster) -> N
     assert "when it does, they are right" in cluster.set_right("n1").proof
     cluster.restart("n1")
     assert off(cluster, "n1").at(0)
+
+
+def test_a_fault_that_no_running_node_bore_is_a_finding(cluster: SiteCluster) -> None:
+    planned = clock_jump("n1", 5.0).resolve(Scene({"n1": "node", "n2": "node"}), random.Random(0))
+    act = Act(cluster, "f1", planned, random.Random(0))
+    cluster.kill("n1")
+    try:
+        assert act.inject().mechanism == "none yet"
+        with pytest.raises(FaultError, match="n1 never ran while it lasted: no clock was skewed"):
+            act.heal()
+    finally:
+        cluster.restart("n1")
+    assert off(cluster, "n1").at(0)
+    assert act.inject().mechanism.startswith("vdso") and act.heal().mechanism.startswith("vdso")
 
 
 def test_a_node_that_stands_still_is_skewed_when_it_goes_on(cluster: SiteCluster) -> None:
