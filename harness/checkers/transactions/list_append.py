@@ -1,0 +1,470 @@
+"""What transactions that append to lists and read them depend on, after Elle (Kingsbury & Alvaro, VLDB 2020).
+
+Each element is appended once, so that a read tells all versions of the list up to then, in their order, and
+who wrote each. Differs from `rw_register`, where a read tells but one version.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Iterator
+from typing import Any
+
+from harness.checkers.model import CheckError
+from harness.checkers.transactions.found import Case, Found, Namer, Why
+from harness.checkers.transactions.graph import BITS, RW, WR, WW, Graph
+from harness.checkers.transactions.reading import FAIL, INFO, OK, Step, Transactions, marked, positions, told
+from harness.checkers.words import key_of, shown
+
+APPENDS = ("append", "r")
+_PLAIN = {int, str}
+
+Version = tuple[Hashable, ...]
+
+
+class Lists:
+    """What a history says of its lists; `graph` has the dependencies, `found` what shows without them.
+
+    Raises CheckError where an element is appended to a key twice: then nobody knows who wrote what was read.
+    """
+
+    def __init__(self, transactions: Transactions) -> None:
+        self.transactions = transactions
+        self.found = Found()
+        self.graph = Graph(len(transactions))
+        self.writer: dict[Hashable, dict[Hashable, int]] = {}  # key -> element -> who appended it
+        self.longest: dict[Hashable, Version] = {}
+        self.longest_by: dict[Hashable, int] = {}
+        self.middle: set[tuple[Hashable, Hashable]] = set()  # (key, element): not the last of its transaction
+        self.read: list[tuple[int, Hashable, Version]] = []
+        self.saw = False  # whether any read saw an element
+        self._collect()
+        self.order = {key: _Order(self, key) for key in self.writer.keys() | self.longest.keys()}
+        self.apart = {  # (key, element) of versions that do not go with the longest
+            (key, element)
+            for _, key, version in self.read
+            if version and not self.order[key].fits(version)
+            for element in version
+        }
+        seen = self._observed() if INFO in transactions.outcome else set()
+        self.members = [
+            t for t, o in enumerate(transactions.outcome) if o == OK or (o == INFO and t in seen)
+        ]
+        self._alone()
+        self._reads()
+        self._orders()
+        self._lost_updates()
+
+    # ------------------------------------------------------------------------------------ collecting
+
+    def _collect(self) -> None:
+        writer, longest = self.writer, self.longest
+        for t, (steps, outcome) in enumerate(
+            zip(self.transactions.steps, self.transactions.outcome, strict=True)
+        ):
+            last: dict[Hashable, Hashable] = {}
+            for f, key, value in steps:
+                if f == "append":
+                    element = marked(value)
+                    of_key = writer.setdefault(key, {})
+                    if element in of_key:
+                        raise self._twice(t, key, element)
+                    of_key[element] = t
+                    if key in last:
+                        self.middle.add((key, last[key]))
+                    last[key] = element
+                elif outcome == OK:
+                    version = self._version(t, value)
+                    self.read.append((t, key, version))
+                    if key not in longest or len(version) > len(longest[key]):
+                        longest[key], self.longest_by[key] = version, t
+
+    def _version(self, t: int, value: Any) -> Version:
+        if value is None:
+            return ()
+        if type(value) is not tuple:
+            raise CheckError(
+                f"operation {self.transactions.index(t)}, 'txn', read {value!r}: expected a list of elements, "
+                "or null where there is none"
+            )
+        return value if _PLAIN.issuperset(map(type, value)) else tuple(map(marked, value))
+
+    def _twice(self, t: int, key: Hashable, element: Hashable) -> CheckError:
+        index = self.transactions.index
+        first = self.writer[key][element]
+        return CheckError(
+            f"operation {index(t)} appends {told(element)!r} to {key_of(told(key))}, as operation "
+            f"{index(first)} does: expected each element of a key once, or nobody knows whose was read"
+        )
+
+    def _observed(self) -> set[int]:
+        """Transactions of which some element was read."""
+        read = {(key, element) for key, version in self.longest.items() for element in version}
+        return {by for key, element in read | self.apart if (by := self.writer.get(key, {}).get(element, -1)) >= 0}
+
+    # ------------------------------------------------------------- what a transaction shows by itself
+
+    def _alone(self) -> None:
+        """Internal inconsistency, and elements read before the transaction itself appended them."""
+        for t in self.members:
+            steps = self.transactions.steps[t]
+            if self.transactions.outcome[t] != OK or len({key for _, key, _ in steps}) == len(steps):
+                continue
+            if (wrong := _internal(steps)) is not None:
+                key, expected, version = wrong
+                self.found.add(_internal_case(t, key, expected, version))
+            if (early := _future(steps)) is not None:
+                self.found.add(_future_case(t, *early))
+
+    # ------------------------------------------------------------------------- what reads are made of
+
+    def _reads(self) -> None:
+        out = self.graph.out
+        for t, key, version in self.read:
+            if not version:
+                self.order[key].readers[0].append(t)
+                continue
+            self.saw = True
+            order = self.order[key]
+            size = len(version)
+            if order.fits(version):
+                if size > order.sound:
+                    self._unsound(t, key, version)
+                order.readers[size].append(t)
+                by = order.before[size]
+            else:
+                self._incompatible(t, key, version)
+                self._unsound(t, key, version)
+                last = self.writer.get(key, {}).get(version[-1], -1)
+                by = last if last < 0 or self.transactions.outcome[last] != FAIL else -1
+            if by >= 0 and by != t:
+                out[by].append(t << BITS | WR)
+            if self.middle and (key, version[-1]) in self.middle:
+                self._intermediate(t, key, version[-1])
+
+    def _unsound(self, t: int, key: Hashable, version: Version) -> None:
+        """Elements that occur twice, that nobody appended, or that only a failed transaction did."""
+        twice = [element for element, times in Counter(version).items() if times > 1]
+        if twice:
+            self.found.add(_duplicate_case(t, key, twice[0], version))
+        writer = self.writer.get(key, {})
+        for element in dict.fromkeys(version):
+            by = writer.get(element)
+            if by is None:
+                self.found.add(_garbage_case(t, key, element))
+                break
+        for element in dict.fromkeys(version):
+            by = writer.get(element)
+            if by is not None and self.transactions.outcome[by] == FAIL:
+                self.found.add(_aborted_case(t, by, key, element))
+                break
+
+    def _incompatible(self, t: int, key: Hashable, version: Version) -> None:
+        other, by = self.longest[key], self.longest_by[key]
+
+        def text(name: Namer) -> str:
+            if by == t:
+                return f"{name(t)} read {_list(version)} of {_key(key)}, and {_list(other)}: {_NO_PREFIX}"
+            return f"{name(t)} read {_list(version)} of {_key(key)}, but {name(by)} {_list(other)}: {_NO_PREFIX}"
+
+        transactions = (t,) if by == t else (t, by)
+        self.found.add(Case("incompatible-order", transactions, max(transactions), text, key=key))
+
+    def _intermediate(self, t: int, key: Hashable, element: Hashable) -> None:
+        by = self.writer[key][element]
+        if by == t:
+            return
+
+        def text(name: Namer) -> str:
+            return (
+                f"{name(t)} read {_key(key)} up to {_shown(element)}, which {name(by)} appended before "
+                "it appended more to it"
+            )
+
+        self.found.add(Case("G1b", (by, t), t, text, key=key))
+
+    # ---------------------------------------------------------------------------- orders of versions
+
+    def _orders(self) -> None:
+        outcome, link = self.transactions.outcome, self.graph.link
+        members = set(self.members)
+        for key, order in self.order.items():
+            latest, failed = -1, -1
+            for place, by in enumerate(order.owners):
+                if by >= 0:
+                    if latest >= 0:
+                        link(latest, by, WW)
+                    if failed >= 0 and outcome[by] == OK:
+                        self._dirty(key, failed, by, order.version[place])
+                    latest, failed = by, -1
+                elif order.failed[place] >= 0:
+                    failed = order.failed[place]
+            unseen = [
+                by for element, by in self.writer.get(key, {}).items()
+                if element not in order.place and by in members and (key, element) not in self.apart
+            ]  # fmt: skip
+            unseen = list(dict.fromkeys(unseen))
+            for by in unseen:
+                if latest >= 0:
+                    link(latest, by, WW)
+            for size, readers in enumerate(order.readers):
+                if readers and (after := order.after[size]) >= 0:
+                    for t in readers:
+                        if t != after:
+                            self.graph.out[t].append(after << BITS | RW)
+                elif readers:
+                    self.graph.link_all(list(dict.fromkeys(readers)), unseen, RW)
+
+    def _dirty(self, key: Hashable, failed: int, by: int, element: Hashable) -> None:
+        reader = self.longest_by[key]
+
+        def text(name: Namer) -> str:
+            return (
+                f"{name(by)}'s append of {_shown(element)} to {_key(key)} came after one of {name(failed)}, "
+                f"which was reported as failed, as {name(reader)} read"
+            )
+
+        case = Case("dirty-update", tuple(dict.fromkeys((failed, by, reader))), by, text, key=key)
+        self.found.add(case)
+
+    def _lost_updates(self) -> None:
+        """Committed transactions that read the same version of a key first and then appended to it."""
+        groups: dict[tuple[Hashable, int | Version], list[int]] = {}
+        for t in self.members:
+            steps = self.transactions.steps[t]
+            if self.transactions.outcome[t] != OK or len(steps) < 2:
+                continue
+            begun: dict[Hashable, Version] = {}
+            for f, key, value in steps:
+                if f == "r" and key not in begun:
+                    begun[key] = self._version(t, value)
+                elif f == "append" and (version := begun.get(key)) is not None:
+                    fits = self.order[key].fits(version)
+                    groups.setdefault((key, len(version) if fits else version), []).append(t)
+                    begun[key] = None  # type: ignore[assignment]  # counted once
+                elif f == "append":
+                    begun[key] = None  # type: ignore[assignment]  # what it reads from here on is its own
+        for (key, version), group in groups.items():
+            if len(group) > 1:
+                seen = self.longest.get(key, ())[:version] if isinstance(version, int) else version
+                self.found.add(_lost_case(group[0], group[1], key, seen))
+
+    # ------------------------------------------------------------------------------------ explaining
+
+    def why(self, before: int, after: int, kind: int) -> Why:
+        """Why a transaction stands before another, by a dependency of that kind."""
+        return next({WW: self._wrote_after, WR: self._read_of, RW: self._did_not_see}[kind](before, after))
+
+    def _appends(self, t: int) -> Iterator[tuple[Hashable, Hashable]]:
+        for f, key, value in self.transactions.steps[t]:
+            if f == "append":
+                yield key, marked(value)
+
+    def _versions(self, t: int) -> Iterator[tuple[Hashable, Version]]:
+        for f, key, value in self.transactions.steps[t]:
+            if f == "r":
+                yield key, self._version(t, value)
+
+    def _wrote_after(self, before: int, after: int) -> Iterator[Why]:
+        for key, element in self._appends(after):
+            order = self.order[key]
+            place = order.place.get(element, len(order.version))
+            if order.before[place] == before:
+                earlier = next(
+                    e for e in reversed(order.version[:place]) if self.writer[key].get(e) == before
+                )
+                reader = self._reader(key, place + (place < len(order.version)), (before, after))
+
+                def text(
+                    name: Namer, key: Hashable = key, element: Hashable = element,
+                    earlier: Hashable = earlier, reader: int = reader,
+                ) -> str:  # fmt: skip
+                    by = "" if reader == after else f", as {name(reader)} read"
+                    return (
+                        f"{name(after)} appended {_shown(element)} to {_key(key)} after {name(before)}'s "
+                        f"{_shown(earlier)}{by}"
+                    )
+
+                yield Why(before, after, text, (reader,))
+
+    def _reader(self, key: Hashable, size: int, rather: tuple[int, ...]) -> int:
+        """Who read the first `size` elements of a key, if possible one of these."""
+        order = self.order[key]
+        readers = [t for those in order.readers[size:] for t in those]
+        return min(readers, key=lambda t: (t not in rather, t))
+
+    def _read_of(self, before: int, after: int) -> Iterator[Why]:
+        for key, version in self._versions(after):
+            for element in reversed(version):
+                by = self.writer.get(key, {}).get(element)
+                if by == before:
+
+                    def text(name: Namer, key: Hashable = key, element: Hashable = element) -> str:
+                        return f"{name(after)} read {name(before)}'s {_shown(element)} in {_key(key)}"
+
+                    yield Why(before, after, text)
+                if by is not None and self.transactions.outcome[by] != FAIL:
+                    break
+
+    def _did_not_see(self, before: int, after: int) -> Iterator[Why]:
+        appended = list(self._appends(after))
+        for key, version in self._versions(before):
+            order = self.order[key]
+            if not order.fits(version):
+                continue
+            for of, element in appended:
+                place = order.place.get(element, -1)
+                if of != key or (place < 0 and order.after[len(version)] >= 0):
+                    continue
+                if place >= 0 and (order.after[len(version)] != after or place < len(version)):
+                    continue
+
+                def text(
+                    name: Namer, key: Hashable = key, element: Hashable = element, version: Version = version
+                ) -> str:
+                    return (
+                        f"{name(before)} read {_key(key)} without {name(after)}'s {_shown(element)}"
+                        if version
+                        else f"{name(before)} read {_key(key)} before {name(after)}'s {_shown(element)} "
+                        "was the first"
+                    )
+
+                info = self.transactions.outcome[after] == INFO
+                yield Why(
+                    before, after, text, (self._reader(key, place + 1, (before, after)),) if info else ()
+                )
+
+
+_NO_PREFIX = "neither is a prefix of the other"
+
+
+def _internal(steps: tuple[Step, ...]) -> tuple[Hashable, str, Any] | None:
+    """The first read that contradicts what its transaction read or appended before: key, expected, read."""
+    whole: dict[Hashable, Version] = {}  # what a key must be
+    end: dict[Hashable, Version] = {}  # what it must end in, where the beginning was never read
+    for f, key, value in steps:
+        if f == "append":
+            if key in whole:
+                whole[key] = (*whole[key], marked(value))
+            else:
+                end[key] = (*end.get(key, ()), marked(value))
+            continue
+        version = tuple(map(marked, value or ()))
+        if key in whole and version != whole[key]:
+            return key, _list(whole[key]), version
+        own = end.pop(key, ())
+        if own and version[-len(own) :] != own:
+            return key, f"a list that ends in {_list(own)}", version
+        whole[key] = version
+    return None
+
+
+def _future(steps: tuple[Step, ...]) -> tuple[Hashable, Hashable] | None:
+    """(key, element) that a transaction read before it appended it itself."""
+    read: dict[Hashable, set[Hashable]] = {}
+    for f, key, value in steps:
+        if f == "r":
+            read.setdefault(key, set()).update(map(marked, value or ()))
+        elif marked(value) in read.get(key, ()):
+            return key, marked(value)
+    return None
+
+
+def _internal_case(t: int, key: Hashable, expected: str, version: Version) -> Case:
+    def text(name: Namer) -> str:
+        return (
+            f"{name(t)} read {_list(version)} of {_key(key)}, although by what it did before it must be {expected}"
+        )
+
+    return Case("internal", (t,), t, text, key=key)
+
+
+def _future_case(t: int, key: Hashable, element: Hashable) -> Case:
+    def text(name: Namer) -> str:
+        return f"{name(t)} read {_shown(element)} in {_key(key)} before it appended it itself"
+
+    return Case("future-read", (t,), t, text, key=key)
+
+
+def _duplicate_case(t: int, key: Hashable, element: Hashable, version: Version) -> Case:
+    def text(name: Namer) -> str:
+        return f"{name(t)} read {_list(version)} of {_key(key)}, {_shown(element)} more than once"
+
+    return Case("duplicate-elements", (t,), t, text, key=key)
+
+
+def _garbage_case(t: int, key: Hashable, element: Hashable) -> Case:
+    def text(name: Namer) -> str:
+        return f"{name(t)} read {_shown(element)} in {_key(key)}, which nobody appended"
+
+    return Case("garbage-read", (t,), t, text, key=key)
+
+
+def _aborted_case(t: int, by: int, key: Hashable, element: Hashable) -> Case:
+    def text(name: Namer) -> str:
+        return (
+            f"{name(t)} read {_shown(element)} in {_key(key)} although {name(by)}, which appended it, "
+            "was reported as failed"
+        )
+
+    return Case("G1a", (by, t), t, text, key=key)
+
+
+def _lost_case(one: int, other: int, key: Hashable, version: Version) -> Case:
+    def text(name: Namer) -> str:
+        return (
+            f"{name(one)} and {name(other)} both read {_list(version)} of {_key(key)} and then appended to it: "
+            "neither saw the other"
+        )
+
+    return Case("lost-update", (one, other), max(one, other), text, key=key)
+
+
+def _key(key: Hashable) -> str:
+    return key_of(told(key))
+
+
+def _shown(element: Hashable) -> str:
+    return shown(told(element))
+
+
+def _list(version: Version) -> str:
+    return shown([told(element) for element in version])
+
+
+class _Order:
+    """The versions of one key, as its longest read has them.
+
+    `owners` are who appended each element, -1 where that was no committed transaction (`failed` where one
+    that failed did). `before[n]` and `after[n]` are who left the version of n elements and who appended next,
+    -1 for nobody that is known; `readers[n]` who read it. Up to `sound` elements nothing is wrong.
+    """
+
+    def __init__(self, lists: Lists, key: Hashable) -> None:
+        self.version = lists.longest.get(key, ())
+        self.place = positions(self.version)
+        writer, outcome = lists.writer.get(key, {}), lists.transactions.outcome
+        size = len(self.version)
+        self.owners = [writer.get(element, -1) for element in self.version]
+        self.failed = [-1] * size
+        self.sound = size
+        for place, by in enumerate(self.owners):
+            twice = self.place[self.version[place]] != place
+            if by < 0 or outcome[by] == FAIL or twice:
+                self.sound = min(self.sound, place)
+                self.failed[place] = by if by >= 0 and not twice else -1
+                self.owners[place] = -1
+        self.before = [-1, *self.owners]
+        self.after = [*self.owners, -1]
+        if self.sound < size:
+            for place in range(1, size + 1):
+                if self.before[place] < 0:
+                    self.before[place] = self.before[place - 1]
+            for place in range(size - 1, -1, -1):
+                if self.after[place] < 0:
+                    self.after[place] = self.after[place + 1]
+        self.readers: list[list[int]] = [[] for _ in range(size + 1)]
+
+    def fits(self, version: Version) -> bool:
+        """Whether a version is one that came before the longest."""
+        return version is self.version or self.version[: len(version)] == version

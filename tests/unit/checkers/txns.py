@@ -1,0 +1,241 @@
+"""Histories of transactions written compactly, small random ones, and slow but obvious judges of them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+from harness.history import History, Operation
+from tests.unit.checkers.histories import history
+
+Step = tuple[str, Any, Any]
+State = dict[Any, Any]
+
+
+def txn(process: int, start: int, end: int, *steps: list[Any], **more: Any) -> dict[str, Any]:
+    """A transaction; its steps are as it reported them, where it succeeded."""
+    asked = [[f, key, None if f == "r" else value] for f, key, value in steps]
+    return {"process": process, "f": "txn", "value": asked, "result": [list(step) for step in steps],
+            "start": start, "end": end, **more}  # fmt: skip
+
+
+def parsed(text: str) -> History:
+    """A history from lines such as ``0 [0 10] ax1 rx12 fail``: process, times, steps, outcome.
+
+    ``ax1`` appends 1 to x, ``rx12`` read [1, 2], ``rx`` read nothing; ``wx1`` and ``rx1`` for registers, where
+    the line has a ``w`` or the text no ``a``.
+    """
+    lists = " a" in text
+    operations = []
+    for line in filter(None, map(str.strip, text.splitlines())):
+        process, begin, end, *words = line.replace("[", "").replace("]", "").split()
+        outcome = words.pop() if words and words[-1] in ("ok", "fail", "info") else "ok"
+        steps: list[list[Any]] = []
+        for word in words:
+            digits = [int(d) for d in word[2:]]
+            if word[0] == "r" and lists:
+                steps.append(["r", word[1], digits])
+            else:
+                name = {"a": "append"}.get(word[0], word[0])
+                steps.append([name, word[1], digits[0] if digits else None])
+        operations.append(txn(int(process), int(begin), int(end), *steps, type=outcome))
+    return history(operations)
+
+
+# --------------------------------------------------------------------------------------------- oracles
+
+
+def _run(steps: Any, state: State, *, lists: bool, reads: bool) -> State | None:
+    """The state after a transaction, None where it cannot have read what it did."""
+    after = dict(state)
+    for f, key, value in steps:
+        if f == "append":
+            after[key] = (*after.get(key, ()), value)
+        elif f == "w":
+            after[key] = value
+        elif reads and after.get(key, () if lists else None) != (value or () if lists else value):
+            return None
+    return after
+
+
+def _before(a: Operation, b: Operation, order: str, times: dict[int, tuple[int, int]]) -> bool:
+    if order in ("process", "realtime") and a.process == b.process and a.index < b.index:
+        return True
+    return order == "realtime" and 0 <= times[a.index][1] < times[b.index][0]
+
+
+def _happened(h: History) -> tuple[list[Operation], dict[int, tuple[int, int]]]:
+    c = h.columns
+    times = {c.index[row]: (c.call[row], c.ret[row]) for row in range(len(c))}
+    return [op for op in h.operations if op.type != "fail"], times
+
+
+def serializable(h: History, order: str = "") -> bool:
+    """Whether the transactions can have run one after another; `order`: as ``process`` or ``realtime`` has it."""
+    ops, times = _happened(h)
+    lists = _lists(h)
+
+    def extend(left: list[Operation], state: State) -> bool:
+        if all(op.type == "info" for op in left):
+            return True
+        for op in left:
+            if any(_before(other, op, order, times) for other in left if other.type == "ok" and other is not op):
+                continue
+            ok = op.type == "ok"
+            after = _run(op.result if ok else op.value, state, lists=lists, reads=ok)
+            rest = [o for o in left if o is not op and not (o.type == "info" and _before(o, op, order, times))]
+            if after is not None and extend(rest, after):
+                return True
+        return False
+
+    return extend(ops, {})
+
+
+def snapshot(h: History, order: str = "") -> bool:
+    """Whether each can have read what was committed when it began, and no two at once wrote the same key.
+
+    `order`: with each beginning after the end of those before it, as ``process`` or ``realtime`` has it.
+    """
+    ops, times = _happened(h)
+    lists = _lists(h)
+
+    def extend(left: list[Operation], running: list[tuple[Operation, int]], log: list[Operation], state: State) -> bool:
+        if not running and all(op.type == "info" for op in left):
+            return True
+        for place, (op, began) in enumerate(running):
+            mine = _written(op)
+            if any(_written(other) & mine for other in log[began:]):
+                return False
+            steps = op.result if op.type == "ok" else op.value
+            after = _run(steps, state, lists=lists, reads=False)
+            assert after is not None
+            if extend(left, running[:place] + running[place + 1 :], [*log, op], after):
+                return True
+        for op in left:
+            others = [o for o in left if o is not op] + [o for o, _ in running]
+            if any(_before(o, op, order, times) for o in others if o.type == "ok" or o not in left):
+                continue
+            ok = op.type == "ok"
+            if _run(op.result if ok else op.value, state, lists=lists, reads=ok) is None:
+                continue
+            rest = [o for o in left if o is not op and not (o.type == "info" and _before(o, op, order, times))]
+            if extend(rest, [*running, (op, len(log))], log, state):
+                return True
+        return False
+
+    return extend(ops, [], [], {})
+
+
+def _written(op: Operation) -> set[Any]:
+    return {key for f, key, _ in op.value if f in ("append", "w")}
+
+
+def _lists(h: History) -> bool:
+    done = [step for op in h.operations for step in (*op.value, *(op.result or ()))]
+    return any(f == "append" or isinstance(value, tuple) for f, _, value in done)
+
+
+def recoverable(h: History) -> bool:
+    """Whether the order of all versions of each key is known: of lists, at most one was never read.
+
+    Of registers, each is written once, or by transactions that read it first.
+    """
+    ops, _ = _happened(h)
+    if _lists(h):
+        read = {(k, e) for op in ops if op.type == "ok" for f, k, v in op.result if f == "r" for e in v or ()}
+        unseen = [k for op in ops for f, k, e in op.value if f == "append" and (k, e) not in read]
+        by = {k: {op.index for op in ops for f, k2, e in op.value if f == "append" and k2 == k and (k, e) not in read}
+              for k in unseen}  # fmt: skip
+        return all(len(writers) < 2 for writers in by.values())
+    writers: dict[Any, list[Operation]] = {}
+    for op in ops:
+        for key in _written(op):
+            writers.setdefault(key, []).append(op)
+    return all(
+        len(those) == 1 or all(op.type == "ok" and _reads_first(op, key) for op in those)
+        for key, those in writers.items()
+    )
+
+
+def _reads_first(op: Operation, key: Any) -> bool:
+    return bool(next(f for f, k, _ in op.result if k == key) == "r")
+
+
+# ----------------------------------------------------------------------------------------- random ones
+
+
+def drawn(rnd: random.Random, *, lists: bool, most: int = 5) -> History:
+    """A few transactions of a store that isolates them well or badly, some reads bent afterwards."""
+    fresh: dict[str, Iterator[int]] = {key: count(1) for key in "xy"}
+    keys = rnd.choice(("x", "xy", "xy"))
+    isolation = rnd.choice(("serial", "serial", "snapshot", "stale", "none"))
+    clients = rnd.randint(1, 4)
+    clocks = {process: rnd.randint(0, 4) for process in range(clients)}
+    planned: list[dict[str, Any]] = []
+    for _ in range(rnd.randint(2, most)):
+        process = rnd.choice(list(clocks))
+        start = clocks.pop(process) + rnd.randint(0, 3)
+        end = start + rnd.randint(0, 9)
+        outcome = rnd.choices(("ok", "info", "fail"), (12, 2, 1))[0]
+        steps: list[list[Any]] = []
+        for _ in range(rnd.randint(1, 3)):
+            key = rnd.choice(keys)
+            if rnd.random() < 0.5:
+                steps.append(["r", key, None])
+            else:
+                if not lists and rnd.random() < 0.6 and ["r", key, None] not in steps:
+                    steps.append(["r", key, None])
+                steps.append(["append" if lists else "w", key, next(fresh[key])])
+        at = rnd.uniform(start, end)
+        began = {"serial": at, "none": at, "snapshot": rnd.uniform(start, at), "stale": rnd.uniform(0, at)}[isolation]
+        clocks[process + clients if outcome == "info" else process] = end + rnd.randint(1, 2)
+        planned.append(
+            {"process": process, "f": "txn", "type": outcome, "start": start, "end": end, "at": at, "began": began,
+             "steps": steps, "happens": outcome == "ok" or (outcome == "info" and rnd.random() < 0.6)}
+        )  # fmt: skip
+    moments = sorted(
+        [(p["began"], 0, i) for i, p in enumerate(planned)] + [(p["at"], 1, i) for i, p in enumerate(planned)]
+    )
+    state: State = {}
+    for _, commits, i in moments:
+        p = planned[i]
+        if not commits:
+            now = dict(state)
+            p["result"] = []
+            for f, key, value in p["steps"]:
+                if isolation == "none" and f == "r" and rnd.random() < 0.5:
+                    now = dict(state)
+                if f == "append":
+                    now[key] = [*now.get(key, []), value]
+                elif f == "w":
+                    now[key] = value
+                p["result"].append([f, key, now.get(key, [] if lists else None) if f == "r" else value])
+        elif p["happens"]:
+            for f, key, value in p["steps"]:
+                if f == "append":
+                    state[key] = [*state.get(key, []), value]
+                elif f == "w":
+                    state[key] = value
+    if rnd.random() < 0.3:
+        reads = [step for p in planned for step in p["result"] if step[0] == "r"]
+        for step in rnd.sample(reads, min(len(reads), rnd.choice((1, 1, 2)))):
+            step[2] = _bent(rnd, step[2], lists)
+    for p in planned:
+        p["value"] = p.pop("steps")
+    return history(planned)
+
+
+def _bent(rnd: random.Random, value: Any, lists: bool) -> Any:
+    if not lists:
+        return rnd.choice((None, 1, 2, 3))
+    items = list(value)
+    what = rnd.random()
+    if items and what < 0.4:
+        items.pop(rnd.choice((-1, -1, 0)))
+    elif len(items) > 1 and what < 0.6:
+        rnd.shuffle(items)
+    else:
+        items.append(rnd.randint(1, 4))
+    return items
