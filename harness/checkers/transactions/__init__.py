@@ -5,6 +5,6 @@ VLDB 2020): dependencies between transactions are inferred from what they read, 
 """
 
 from harness.checkers.transactions.consistency import MODELS
-from harness.checkers.transactions.judging import list_append
+from harness.checkers.transactions.judging import list_append, rw_register
 
-__all__ = ["MODELS", "list_append"]
+__all__ = ["MODELS", "list_append", "rw_register"]

@@ -23,7 +23,7 @@ from harness.checkers.transactions.graph import (
     WRITE, WRP, Graph, components,
 )  # fmt: skip
 
-EFFORT = 300_000  # edges looked at, for a shorter cycle of one sort in one component
+EFFORT = 100_000  # edges looked at, for a shorter cycle of one sort in one component
 ENOUGH = 100  # components in which cycles of one sort are looked for and found
 KINDS = 12
 CHUNK = 2048  # queries answered in one pass
@@ -74,6 +74,7 @@ class _Part:
             for node in self.ids
         ]
         self.numbers = number
+        self.known: set[tuple[Step, ...]] = set()  # cycles found
         self.predicates = any(PREDICATE >> (e & 15) & 1 for edges in self.out for e in edges)
 
     def only(self, mask: int) -> list[list[int]]:
@@ -267,7 +268,10 @@ class _Search:
         for cycle in _simple(self.contracted(walk)):
             if len(cycle) > 1:
                 any_ = True
-                self.found.add(_case([(self.part.ids[node], kind) for node, kind in cycle], self.direct))
+                case = _case([(self.part.ids[node], kind) for node, kind in cycle], self.direct)
+                if case.cycle not in self.part.known:
+                    self.part.known.add(case.cycle)
+                    self.found.add(case)
         return any_
 
     def contracted(self, walk: Sequence[Step]) -> list[Step]:

@@ -78,13 +78,13 @@ def by_time(graph: Graph, members: Iterable[int], call: Sequence[int], ret: Sequ
     directly would take an edge for each pair of clients.
     """
     out = graph.out
-    events = [(call[t], t, True) for t in members]
-    events += [(ret[t], t, False) for t in members if ret[t] >= 0]
-    events.sort()
+    events = {call[t]: t for t in members}
+    events |= {ret[t]: ~t for t in members if ret[t] >= 0}
     latest, over = -1, list[int]()
-    for _, t, begins in events:
-        if not begins:
-            over.append(t)
+    for place in sorted(events):
+        t = events[place]
+        if t < 0:
+            over.append(~t)
             continue
         if over:
             now = graph.junction()

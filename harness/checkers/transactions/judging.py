@@ -10,6 +10,7 @@ from harness.checkers.transactions.cycles import search
 from harness.checkers.transactions.found import Case, Found, Names, Why
 from harness.checkers.transactions.graph import PROCESS, REALTIME, Graph, by_process, by_time
 from harness.checkers.transactions.list_append import APPENDS, Lists
+from harness.checkers.transactions.rw_register import WRITES, Registers
 from harness.checkers.transactions.reading import OK, Transactions, told
 from harness.checkers.vacuity import judged, missing
 from harness.checkers.words import at, in_force, key_of
@@ -52,6 +53,32 @@ def list_append(history: History, model: str = consistency.STRICT) -> Verdict:
                    lists.why, lacking)  # fmt: skip
 
 
+def rw_register(
+    history: History, model: str = consistency.STRICT, *, sequential_keys: bool = False,
+    linearizable_keys: bool = False,
+) -> Verdict:  # fmt: skip
+    """Judge transactions (``txn``) that write registers and read them: ``["w", k, v]``, ``["r", k, v]``.
+
+    Like `list_append`, but a read tells less: what is found is there, and where each write of a key was read, or
+    its writer had read the key before, nothing more is to be found. `sequential_keys` and `linearizable_keys`
+    say that each key was promised to be so by itself, whatever the model: then the order in which processes, or
+    all in real time, met its versions is theirs, and what contradicts it is a violation. Raises CheckError as
+    `list_append` does, and where null or a key's initial value is written.
+    """
+    asked = consistency.named(model)
+    transactions = Transactions(history, WRITES)
+    registers = Registers(transactions, sequential_keys, linearizable_keys)
+    lacking = []
+    if not any(registers.last[t] for t in registers.members):
+        lacking.append("no write succeeded")
+    elif not registers.read:
+        lacking.append("no transaction that succeeded read anything; let the workload read what it wrote")
+    elif not registers.saw:
+        lacking.append("no read saw what any transaction wrote")
+    return _judged("rw-register", history, asked, transactions, registers.members, registers.graph,
+                   registers.found, registers.why, lacking)  # fmt: skip
+
+
 def _judged(
     checker: str, history: History, asked: str, transactions: Transactions, members: Sequence[int],
     graph: Graph, found: Found, why: Explain, lacking: list[str],
@@ -72,7 +99,7 @@ def _judged(
         "also-not": [name for name in consistency.MODELS if name in impossible and name not in least],
     }
     if broken:
-        case = broken[0]
+        case = min(broken, key=lambda case: len(case.transactions))  # of these the worst
         summary = f"{case.name}, which {asked} rules out"
         return judged(
             _name(checker, asked), history, kept="", witness=(summary, _witness(transactions, case, why)),

@@ -13,7 +13,7 @@ from typing import Any
 from harness.checkers.model import CheckError
 from harness.checkers.transactions.found import Case, Found, Namer, Why
 from harness.checkers.transactions.graph import BITS, RW, WR, WW, Graph
-from harness.checkers.transactions.reading import FAIL, INFO, OK, Step, Transactions, marked, positions, told
+from harness.checkers.transactions.reading import FAIL, INFO, OK, Transactions, marked, positions, told
 from harness.checkers.words import key_of, shown
 
 APPENDS = ("append", "r")
@@ -38,12 +38,14 @@ class Lists:
         self.middle: set[tuple[Hashable, Hashable]] = set()  # (key, element): not the last of its transaction
         self.read: list[tuple[int, Hashable, Version]] = []
         self.saw = False  # whether any read saw an element
+        self.plain = True  # whether all elements are compared as they are
         self._collect()
         self.order = {key: _Order(self, key) for key in self.writer.keys() | self.longest.keys()}
+        self.fits = [self.order[key].fits(version) for _, key, version in self.read]
         self.apart = {  # (key, element) of versions that do not go with the longest
             (key, element)
-            for _, key, version in self.read
-            if version and not self.order[key].fits(version)
+            for (_, key, version), fits in zip(self.read, self.fits, strict=True)
+            if not fits
             for element in version
         }
         seen = self._observed() if INFO in transactions.outcome else set()
@@ -87,7 +89,14 @@ class Lists:
                 f"operation {self.transactions.index(t)}, 'txn', read {value!r}: expected a list of elements, "
                 "or null where there is none"
             )
-        return value if _PLAIN.issuperset(map(type, value)) else tuple(map(marked, value))
+        if self.plain and _PLAIN.issuperset(map(type, value)):
+            return value
+        self.plain = False
+        return tuple(map(marked, value))
+
+    def _seen(self, value: Any) -> Version:
+        """The version of a read that `_version` has seen before."""
+        return value or () if self.plain else tuple(map(marked, value or ()))
 
     def _twice(self, t: int, key: Hashable, element: Hashable) -> CheckError:
         index = self.transactions.index
@@ -106,28 +115,61 @@ class Lists:
 
     def _alone(self) -> None:
         """Internal inconsistency, and elements read before the transaction itself appended them."""
-        for t in self.members:
-            steps = self.transactions.steps[t]
-            if self.transactions.outcome[t] != OK or len({key for _, key, _ in steps}) == len(steps):
-                continue
-            if (wrong := _internal(steps)) is not None:
-                key, expected, version = wrong
-                self.found.add(_internal_case(t, key, expected, version))
-            if (early := _future(steps)) is not None:
+        for t in self._again():
+            if (wrong := self._contradiction(t)) is not None:
+                self.found.add(_internal_case(t, *wrong))
+            if (early := self._too_early(t)) is not None:
                 self.found.add(_future_case(t, *early))
+
+    def _again(self) -> list[int]:
+        """Committed transactions that do more than one thing to some key."""
+        return [
+            t for t, outcome in enumerate(self.transactions.outcome)
+            if outcome == OK
+            and len(steps := self.transactions.steps[t]) > 1
+            and len({key for _, key, _ in steps}) < len(steps)
+        ]  # fmt: skip
+
+    def _contradiction(self, t: int) -> tuple[Hashable, str, Version] | None:
+        """The first read that contradicts what its transaction read or appended before: key, expected, read."""
+        whole: dict[Hashable, Version] = {}  # what a key must be
+        end: dict[Hashable, Version] = {}  # what it must end in, where the beginning was never read
+        for f, key, value in self.transactions.steps[t]:
+            if f == "append":
+                known = whole if key in whole else end
+                known[key] = (*known.get(key, ()), marked(value))
+                continue
+            version = self._seen(value)
+            if key in whole and version != whole[key]:
+                return key, _list(whole[key]), version
+            own = end.pop(key, ())
+            if own and version[-len(own) :] != own:
+                return key, f"a list that ends in {_list(own)}", version
+            whole[key] = version
+        return None
+
+    def _too_early(self, t: int) -> tuple[Hashable, Hashable] | None:
+        """(key, element) that a transaction read before it appended it itself."""
+        read: list[tuple[Hashable, Version]] = []
+        for f, key, value in self.transactions.steps[t]:
+            if f == "r":
+                read.append((key, self._seen(value)))
+            elif any(of == key and marked(value) in version for of, version in read):
+                return key, marked(value)
+        return None
 
     # ------------------------------------------------------------------------- what reads are made of
 
     def _reads(self) -> None:
         out = self.graph.out
-        for t, key, version in self.read:
+        for (t, key, version), fits in zip(self.read, self.fits, strict=True):
+            order = self.order[key]
             if not version:
-                self.order[key].readers[0].append(t)
+                order.readers[0].append(t)
                 continue
             self.saw = True
-            order = self.order[key]
             size = len(version)
-            if order.fits(version):
+            if fits:
                 if size > order.sound:
                     self._unsound(t, key, version)
                 order.readers[size].append(t)
@@ -230,20 +272,16 @@ class Lists:
     def _lost_updates(self) -> None:
         """Committed transactions that read the same version of a key first and then appended to it."""
         groups: dict[tuple[Hashable, int | Version], list[int]] = {}
-        for t in self.members:
-            steps = self.transactions.steps[t]
-            if self.transactions.outcome[t] != OK or len(steps) < 2:
-                continue
-            begun: dict[Hashable, Version] = {}
-            for f, key, value in steps:
-                if f == "r" and key not in begun:
-                    begun[key] = self._version(t, value)
-                elif f == "append" and (version := begun.get(key)) is not None:
+        for t in self._again():
+            begun: dict[Hashable, Version | None] = {}
+            for f, key, value in self.transactions.steps[t]:
+                if f == "r":
+                    begun.setdefault(key, self._seen(value))
+                    continue
+                if (version := begun.get(key)) is not None:
                     fits = self.order[key].fits(version)
                     groups.setdefault((key, len(version) if fits else version), []).append(t)
-                    begun[key] = None  # type: ignore[assignment]  # counted once
-                elif f == "append":
-                    begun[key] = None  # type: ignore[assignment]  # what it reads from here on is its own
+                begun[key] = None  # counted once, and what it reads from here on is its own
         for (key, version), group in groups.items():
             if len(group) > 1:
                 seen = self.longest.get(key, ())[:version] if isinstance(version, int) else version
@@ -263,7 +301,7 @@ class Lists:
     def _versions(self, t: int) -> Iterator[tuple[Hashable, Version]]:
         for f, key, value in self.transactions.steps[t]:
             if f == "r":
-                yield key, self._version(t, value)
+                yield key, self._seen(value)
 
     def _wrote_after(self, before: int, after: int) -> Iterator[Why]:
         for key, element in self._appends(after):
@@ -336,38 +374,6 @@ class Lists:
 
 
 _NO_PREFIX = "neither is a prefix of the other"
-
-
-def _internal(steps: tuple[Step, ...]) -> tuple[Hashable, str, Any] | None:
-    """The first read that contradicts what its transaction read or appended before: key, expected, read."""
-    whole: dict[Hashable, Version] = {}  # what a key must be
-    end: dict[Hashable, Version] = {}  # what it must end in, where the beginning was never read
-    for f, key, value in steps:
-        if f == "append":
-            if key in whole:
-                whole[key] = (*whole[key], marked(value))
-            else:
-                end[key] = (*end.get(key, ()), marked(value))
-            continue
-        version = tuple(map(marked, value or ()))
-        if key in whole and version != whole[key]:
-            return key, _list(whole[key]), version
-        own = end.pop(key, ())
-        if own and version[-len(own) :] != own:
-            return key, f"a list that ends in {_list(own)}", version
-        whole[key] = version
-    return None
-
-
-def _future(steps: tuple[Step, ...]) -> tuple[Hashable, Hashable] | None:
-    """(key, element) that a transaction read before it appended it itself."""
-    read: dict[Hashable, set[Hashable]] = {}
-    for f, key, value in steps:
-        if f == "r":
-            read.setdefault(key, set()).update(map(marked, value or ()))
-        elif marked(value) in read.get(key, ()):
-            return key, marked(value)
-    return None
 
 
 def _internal_case(t: int, key: Hashable, expected: str, version: Version) -> Case:

@@ -1,0 +1,362 @@
+"""What transactions that write registers and read them depend on, after Elle (Kingsbury & Alvaro, VLDB 2020).
+
+Each value is written to a key once, so that a read tells who wrote what it saw, but not what was there before:
+the order of versions is inferred. Every version comes after the initial one, and what a transaction wrote
+after what it had read of the same key. The order in which sessions or real time met the versions of a key counts
+as far as sessions or real time do: a cycle that needs it is one of a ``-process`` or ``-realtime`` anomaly,
+unless it was promised of each key.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+
+from harness.checkers.model import CheckError
+from harness.checkers.transactions.found import Case, Found, Namer, Why
+from harness.checkers.transactions.graph import (
+    BITS, RW, RWR, RWS, WR, WW, WWR, WWS, Graph, components,
+)  # fmt: skip
+from harness.checkers.transactions.reading import FAIL, INFO, OK, Transactions, marked, told
+from harness.checkers.words import key_of, shown
+
+WRITES = ("r", "w")
+NIL = marked(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Why one version came before another: `first` met the one, then `last` the other."""
+
+    how: str  # initial, read, process, realtime
+    first: int
+    last: int
+
+
+class Registers:
+    """What a history says of its registers; `graph` has the dependencies, `found` what shows without them.
+
+    A version is a number, `value` what it is and `key` of what. Raises CheckError where a value is written to a
+    key twice, or null, or what the key held at first: then nobody knows who wrote what was read.
+    """
+
+    def __init__(self, transactions: Transactions, sequential: bool, linearizable: bool) -> None:
+        self.transactions = transactions
+        self.found = Found()
+        self.graph = Graph(len(transactions))
+        self.number: dict[tuple[Hashable, Hashable], int] = {}
+        self.key: list[Hashable] = []
+        self.value: list[Hashable] = []
+        self.writer: list[int] = []  # of each version, -1: nobody
+        self.readers: list[list[int]] = []  # committed ones that saw it first of all
+        self.orders: list[dict[int, Order]] = []  # of each version those known to come after it
+        self.first: list[dict[Hashable, int]] = []  # by transaction and key what it read, not having written
+        self.last: list[dict[Hashable, int]] = []  # and what it left
+        self.middle: set[int] = set()
+        self.read = self.saw = 0
+        self._write()
+        self._read()
+        self.members = [
+            t for t, o in enumerate(transactions.outcome)
+            if o == OK or (o == INFO and any(self.readers_of(t)))
+        ]  # fmt: skip
+        self._member = set(self.members)
+        self._versions()
+        self._overtaken("process", WW if sequential else WWS, RW if sequential else RWS, sequential)
+        self._overtaken("realtime", WW if linearizable else WWR, RW if linearizable else RWR, linearizable)
+
+    # ------------------------------------------------------------------------------------ collecting
+
+    def version(self, key: Hashable, value: Hashable) -> int:
+        """The number of a version; a key's initial one is numbered before all others."""
+        place = (key, value)
+        known = self.number.get(place)
+        if known is None:
+            initial = self.transactions.initial.get(key, NIL)
+            if value != initial and (key, initial) not in self.number:
+                self.version(key, initial)
+            known = self.number[place] = len(self.key)
+            self.key.append(key)
+            self.value.append(value)
+            self.writer.append(-1)
+            self.readers.append([])
+            self.orders.append({})
+        return known
+
+    def initial(self, key: Hashable) -> int:
+        """The version that a key had before anybody wrote it."""
+        return self.number[key, self.transactions.initial.get(key, NIL)]
+
+    def readers_of(self, t: int) -> Iterator[int]:
+        """Who read what a transaction wrote."""
+        for f, key, value in self.transactions.steps[t]:
+            if f == "w":
+                yield from self._any_reader[self.version(key, marked(value))]
+
+    def _write(self) -> None:
+        for t, steps in enumerate(self.transactions.steps):
+            last: dict[Hashable, int] = {}
+            for f, key, value in steps:
+                if f == "w":
+                    version = self.version(key, marked(value))
+                    if self.writer[version] >= 0 or version == self.initial(key):
+                        raise self._twice(t, version)
+                    self.writer[version] = t
+                    if key in last:
+                        self.middle.add(last[key])
+                    last[key] = version
+            self.last.append(last)
+
+    def _twice(self, t: int, version: int) -> CheckError:
+        index, by = self.transactions.index, self.writer[version]
+        value, key = told(self.value[version]), key_of(told(self.key[version]))
+        if by < 0:
+            return CheckError(
+                f"operation {index(t)} writes {value!r} to {key}, which is what it holds at first: expected "
+                "values that tell who wrote them"
+            )
+        return CheckError(
+            f"operation {index(t)} writes {value!r} to {key}, as operation {index(by)} does: expected each "
+            "value of a key once, or nobody knows whose was read"
+        )
+
+    def _read(self) -> None:
+        """What each committed transaction read, and what is wrong with that by itself."""
+        self._any_reader: dict[int, list[int]] = defaultdict(list)
+        out = self.graph.out
+        for t, outcome in enumerate(self.transactions.outcome):
+            first: dict[Hashable, int] = {}
+            self.first.append(first)
+            if outcome != OK:
+                continue
+            now: dict[Hashable, int] = {}
+            for f, key, value in self.transactions.steps[t]:
+                if f == "w":
+                    now[key] = self.number[key, marked(value)]
+                    continue
+                version = self.version(key, marked(value))
+                self.read += 1
+                if key not in now:
+                    first[key] = version
+                    self.readers[version].append(t)
+                    by = self.writer[version]
+                    if by >= 0 and by != t and self.transactions.outcome[by] != FAIL:
+                        out[by].append(t << BITS | WR)
+                elif now[key] != version:
+                    self.found.add(self._internal(t, now[key], version))
+                now[key] = version
+                self._any_reader[version].append(t)
+                if version != self.initial(key):
+                    self.saw += 1
+                    self._unsound(t, version)
+
+    def _internal(self, t: int, expected: int, version: int) -> Case:
+        def text(name: Namer) -> str:
+            return f"{name(t)} read {self._of(version)}, although by what it did before it must be " \
+                   f"{shown(told(self.value[expected]))}"  # fmt: skip
+
+        return Case("internal", (t,), t, text, key=self.key[version])
+
+    def _unsound(self, t: int, version: int) -> None:
+        by, key, what = self.writer[version], self.key[version], self._of(version)
+        if by < 0:
+            self.found.add(
+                Case("garbage-read", (t,), t, lambda name: f"{name(t)} read {what}, which nobody wrote", key=key)
+            )
+        elif by == t and self.first[t].get(key) == version:
+            self.found.add(
+                Case("future-read", (t,), t, lambda name: f"{name(t)} read {what} before it wrote it itself", key=key)
+            )
+        elif self.transactions.outcome[by] == FAIL:
+            self.found.add(
+                Case("G1a", (by, t), t, key=key, text=lambda name: (
+                    f"{name(t)} read {what} although {name(by)}, which wrote it, was reported as failed"
+                ))
+            )  # fmt: skip
+        elif by != t and version in self.middle:
+            self.found.add(
+                Case("G1b", (by, t), t, key=key, text=lambda name: (
+                    f"{name(t)} read {what}, which {name(by)} wrote before it wrote the key again"
+                ))
+            )  # fmt: skip
+
+    def _of(self, version: int) -> str:
+        return f"{key_of(told(self.key[version]))} = {shown(told(self.value[version]))}"
+
+    # ---------------------------------------------------------------------------- orders of versions
+
+    def _committed(self, version: int) -> int:
+        """Who wrote it, -1 where nobody that committed."""
+        by = self.writer[version]
+        return by if by in self._member else -1
+
+    def _versions(self) -> None:
+        """The initial version before all, and what was read before what its reader wrote."""
+        followed: set[int] = set()
+        for t in self.members:
+            first = self.first[t]
+            for key, after in self.last[t].items():
+                before = first.get(key)
+                if before is None or before == after:
+                    continue
+                self.orders[before][after] = Order("read", t, t)
+                if self._committed(before) >= 0:
+                    followed.add(after)
+        for before, those in enumerate(self.orders):
+            if len(those) > 1:
+                self.found.add(self._lost(before, list(those)))
+        for t in self.members:
+            for key, after in self.last[t].items():
+                if after not in followed:
+                    self.orders[self.initial(key)].setdefault(after, Order("initial", -1, -1))
+        for before, those in enumerate(self.orders):
+            self._before(before, list(those), RW)
+
+    def _before(self, before: int, after: Sequence[int], kind: int) -> None:
+        """Readers of a version stand before those who wrote others that come after it."""
+        writers = [by for version in after if (by := self._committed(version)) >= 0]
+        if writers and self.readers[before]:
+            self.graph.link_all(self.readers[before], writers, kind)
+
+    def _lost(self, before: int, after: list[int]) -> Case:
+        one, other = sorted(self.writer[version] for version in after)[:2]
+
+        def text(name: Namer) -> str:
+            return f"{name(one)} and {name(other)} both read {self._of(before)} and then replaced it: " \
+                   "neither saw the other"  # fmt: skip
+
+        return Case("lost-update", (one, other), other, text, key=self.key[before])
+
+    # -------------------------------------------------------- orders in which versions were met
+
+    def _overtaken(self, how: str, write: int, anti: int, promised: bool) -> None:
+        """Edges for the order in which sessions, or all in real time, met the versions of each key."""
+        met: list[dict[int, Order]] = [{} for _ in self.orders]
+        for a, b, key in self._successions(how):
+            before = self.last[a].get(key, self.first[a].get(key, -1))
+            after = self.first[b].get(key, self.last[b].get(key, -1))
+            if before != after and after not in self.orders[before]:
+                met[before].setdefault(after, Order(how, a, b))
+        if not any(met):
+            return
+        out = [
+            [after << BITS for after in (*known, *new)]
+            for known, new in zip(self.orders, met, strict=True)
+        ]
+        broken = set()
+        for versions in components(out):
+            broken.add(self.key[versions[0]])
+            self._cyclic(versions, met, promised)
+        for before, those in enumerate(met):
+            if not those or self.key[before] in broken:
+                continue
+            self.orders[before] |= those
+            self._before(before, list(those), anti)
+            by = self._committed(before)
+            for after, order in those.items():
+                to = self._committed(after)
+                if by >= 0 and to >= 0 and (by, to) != (order.first, order.last):
+                    self.graph.link(by, to, write)
+
+    def _successions(self, how: str) -> Iterator[tuple[int, int, Hashable]]:
+        """(transaction, one after it that met the same key next, key); in real time all such, reduced."""
+        touched: dict[Hashable, list[int]] = defaultdict(list)
+        for t in self.members:
+            for key in self.first[t].keys() | self.last[t].keys():
+                touched[key].append(t)
+        process, call, ret = self.transactions.process, self.transactions.call, self.transactions.ret
+        for key, those in touched.items():
+            if how == "process":
+                latest: dict[int, int] = {}
+                for t in those:
+                    if process[t] in latest:
+                        yield latest[process[t]], t, key
+                    latest[process[t]] = t
+                continue
+            places = [(call[t], t, True) for t in those] + [(ret[t], t, False) for t in those if ret[t] >= 0]
+            over: list[int] = []
+            for _, t, begins in sorted(places):
+                if begins:
+                    for before in over:
+                        yield before, t, key
+                else:
+                    over = [before for before in over if ret[before] > call[t]]
+                    over.append(t)
+
+    def _cyclic(self, versions: list[int], met: list[dict[int, Order]], promised: bool) -> None:
+        """A shortest cycle of versions, each before the next one."""
+        inside = set(versions)
+        best: list[tuple[int, int]] = []
+        for begin in versions[:20]:
+            come: dict[int, int] = {}
+            queue = deque([begin])
+            while queue and begin not in come:
+                version = queue.popleft()
+                for after in (*self.orders[version], *met[version]):
+                    if after in inside and after not in come:
+                        come[after] = version
+                        queue.append(after)
+            way, now = [], begin
+            while begin in come and (not way or now != begin):
+                way.append((come[now], now))
+                now = come[now]
+            if way and (not best or len(way) < len(best)):
+                best = way[::-1]
+        orders = [(a, b, self.orders[a].get(b) or met[a][b]) for a, b in best]
+        hows = {order.how for _, _, order in orders}
+        shown_ = {t for _, _, order in orders for t in (order.first, order.last) if t >= 0}
+        shown_ |= {by for a, b, order in orders if order.how == "initial" and (by := self.writer[b]) >= 0}
+        implied = "G-single-item-realtime" if "realtime" in hows else "G-single-item-process" \
+            if "process" in hows else "G1c"  # fmt: skip
+
+        def text(name: Namer) -> str:
+            parts = [f"{self._of(a)} came before {shown(told(self.value[b]))}: {self._because(name, b, order)}"
+                     for a, b, order in orders]  # fmt: skip
+            return "; ".join([*parts[:-1], f"but {parts[-1]}"])
+
+        self.found.add(
+            Case("cyclic-versions", tuple(sorted(shown_)), max(shown_), text, (implied,),
+                 key=self.key[versions[0]], promised=promised)
+        )  # fmt: skip
+
+    def _because(self, name: Namer, after: int, order: Order) -> str:
+        if order.how == "initial":
+            return f"it was there before {name(self.writer[after])} wrote"
+        if order.how == "read":
+            return f"{name(order.first)} read the one and wrote the other"
+        when = "on the same process" if order.how == "process" else "and had ended when it began"
+        return f"{name(order.first)} met the one before {name(order.last)} the other, {when}"
+
+    # ------------------------------------------------------------------------------------ explaining
+
+    def why(self, before: int, after: int, kind: int) -> Why:
+        """Why a transaction stands before another, by a dependency of that kind."""
+        if kind == WR:
+            version = next(v for v in self.first[after].values() if self.writer[v] == before)
+            return Why(before, after, lambda name: f"{name(after)} read {name(before)}'s {self._of(version)}")
+        reads = kind in (RW, RWS, RWR)
+        mine = self.first[before] if reads else self.last[before]
+        one, other, order = next(
+            (a, b, self.orders[a][b])
+            for key, a in mine.items()
+            if (b := self.last[after].get(key, -1)) in self.orders[a]
+        )
+        support = tuple(t for t in (order.first, order.last) if t >= 0)
+
+        def text(name: Namer) -> str:
+            did = "read" if reads else "wrote"
+            if order.how == "initial":
+                return f"{name(before)} {did} {self._of(one)} before {name(after)}'s {shown(told(self.value[other]))}"
+            if order.how == "read":
+                return (
+                    f"{name(before)} {did} {self._of(one)}, which {name(after)} read and replaced by "
+                    f"{shown(told(self.value[other]))}"
+                )
+            return (
+                f"{name(before)} {did} {self._of(one)}, which came before {name(after)}'s "
+                f"{shown(told(self.value[other]))}: {self._because(name, other, order)}"
+            )
+
+        return Why(before, after, text, support)
+
