@@ -97,7 +97,7 @@ def _strong(kinds: int) -> int:
     if kinds & WRITE:
         return WRITE
     if kinds & 1 << WR:
-        return 1 << WR
+        kinds &= 1 << WR | 1 << PROCESS | 1 << REALTIME
     if kinds & 1 << RW:
         kinds &= ~(1 << RWP | 1 << RWS | 1 << RWR)
     if kinds & 1 << WRP:
@@ -177,17 +177,17 @@ class _Search:
         self.before = WRITE | READ | FREE | (may & ~ANTI)
 
     def run(self) -> None:
-        anti, must = ANTI, self.must
-        informed = self.before  # edges by which one transaction's doing reaches the other
-        written = informed & ~READ
-        self.look(written, must & written if must else WRITE, _ANY)
+        must = self.must
+        informed = self.before & ~INFERRED  # edges by which one transaction's doing reaches another
+        self.look(informed & ~READ, must & informed if must else WRITE, _ANY)
         self.look(informed, READ, _ANY)
         if must:
             self.look(informed, must & informed, _ANY, everything=True)
+            self.look(self.before, INFERRED & ~ANTI, _ANY, everything=True)
         self.single()
         self.apart()
-        self.look(~0, anti, _ADJACENT)
-        self.look(~0, must or anti, _ANY, everything=True)
+        self.look(~0, ANTI, _ADJACENT)
+        self.look(~0, must or ANTI, _ANY, everything=True)
 
     def starts(self, out: Out, kinds: int) -> Iterator[Start]:
         for node, edges in enumerate(out):
