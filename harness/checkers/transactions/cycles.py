@@ -19,7 +19,7 @@ from heapq import heapify, heappop, heappush
 
 from harness.checkers.transactions.found import Case, Found
 from harness.checkers.transactions.graph import (
-    ANTI, BITS, BY_PROCESS, BY_TIME, FREE, INFERRED, PREDICATE, PROCESS, READ, REALTIME, RW, RWP, RWR, RWS, WR,
+    ANTI, BITS, BY_PROCESS, BY_TIME, FREE, INFERRED, ON, PREDICATE, PROCESS, READ, REALTIME, RW, RWP, RWR, RWS, WR,
     WRITE, WRP, Graph, components,
 )  # fmt: skip
 
@@ -152,18 +152,22 @@ _APART_ANY = _Rule(plain=(1, 1, 3, 3), anti=(-1, 2, -1, 2), goals=(1, 3))
 _ADJACENT = _Rule(plain=(-1, 1), anti=(1, 1), goals=(1,))
 
 
-def _table(rule: _Rule, must: int) -> list[list[int]]:
-    """state * 2 + (whether an edge was seen that must be) -> by kind the next one."""
+def _table(rule: _Rule, musts: Sequence[int]) -> list[list[int]]:
+    """By state * 2**len(musts) + which of `musts` were seen, by kind: the next one."""
     table = []
     for state in range(len(rule.plain)):
-        for seen in (0, 1):
+        for seen in range(1 << len(musts)):
             row = []
             for kind in range(KINDS):
                 to = (rule.anti if ANTI >> kind & 1 else rule.plain)[state]
-                row.append(-1 if to < 0 else to * 2 + (seen or must >> kind & 1))
-            row[7] = state * 2 + seen
+                row.append(-1 if to < 0 else to << len(musts) | seen | _seen(musts, kind))
+            row[ON] = state << len(musts) | seen
             table.append(row)
     return table
+
+
+def _seen(musts: Sequence[int], kind: int) -> int:
+    return sum(1 << place for place, must in enumerate(musts) if must >> kind & 1)
 
 
 class _Search:
@@ -173,7 +177,8 @@ class _Search:
         self, part: _Part, found: Found, out: list[list[int]], may: int, must: int, predicates: bool
     ) -> None:
         self.part, self.found, self.out = part, found, out
-        self.must, self.predicates = must, predicates
+        self.must = must
+        self.musts = [those for those in (must, PREDICATE if predicates else 0) if those]
         self.before = WRITE | READ | FREE | (may & ~ANTI)
 
     def run(self) -> None:
@@ -212,10 +217,10 @@ class _Search:
         self, out: Out, groups: dict[int, list[Start]], rule: _Rule, everything: bool = False
     ) -> None:
         """The shortest closed walk of each group, as far as the effort goes."""
-        must = 0 if everything else self.must
+        musts = () if everything else self.musts
         successes = 0
         for _, starts in sorted(groups.items()):
-            walk, _ = _shortest(out, self.part.size, starts, rule, must, EFFORT)
+            walk, _ = _shortest(out, self.part.size, starts, rule, musts, EFFORT)
             if walk is not None and self.add(walk):
                 successes += 1
                 if successes == ENOUGH:
@@ -233,13 +238,13 @@ class _Search:
                 groups[of[start[0]]].append(start)
         successes = 0
         for _, starts in sorted(groups.items()):
-            walk, complete = _shortest(base, self.part.size, starts, _ONE, self.must, EFFORT)
-            if walk is None and (self.must or not complete):
-                walk, complete = _shortest(base, self.part.size, starts, _ONE, 0, EFFORT)
+            walk, complete = _shortest(base, self.part.size, starts, _ONE, self.musts, EFFORT)
+            if walk is None and (self.musts or not complete):
+                walk, complete = _shortest(base, self.part.size, starts, _ONE, (), EFFORT)
             if walk is None and not complete:
                 true = _leads_back(base, rank, starts)
                 if true is not None:
-                    walk, _ = _shortest(base, self.part.size, [true], _ONE, 0, 1 << 62)
+                    walk, _ = _shortest(base, self.part.size, [true], _ONE, (), 1 << 62)
             if walk is not None and self.add(walk):
                 successes += 1
                 if successes == ENOUGH:
@@ -250,10 +255,10 @@ class _Search:
         out = self.out
         doubled: list[list[int]] = []
         for edges in out:
-            plain = [(e >> BITS) * 2 << BITS for e in edges if self.before >> (e & 15) & 1 and e & 15 != 7]
+            plain = [(e >> BITS) * 2 << BITS for e in edges if self.before >> (e & 15) & 1 and e & 15 != ON]
             anti = [(e >> BITS) * 2 + 1 << BITS for e in edges if ANTI >> (e & 15) & 1]
-            doubled.append(plain + [(e >> BITS) * 2 << BITS for e in edges if e & 15 == 7] + anti)
-            doubled.append(plain + [(e >> BITS) * 2 + 1 << BITS for e in edges if e & 15 == 7])
+            doubled.append(plain + [(e >> BITS) * 2 << BITS for e in edges if e & 15 == ON] + anti)
+            doubled.append(plain + [(e >> BITS) * 2 + 1 << BITS for e in edges if e & 15 == ON])
         of = _numbered(len(doubled), components(doubled))
         groups: dict[int, list[Start]] = defaultdict(list)
         for u, v, kind in self.starts(out, ANTI):
@@ -340,23 +345,21 @@ def _simple(walk: Sequence[Step]) -> Iterator[list[Step]]:
 
 
 def _shortest(
-    out: Out, size: int, starts: Sequence[Start], rule: _Rule, must: int, effort: int
+    out: Out, size: int, starts: Sequence[Start], rule: _Rule, musts: Sequence[int], effort: int
 ) -> tuple[list[Step] | None, bool]:
     """The shortest closed walk that begins with one of `starts`, and whether all of them were tried.
 
     At least the first is searched to its end.
     """
-    table = _table(rule, must)
+    table = _table(rule, musts)
     states = len(table)
-    goals = {state * 2 + seen for state in rule.goals for seen in ((0, 1) if not must else (1,))}
+    goals = {(state + 1 << len(musts)) - 1 for state in rule.goals}
     best: list[Step] | None = None
     limit = 1 << 62
     for start in starts:
-        if effort < 0 and best is None and start is not starts[0]:
-            return None, False
-        if effort < 0 and best is not None:
+        if effort < 0:
             return best, False
-        first = must >> start[2] & 1
+        first = _seen(musts, start[2])
         walk, used = _walk(out, size, start, first, table, states, goals, limit)
         effort -= used
         if walk is not None:
@@ -395,7 +398,7 @@ def _walk(
                 if to < 0 or (other == target and target < size):
                     continue
                 to += other * states
-                free = e & 15 == 7
+                free = e & 15 == ON
                 price = now if free else now + 1
                 known = cost.get(to)
                 if known is None or price < known:
