@@ -19,8 +19,26 @@ from heapq import heapify, heappop, heappush
 
 from harness.checkers.transactions.found import Case, Found
 from harness.checkers.transactions.graph import (
-    ANTI, BITS, BY_PROCESS, BY_TIME, FREE, INFERRED, ON, PREDICATE, PROCESS, READ, REALTIME, RW, RWP, RWR, RWS, WR,
-    WRITE, WRP, Graph, components,
+    ANTI,
+    BITS,
+    BY_PROCESS,
+    BY_TIME,
+    FREE,
+    INFERRED,
+    ON,
+    PREDICATE,
+    PROCESS,
+    READ,
+    REALTIME,
+    RW,
+    RWP,
+    RWR,
+    RWS,
+    WR,
+    WRITE,
+    WRP,
+    Graph,
+    components,
 )  # fmt: skip
 
 EFFORT = 100_000  # edges looked at, for a shorter cycle of one sort in one component
@@ -301,7 +319,7 @@ def _case(cycle: list[Step], direct: Callable[[int, int], int]) -> Case:
         kinds.append(kind if these >> kind & 1 else (these & -these).bit_length() - 1)
     nodes = [node for node, _ in cycle]
     last = [i for i, kind in enumerate(kinds) if ANTI >> kind & 1] or range(len(kinds))
-    turn = min(((nodes[(i + 1) % len(nodes)], i) for i in last))[1] + 1
+    turn = min((nodes[(i + 1) % len(nodes)], i) for i in last)[1] + 1
     steps = [(nodes[(turn + i) % len(nodes)], kinds[(turn + i) % len(nodes)]) for i in range(len(nodes))]
     name, implied = classified([kind for _, kind in steps])
     return Case(name, tuple(nodes), max(nodes), implies=(implied,), cycle=tuple(steps))
@@ -409,9 +427,7 @@ def _walk(
     return None, used
 
 
-def _way(
-    come: dict[int, tuple[int, int]], begin: int, end: int, states: int, start: Start
-) -> list[Step]:
+def _way(come: dict[int, tuple[int, int]], begin: int, end: int, states: int, start: Start) -> list[Step]:
     way: list[Step] = []
     while end != begin:
         end, kind = come[end]
@@ -436,7 +452,9 @@ def _ranks(base: Out, size: int) -> list[int]:
         for e in edges:
             if of[e >> BITS] != of[node]:
                 entering[of[e >> BITS]] += 1
-    ready = [node if node < size else -node for node in range(len(base)) if of[node] == node and not entering[node]]
+    ready = [
+        node if node < size else -node for node in range(len(base)) if of[node] == node and not entering[node]
+    ]
     heapify(ready)
     rank = [0] * len(base)
     count = 0

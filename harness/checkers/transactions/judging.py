@@ -10,10 +10,10 @@ from harness.checkers.transactions.cycles import search
 from harness.checkers.transactions.found import Case, Found, Names, Why
 from harness.checkers.transactions.graph import PROCESS, REALTIME, Graph, by_process, by_time
 from harness.checkers.transactions.list_append import APPENDS, Lists
-from harness.checkers.transactions.rw_register import WRITES, Registers
 from harness.checkers.transactions.reading import OK, Transactions, told
+from harness.checkers.transactions.rw_register import WRITES, Registers
 from harness.checkers.vacuity import judged, missing
-from harness.checkers.words import at, in_force, key_of
+from harness.checkers.words import at, in_force
 from harness.history import History
 from harness.verdict import Edge, Verdict, Witness
 
@@ -166,7 +166,9 @@ def _reasons(transactions: Transactions, case: Case, why: Explain) -> Any:
             yield why(before, to, kind)
 
 
-def _over_before(transactions: Transactions, before: int, after: int) -> Callable[[Callable[[int], str]], str]:
+def _over_before(
+    transactions: Transactions, before: int, after: int
+) -> Callable[[Callable[[int], str]], str]:
     c = transactions.history.columns
     end, start = at(c.end[transactions.rows[before]], c.start[transactions.rows[after]])
     return lambda name: f"{name(before)} had ended at {end} when {name(after)} began at {start}"

@@ -49,9 +49,7 @@ class Lists:
             for element in version
         }
         seen = self._observed() if INFO in transactions.outcome else set()
-        self.members = [
-            t for t, o in enumerate(transactions.outcome) if o == OK or (o == INFO and t in seen)
-        ]
+        self.members = [t for t, o in enumerate(transactions.outcome) if o == OK or (o == INFO and t in seen)]
         self._alone()
         self._reads()
         self._orders()
@@ -109,7 +107,9 @@ class Lists:
     def _observed(self) -> set[int]:
         """Transactions of which some element was read."""
         read = {(key, element) for key, version in self.longest.items() for element in version}
-        return {by for key, element in read | self.apart if (by := self.writer.get(key, {}).get(element, -1)) >= 0}
+        return {
+            by for key, element in read | self.apart if (by := self.writer.get(key, {}).get(element, -1)) >= 0
+        }
 
     # ------------------------------------------------------------- what a transaction shows by itself
 
@@ -207,7 +207,9 @@ class Lists:
         def text(name: Namer) -> str:
             if by == t:
                 return f"{name(t)} read {_list(version)} of {_key(key)}, and {_list(other)}: {_NO_PREFIX}"
-            return f"{name(t)} read {_list(version)} of {_key(key)}, but {name(by)} {_list(other)}: {_NO_PREFIX}"
+            return (
+                f"{name(t)} read {_list(version)} of {_key(key)}, but {name(by)} {_list(other)}: {_NO_PREFIX}"
+            )
 
         transactions = (t,) if by == t else (t, by)
         self.found.add(Case("incompatible-order", transactions, max(transactions), text, key=key))
@@ -278,14 +280,14 @@ class Lists:
                 if f == "r":
                     begun.setdefault(key, self._seen(value))
                     continue
-                if (version := begun.get(key)) is not None:
-                    fits = self.order[key].fits(version)
-                    groups.setdefault((key, len(version) if fits else version), []).append(t)
+                if (seen := begun.get(key)) is not None:
+                    fits = self.order[key].fits(seen)
+                    groups.setdefault((key, len(seen) if fits else seen), []).append(t)
                 begun[key] = None  # counted once, and what it reads from here on is its own
         for (key, version), group in groups.items():
             if len(group) > 1:
-                seen = self.longest.get(key, ())[:version] if isinstance(version, int) else version
-                self.found.add(_lost_case(group[0], group[1], key, seen))
+                whole = self.longest.get(key, ())[:version] if isinstance(version, int) else version
+                self.found.add(_lost_case(group[0], group[1], key, whole))
 
     # ------------------------------------------------------------------------------------ explaining
 
@@ -378,9 +380,7 @@ _NO_PREFIX = "neither is a prefix of the other"
 
 def _internal_case(t: int, key: Hashable, expected: str, version: Version) -> Case:
     def text(name: Namer) -> str:
-        return (
-            f"{name(t)} read {_list(version)} of {_key(key)}, although by what it did before it must be {expected}"
-        )
+        return f"{name(t)} read {_list(version)} of {_key(key)}, although by what it did before it must be {expected}"
 
     return Case("internal", (t,), t, text, key=key)
 

@@ -12,17 +12,29 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from harness.checkers.model import CheckError
 from harness.checkers.transactions.found import Case, Found, Namer, Why
 from harness.checkers.transactions.graph import (
-    BITS, RW, RWR, RWS, WR, WW, WWR, WWS, Graph, components,
+    BITS,
+    RW,
+    RWP,
+    RWR,
+    RWS,
+    WR,
+    WRP,
+    WW,
+    WWR,
+    WWS,
+    Graph,
+    components,
 )  # fmt: skip
+from harness.checkers.transactions.predicates import GONE, NIL, items, matches, plainly
 from harness.checkers.transactions.reading import FAIL, INFO, OK, Transactions, marked, told
 from harness.checkers.words import key_of, shown
 
-WRITES = ("r", "w")
-NIL = marked(None)
+WRITES = ("r", "w", "rp", "insert", "delete")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +66,13 @@ class Registers:
         self.first: list[dict[Hashable, int]] = []  # by transaction and key what it read, not having written
         self.last: list[dict[Hashable, int]] = []  # and what it left
         self.middle: set[int] = set()
+        self.steps = list(map(plainly, transactions.steps))
+        self.absent: list[
+            tuple[int, Any, dict[Hashable, int]]
+        ] = []  # predicate reads, and what was known by then
+        self.selected: dict[int, list[tuple[Any, int]]] = defaultdict(
+            list
+        )  # predicates, and versions they saw
         self.read = self.saw = 0
         self._write()
         self._read()
@@ -63,6 +82,7 @@ class Registers:
         ]  # fmt: skip
         self._member = set(self.members)
         self._versions()
+        self._predicates()
         self._overtaken("process", WW if sequential else WWS, RW if sequential else RWS, sequential)
         self._overtaken("realtime", WW if linearizable else WWR, RW if linearizable else RWR, linearizable)
 
@@ -90,12 +110,12 @@ class Registers:
 
     def readers_of(self, t: int) -> Iterator[int]:
         """Who read what a transaction wrote."""
-        for f, key, value in self.transactions.steps[t]:
+        for f, key, value in self.steps[t]:
             if f == "w":
                 yield from self._any_reader[self.version(key, marked(value))]
 
     def _write(self) -> None:
-        for t, steps in enumerate(self.transactions.steps):
+        for t, steps in enumerate(self.steps):
             last: dict[Hashable, int] = {}
             for f, key, value in steps:
                 if f == "w":
@@ -124,32 +144,46 @@ class Registers:
     def _read(self) -> None:
         """What each committed transaction read, and what is wrong with that by itself."""
         self._any_reader: dict[int, list[int]] = defaultdict(list)
-        out = self.graph.out
+        self.keys = dict.fromkeys([*self.transactions.initial, *self.key])
         for t, outcome in enumerate(self.transactions.outcome):
             first: dict[Hashable, int] = {}
             self.first.append(first)
             if outcome != OK:
                 continue
             now: dict[Hashable, int] = {}
-            for f, key, value in self.transactions.steps[t]:
+            for f, key, value in self.steps[t]:
                 if f == "w":
                     now[key] = self.number[key, marked(value)]
-                    continue
-                version = self.version(key, marked(value))
-                self.read += 1
-                if key not in now:
-                    first[key] = version
-                    self.readers[version].append(t)
-                    by = self.writer[version]
-                    if by >= 0 and by != t and self.transactions.outcome[by] != FAIL:
-                        out[by].append(t << BITS | WR)
-                elif now[key] != version:
-                    self.found.add(self._internal(t, now[key], version))
-                now[key] = version
-                self._any_reader[version].append(t)
-                if version != self.initial(key):
-                    self.saw += 1
-                    self._unsound(t, version)
+                elif f == "r":
+                    self._met(t, key, marked(value), now)
+                else:
+                    seen = items(self.transactions.index(t), value, self.keys)
+                    for name, item in seen.items():
+                        self._met(t, name, item, now)
+                    self.read += 1
+                    self.absent.append((t, told(key), {**now, **dict.fromkeys(seen, -1)}))
+
+    def _met(self, t: int, key: Hashable, value: Hashable, now: dict[Hashable, int]) -> None:
+        """A read of a key; `now` is what the transaction knows of the keys."""
+        self.read += 1
+        if value == NIL and (gone := self.number.get((key, GONE))) is not None:
+            if self.transactions.initial.get(key, NIL) == NIL and now.get(key) != gone:
+                return  # nobody knows whether it was not there yet or no longer
+            value = GONE
+        version = self.version(key, value)
+        if key not in now:
+            self.first[t][key] = version
+            self.readers[version].append(t)
+            by = self.writer[version]
+            if by >= 0 and by != t and self.transactions.outcome[by] != FAIL:
+                self.graph.link(by, t, WR)
+        elif now[key] != version:
+            self.found.add(self._internal(t, now[key], version))
+        now[key] = version
+        self._any_reader[version].append(t)
+        if version != self.initial(key):
+            self.saw += 1
+            self._unsound(t, version)
 
     def _internal(self, t: int, expected: int, version: int) -> Case:
         def text(name: Namer) -> str:
@@ -162,11 +196,23 @@ class Registers:
         by, key, what = self.writer[version], self.key[version], self._of(version)
         if by < 0:
             self.found.add(
-                Case("garbage-read", (t,), t, lambda name: f"{name(t)} read {what}, which nobody wrote", key=key)
+                Case(
+                    "garbage-read",
+                    (t,),
+                    t,
+                    lambda name: f"{name(t)} read {what}, which nobody wrote",
+                    key=key,
+                )
             )
         elif by == t and self.first[t].get(key) == version:
             self.found.add(
-                Case("future-read", (t,), t, lambda name: f"{name(t)} read {what} before it wrote it itself", key=key)
+                Case(
+                    "future-read",
+                    (t,),
+                    t,
+                    lambda name: f"{name(t)} read {what} before it wrote it itself",
+                    key=key,
+                )
             )
         elif self.transactions.outcome[by] == FAIL:
             self.found.add(
@@ -228,6 +274,63 @@ class Registers:
 
         return Case("lost-update", (one, other), other, text, key=self.key[before])
 
+    def _predicates(self) -> None:
+        """What predicate reads did not find, and who made it match later."""
+        if not self.absent:
+            return
+        versions: dict[Hashable, list[int]] = {}
+        for key in self.keys:
+            versions[key] = [self.version(key, self.transactions.initial.get(key, NIL))]
+        for version, by in enumerate(self.writer):
+            if by >= 0 and self.transactions.outcome[by] != FAIL:
+                versions[self.key[version]].append(version)
+        for t, predicate, known in self.absent:
+            matches(predicate, 0)
+            for key, those in versions.items():
+                if key not in known:
+                    self._not_found(t, predicate, [v for v in those if self.writer[v] != t])
+                elif (version := known[key]) >= 0 and matches(predicate, self.value[version]):
+                    self._missed(t, predicate, version, "internal")
+
+    def _not_found(self, t: int, predicate: Any, versions: list[int]) -> None:
+        others = [version for version in versions if not matches(predicate, self.value[version])]
+        if not others:
+            self._missed(t, predicate, versions[0], "predicate-read-miss")
+        if len(others) != 1:
+            return
+        seen = others[0]
+        self.selected[t].append((predicate, seen))
+        if (by := self._committed(seen)) >= 0:
+            self.graph.link(by, t, WRP)
+        for later in self._later(seen, versions):
+            if matches(predicate, self.value[later]) and (by := self._committed(later)) >= 0:
+                self.graph.link(t, by, RWP)
+
+    def _later(self, version: int, versions: list[int]) -> list[int]:
+        """Those of a key's versions that are known to come after one."""
+        if version == self.initial(self.key[version]):
+            return [other for other in versions if other != version]
+        found, left = dict.fromkeys(self.orders[version]), list(self.orders[version])
+        while left:
+            for other in self.orders[left.pop()]:
+                if other not in found:
+                    found[other] = None
+                    left.append(other)
+        return list(found)
+
+    def _missed(self, t: int, predicate: Any, version: int, name: str) -> None:
+        where = key_of(told(self.key[version]))
+        why = (
+            f"although it must be {shown(told(self.value[version]))}"
+            if name == "internal"
+            else "although every version that there was matches"
+        )
+
+        def text(called: Namer) -> str:
+            return f"{called(t)} did not find {where} by the predicate {shown(predicate)}, {why}"
+
+        self.found.add(Case(name, (t,), t, text, key=self.key[version]))
+
     # -------------------------------------------------------- orders in which versions were met
 
     def _overtaken(self, how: str, write: int, anti: int, promised: bool) -> None:
@@ -241,8 +344,7 @@ class Registers:
         if not any(met):
             return
         out = [
-            [after << BITS for after in (*known, *new)]
-            for known, new in zip(self.orders, met, strict=True)
+            [after << BITS for after in (*known, *new)] for known, new in zip(self.orders, met, strict=True)
         ]
         broken = set()
         for versions in components(out):
@@ -288,6 +390,7 @@ class Registers:
         """A shortest cycle of versions, each before the next one."""
         inside = set(versions)
         best: list[tuple[int, int]] = []
+        way: list[tuple[int, int]]
         for begin in versions[:20]:
             come: dict[int, int] = {}
             queue = deque([begin])
@@ -335,6 +438,8 @@ class Registers:
         if kind == WR:
             version = next(v for v in self.first[after].values() if self.writer[v] == before)
             return Why(before, after, lambda name: f"{name(after)} read {name(before)}'s {self._of(version)}")
+        if kind in (WRP, RWP):
+            return self._why_predicate(before, after, kind)
         reads = kind in (RW, RWS, RWR)
         mine = self.first[before] if reads else self.last[before]
         one, other, order = next(
@@ -360,3 +465,24 @@ class Registers:
 
         return Why(before, after, text, support)
 
+    def _why_predicate(self, before: int, after: int, kind: int) -> Why:
+        if kind == WRP:
+            predicate, seen = next((p, v) for p, v in self.selected[after] if self._committed(v) == before)
+            return Why(
+                before, after, lambda name: (
+                    f"{name(after)} did not find {self._of(seen)}, as {name(before)} left it, by the predicate "
+                    f"{shown(predicate)}"
+                ),
+            )  # fmt: skip
+        predicate, later = next(
+            (predicate, version)
+            for predicate, seen in self.selected[before]
+            for key, version in self.last[after].items()
+            if key == self.key[seen] and matches(predicate, self.value[version])
+        )
+        return Why(
+            before, after, lambda name: (
+                f"{name(before)} did not find {self._of(later)}, as {name(after)} left it, by the predicate "
+                f"{shown(predicate)}"
+            ),
+        )  # fmt: skip

@@ -53,11 +53,22 @@ def _run(steps: Any, state: State, *, lists: bool, reads: bool) -> State | None:
     for f, key, value in steps:
         if f == "append":
             after[key] = (*after.get(key, ()), value)
-        elif f == "w":
+        elif f in ("w", "insert"):
             after[key] = value
+        elif f == "delete":
+            after.pop(key, None)
+        elif f == "rp":
+            if reads and {k: v for k, v in after.items() if _fits(key, v)} != dict(value):
+                return None
         elif reads and after.get(key, () if lists else None) != (value or () if lists else value):
             return None
     return after
+
+
+def _fits(predicate: Any, value: int) -> bool:
+    if predicate == "true":
+        return True
+    return value == predicate[1] if predicate[0] == "=" else bool(value % predicate[1] == predicate[2])
 
 
 def _before(a: Operation, b: Operation, order: str, times: dict[int, tuple[int, int]]) -> bool:
@@ -81,11 +92,15 @@ def serializable(h: History, order: str = "") -> bool:
         if all(op.type == "info" for op in left):
             return True
         for op in left:
-            if any(_before(other, op, order, times) for other in left if other.type == "ok" and other is not op):
+            if any(
+                _before(other, op, order, times) for other in left if other.type == "ok" and other is not op
+            ):
                 continue
             ok = op.type == "ok"
             after = _run(op.result if ok else op.value, state, lists=lists, reads=ok)
-            rest = [o for o in left if o is not op and not (o.type == "info" and _before(o, op, order, times))]
+            rest = [
+                o for o in left if o is not op and not (o.type == "info" and _before(o, op, order, times))
+            ]
             if after is not None and extend(rest, after):
                 return True
         return False
@@ -101,7 +116,9 @@ def snapshot(h: History, order: str = "") -> bool:
     ops, times = _happened(h)
     lists = _lists(h)
 
-    def extend(left: list[Operation], running: list[tuple[Operation, int]], log: list[Operation], state: State) -> bool:
+    def extend(
+        left: list[Operation], running: list[tuple[Operation, int]], log: list[Operation], state: State
+    ) -> bool:
         if not running and all(op.type == "info" for op in left):
             return True
         for place, (op, began) in enumerate(running):
@@ -120,7 +137,9 @@ def snapshot(h: History, order: str = "") -> bool:
             ok = op.type == "ok"
             if _run(op.result if ok else op.value, state, lists=lists, reads=ok) is None:
                 continue
-            rest = [o for o in left if o is not op and not (o.type == "info" and _before(o, op, order, times))]
+            rest = [
+                o for o in left if o is not op and not (o.type == "info" and _before(o, op, order, times))
+            ]
             if extend(rest, [*running, (op, len(log))], log, state):
                 return True
         return False
@@ -129,12 +148,12 @@ def snapshot(h: History, order: str = "") -> bool:
 
 
 def _written(op: Operation) -> set[Any]:
-    return {key for f, key, _ in op.value if f in ("append", "w")}
+    return {key for f, key, _ in op.value if f in ("append", "w", "insert", "delete")}
 
 
 def _lists(h: History) -> bool:
     done = [step for op in h.operations for step in (*op.value, *(op.result or ()))]
-    return any(f == "append" or isinstance(value, tuple) for f, _, value in done)
+    return any(f == "append" or (f == "r" and isinstance(value, tuple)) for f, _, value in done)
 
 
 def recoverable(h: History) -> bool:
@@ -166,8 +185,12 @@ def _reads_first(op: Operation, key: Any) -> bool:
 # ----------------------------------------------------------------------------------------- random ones
 
 
-def drawn(rnd: random.Random, *, lists: bool, most: int = 5) -> History:
+PREDICATES = ("true", ("=", 1), ("=", 2), ("mod", 2, 0), ("mod", 2, 1))
+
+
+def drawn(rnd: random.Random, *, lists: bool, predicates: bool = False, most: int = 5) -> History:
     """A few transactions of a store that isolates them well or badly, some reads bent afterwards."""
+    gone: set[str] = set()
     fresh: dict[str, Iterator[int]] = {key: count(1) for key in "xy"}
     keys = rnd.choice(("x", "xy", "xy"))
     isolation = rnd.choice(("serial", "serial", "snapshot", "stale", "none"))
@@ -182,14 +205,21 @@ def drawn(rnd: random.Random, *, lists: bool, most: int = 5) -> History:
         steps: list[list[Any]] = []
         for _ in range(rnd.randint(1, 3)):
             key = rnd.choice(keys)
-            if rnd.random() < 0.5:
+            if predicates and rnd.random() < 0.4:
+                steps.append(["rp", rnd.choice(PREDICATES), None])
+            elif predicates and rnd.random() < 0.1 and key not in gone:
+                gone.add(key)
+                steps.append(["delete", key, None])
+            elif rnd.random() < 0.5:
                 steps.append(["r", key, None])
             else:
                 if not lists and rnd.random() < 0.6 and ["r", key, None] not in steps:
                     steps.append(["r", key, None])
                 steps.append(["append" if lists else "w", key, next(fresh[key])])
         at = rnd.uniform(start, end)
-        began = {"serial": at, "none": at, "snapshot": rnd.uniform(start, at), "stale": rnd.uniform(0, at)}[isolation]
+        began = {"serial": at, "none": at, "snapshot": rnd.uniform(start, at), "stale": rnd.uniform(0, at)}[
+            isolation
+        ]
         clocks[process + clients if outcome == "info" else process] = end + rnd.randint(1, 2)
         planned.append(
             {"process": process, "f": "txn", "type": outcome, "start": start, "end": end, "at": at, "began": began,
@@ -211,13 +241,20 @@ def drawn(rnd: random.Random, *, lists: bool, most: int = 5) -> History:
                     now[key] = [*now.get(key, []), value]
                 elif f == "w":
                     now[key] = value
-                p["result"].append([f, key, now.get(key, [] if lists else None) if f == "r" else value])
+                elif f == "delete":
+                    now.pop(key, None)
+                seen = now.get(key, [] if lists else None) if f == "r" else value
+                if f == "rp":
+                    seen = {k: v for k, v in now.items() if _fits(key, v)}
+                p["result"].append([f, key, seen])
         elif p["happens"]:
             for f, key, value in p["steps"]:
                 if f == "append":
                     state[key] = [*state.get(key, []), value]
                 elif f == "w":
                     state[key] = value
+                elif f == "delete":
+                    state.pop(key, None)
     if rnd.random() < 0.3:
         reads = [step for p in planned for step in p["result"] if step[0] == "r"]
         for step in rnd.sample(reads, min(len(reads), rnd.choice((1, 1, 2)))):
