@@ -160,8 +160,8 @@ def transactions(
 ) -> Iterator[dict[str, Any]]:
     """Events of transactions of one to four steps that read lists and append to them.
 
-    Each takes effect at one instant inside its interval. Of the keys `active` are in use at a time, each until
-    `most` elements were appended to it. `stale`: one of the last read a list as it was long before.
+    Each takes effect at one instant inside its interval. Of the keys `active` are in use at a time, each
+    until `most` elements were appended to it. `stale`: one of the last read a list as it was long before.
     """
     rnd = random.Random(f"transactions/{count}/{clients}")
     keys, fresh = list(range(active)), active

@@ -1,11 +1,12 @@
 """Which models of consistency an anomaly rules out.
 
-From Adya, "Weak Consistency" (1999), for the PL- levels; Bailis et al., "Highly Available Transactions" (2013);
-Cerone, Bernardi and Gotsman, "A Framework for Transactional Consistency Models with Atomic Visibility" (2015);
-Cerone and Gotsman, "Analysing Snapshot Isolation" (2016), by which snapshot isolation is the absence of cycles
-without two adjacent anti-dependencies; Daudjee and Salem, "Lazy Database Replication with Snapshot Isolation"
-(2006), for the sessions. The names are those of Elle and jepsen.io/consistency; serializable is conflict
-serializable. Models of single objects are not here: no anomaly of transactions rules them out by itself.
+From Adya, "Weak Consistency" (1999), for the PL- levels; Bailis et al., "Highly Available Transactions"
+(2013); Cerone, Bernardi and Gotsman, "A Framework for Transactional Consistency Models with Atomic
+Visibility" (2015); Cerone and Gotsman, "Analysing Snapshot Isolation" (2016), by which snapshot isolation is
+the absence of cycles without two adjacent anti-dependencies; Daudjee and Salem, "Lazy Database Replication
+with Snapshot Isolation" (2006), for the sessions. The names are those of Elle and jepsen.io/consistency;
+serializable is conflict serializable. Models of single objects are not here: no anomaly of transactions rules
+them out by itself.
 """
 
 from __future__ import annotations

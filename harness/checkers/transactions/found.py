@@ -12,7 +12,7 @@ from harness.checkers.words import at
 Namer = Callable[[int], str]
 Sentence = Callable[[Namer], str]
 
-# The worst first. What a session or the clock is needed for is no worse than what the data show by themselves.
+# The worst first: what the data show by themselves is worse than what a session or the clock is needed for.
 SEVERITY = (
     "duplicate-elements", "garbage-read", "G1a", "dirty-update", "G1b", "incompatible-order", "internal",
     "future-read", "predicate-read-miss", "cyclic-versions",
@@ -40,7 +40,8 @@ class Case:
     """An anomaly as some transactions show it; `culprit` is the one that cannot be explained.
 
     `implies` are the names by which it rules out models: its own, if nothing else is said. Of a `cycle`, each
-    transaction with the kind of the edge to the next one. `promised`: breaks what was promised beside the model.
+    transaction with the kind of the edge to the next one. `promised`: breaks what was promised beside the
+    model.
     """
 
     name: str

@@ -8,12 +8,15 @@ before all its overwriters, and all that is over before all that begins later, w
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 BITS = 4
+KIND = (1 << BITS) - 1
 WW, WR, WRP, RW, RWP, PROCESS, REALTIME, ON = range(8)
 # Write-write and read-write, where what came first is known only from the order in which sessions (S), or all
 # that happened in real time (R), met the versions: true where that order counts.
 WWS, RWS, WWR, RWR = range(8, 12)
+KINDS = 12
 
 WRITE = 1 << WW
 READ = 1 << WR | 1 << WRP
@@ -56,7 +59,7 @@ class Graph:
                     self.link(one, other, kind)
             return
         both = sorted(set(before) & set(after))
-        for one, other in zip(both, both[1:], strict=False):
+        for one, other in pairwise(both):
             self.link(one, other, kind)
             self.link(other, one, kind)
         apart = set(both)

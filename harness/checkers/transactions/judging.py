@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from harness.checkers.transactions import consistency
 from harness.checkers.transactions.cycles import search
-from harness.checkers.transactions.found import Case, Found, Names, Why
+from harness.checkers.transactions.found import Case, Found, Names, Sentence, Why
 from harness.checkers.transactions.graph import PROCESS, REALTIME, Graph, by_process, by_time
 from harness.checkers.transactions.list_append import APPENDS, Lists
 from harness.checkers.transactions.reading import OK, Transactions, told
@@ -21,7 +21,8 @@ Explain = Callable[[int, int, int], Why]
 
 
 def list_append(history: History, model: str = consistency.STRICT) -> Verdict:
-    """Judge transactions (``txn``) that append elements to lists and read them: ``["append", k, v]``, ``["r", k, [v, ...]]``.
+    """Judge transactions (``txn``) that append elements to lists and read them: ``["append", k, v]``, ``["r",
+    k, [v, ...]]``.
 
     Finds every violation of serializability that the reads show, and of each weaker model that
     `consistency.MODELS` names by the anomalies that rule it out (`consistency.PROSCRIBES`); what is found but
@@ -59,11 +60,11 @@ def rw_register(
 ) -> Verdict:  # fmt: skip
     """Judge transactions (``txn``) that write registers and read them: ``["w", k, v]``, ``["r", k, v]``.
 
-    Like `list_append`, but a read tells less: what is found is there, and where each write of a key was read, or
-    its writer had read the key before, nothing more is to be found. `sequential_keys` and `linearizable_keys`
-    say that each key was promised to be so by itself, whatever the model: then the order in which processes, or
-    all in real time, met its versions is theirs, and what contradicts it is a violation. Raises CheckError as
-    `list_append` does, and where null or a key's initial value is written.
+    Like `list_append`, but a read tells less: what is found is there, and where each write of a key was read,
+    or its writer had read the key before, nothing more is to be found. `sequential_keys` and
+    `linearizable_keys` say that each key was promised to be so by itself, whatever the model: then the order
+    in which processes, or all in real time, met its versions is theirs, and what contradicts it is a
+    violation. Raises CheckError as `list_append` does, and where null or a key's initial value is written.
     """
     asked = consistency.named(model)
     transactions = Transactions(history, WRITES)
@@ -155,15 +156,19 @@ def _witness(transactions: Transactions, case: Case, why: Explain) -> Witness:
     )
 
 
-def _reasons(transactions: Transactions, case: Case, why: Explain) -> Any:
+def _reasons(transactions: Transactions, case: Case, why: Explain) -> Iterator[Why]:
     after = [t for t, _ in case.cycle[1:]] + [case.cycle[0][0]]
     for (before, kind), to in zip(case.cycle, after, strict=True):
         if kind == PROCESS:
-            yield Why(before, to, lambda name, a=before, b=to: f"one process ran {name(a)} before {name(b)}")
+            yield Why(before, to, _one_after_the_other(before, to))
         elif kind == REALTIME:
             yield Why(before, to, _over_before(transactions, before, to))
         else:
             yield why(before, to, kind)
+
+
+def _one_after_the_other(before: int, after: int) -> Sentence:
+    return lambda name: f"one process ran {name(before)} before {name(after)}"
 
 
 def _over_before(

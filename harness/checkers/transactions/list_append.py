@@ -11,15 +11,28 @@ from collections.abc import Hashable, Iterator
 from typing import Any
 
 from harness.checkers.model import CheckError
-from harness.checkers.transactions.found import Case, Found, Namer, Why
+from harness.checkers.transactions.found import Found, Namer, Why
 from harness.checkers.transactions.graph import BITS, RW, WR, WW, Graph
+from harness.checkers.transactions.list_cases import (
+    Version,
+    aborted_case,
+    dirty_case,
+    duplicate_case,
+    element_name,
+    future_case,
+    garbage_case,
+    incompatible_case,
+    intermediate_case,
+    internal_case,
+    key_name,
+    list_name,
+    lost_case,
+)  # fmt: skip
 from harness.checkers.transactions.reading import FAIL, INFO, OK, Transactions, marked, positions, told
-from harness.checkers.words import key_of, shown
+from harness.checkers.words import key_of
 
 APPENDS = ("append", "r")
 _PLAIN = {int, str}
-
-Version = tuple[Hashable, ...]
 
 
 class Lists:
@@ -84,8 +97,8 @@ class Lists:
             return ()
         if type(value) is not tuple:
             raise CheckError(
-                f"operation {self.transactions.index(t)}, 'txn', read {value!r}: expected a list of elements, "
-                "or null where there is none"
+                f"operation {self.transactions.index(t)}, 'txn', read {value!r}: expected a list of "
+                "elements, or null where there is none"
             )
         if self.plain and _PLAIN.issuperset(map(type, value)):
             return value
@@ -117,9 +130,9 @@ class Lists:
         """Internal inconsistency, and elements read before the transaction itself appended them."""
         for t in self._again():
             if (wrong := self._contradiction(t)) is not None:
-                self.found.add(_internal_case(t, *wrong))
+                self.found.add(internal_case(t, *wrong))
             if (early := self._too_early(t)) is not None:
-                self.found.add(_future_case(t, *early))
+                self.found.add(future_case(t, *early))
 
     def _again(self) -> list[int]:
         """Committed transactions that do more than one thing to some key."""
@@ -131,7 +144,7 @@ class Lists:
         ]  # fmt: skip
 
     def _contradiction(self, t: int) -> tuple[Hashable, str, Version] | None:
-        """The first read that contradicts what its transaction read or appended before: key, expected, read."""
+        """The first read that contradicts what its transaction did before: key, expected, read."""
         whole: dict[Hashable, Version] = {}  # what a key must be
         end: dict[Hashable, Version] = {}  # what it must end in, where the beginning was never read
         for f, key, value in self.transactions.steps[t]:
@@ -141,10 +154,10 @@ class Lists:
                 continue
             version = self._seen(value)
             if key in whole and version != whole[key]:
-                return key, _list(whole[key]), version
+                return key, list_name(whole[key]), version
             own = end.pop(key, ())
             if own and version[-len(own) :] != own:
-                return key, f"a list that ends in {_list(own)}", version
+                return key, f"a list that ends in {list(own)}", version
             whole[key] = version
         return None
 
@@ -175,57 +188,31 @@ class Lists:
                 order.readers[size].append(t)
                 by = order.before[size]
             else:
-                self._incompatible(t, key, version)
+                self.found.add(incompatible_case(t, self.longest_by[key], key, version, self.longest[key]))
                 self._unsound(t, key, version)
                 last = self.writer.get(key, {}).get(version[-1], -1)
                 by = last if last < 0 or self.transactions.outcome[last] != FAIL else -1
             if by >= 0 and by != t:
                 out[by].append(t << BITS | WR)
-            if self.middle and (key, version[-1]) in self.middle:
-                self._intermediate(t, key, version[-1])
+            if self.middle and (key, version[-1]) in self.middle and self.writer[key][version[-1]] != t:
+                self.found.add(intermediate_case(t, self.writer[key][version[-1]], key, version[-1]))
 
     def _unsound(self, t: int, key: Hashable, version: Version) -> None:
         """Elements that occur twice, that nobody appended, or that only a failed transaction did."""
         twice = [element for element, times in Counter(version).items() if times > 1]
         if twice:
-            self.found.add(_duplicate_case(t, key, twice[0], version))
+            self.found.add(duplicate_case(t, key, twice[0], version))
         writer = self.writer.get(key, {})
         for element in dict.fromkeys(version):
             by = writer.get(element)
             if by is None:
-                self.found.add(_garbage_case(t, key, element))
+                self.found.add(garbage_case(t, key, element))
                 break
         for element in dict.fromkeys(version):
             by = writer.get(element)
             if by is not None and self.transactions.outcome[by] == FAIL:
-                self.found.add(_aborted_case(t, by, key, element))
+                self.found.add(aborted_case(t, by, key, element))
                 break
-
-    def _incompatible(self, t: int, key: Hashable, version: Version) -> None:
-        other, by = self.longest[key], self.longest_by[key]
-
-        def text(name: Namer) -> str:
-            if by == t:
-                return f"{name(t)} read {_list(version)} of {_key(key)}, and {_list(other)}: {_NO_PREFIX}"
-            return (
-                f"{name(t)} read {_list(version)} of {_key(key)}, but {name(by)} {_list(other)}: {_NO_PREFIX}"
-            )
-
-        transactions = (t,) if by == t else (t, by)
-        self.found.add(Case("incompatible-order", transactions, max(transactions), text, key=key))
-
-    def _intermediate(self, t: int, key: Hashable, element: Hashable) -> None:
-        by = self.writer[key][element]
-        if by == t:
-            return
-
-        def text(name: Namer) -> str:
-            return (
-                f"{name(t)} read {_key(key)} up to {_shown(element)}, which {name(by)} appended before "
-                "it appended more to it"
-            )
-
-        self.found.add(Case("G1b", (by, t), t, text, key=key))
 
     # ---------------------------------------------------------------------------- orders of versions
 
@@ -239,7 +226,9 @@ class Lists:
                     if latest >= 0:
                         link(latest, by, WW)
                     if failed >= 0 and outcome[by] == OK:
-                        self._dirty(key, failed, by, order.version[place])
+                        self.found.add(
+                            dirty_case(failed, by, self.longest_by[key], key, order.version[place])
+                        )
                     latest, failed = by, -1
                 elif order.failed[place] >= 0:
                     failed = order.failed[place]
@@ -259,18 +248,6 @@ class Lists:
                 elif readers:
                     self.graph.link_all(list(dict.fromkeys(readers)), unseen, RW)
 
-    def _dirty(self, key: Hashable, failed: int, by: int, element: Hashable) -> None:
-        reader = self.longest_by[key]
-
-        def text(name: Namer) -> str:
-            return (
-                f"{name(by)}'s append of {_shown(element)} to {_key(key)} came after one of {name(failed)}, "
-                f"which was reported as failed, as {name(reader)} read"
-            )
-
-        case = Case("dirty-update", tuple(dict.fromkeys((failed, by, reader))), by, text, key=key)
-        self.found.add(case)
-
     def _lost_updates(self) -> None:
         """Committed transactions that read the same version of a key first and then appended to it."""
         groups: dict[tuple[Hashable, int | Version], list[int]] = {}
@@ -287,7 +264,7 @@ class Lists:
         for (key, version), group in groups.items():
             if len(group) > 1:
                 whole = self.longest.get(key, ())[:version] if isinstance(version, int) else version
-                self.found.add(_lost_case(group[0], group[1], key, whole))
+                self.found.add(lost_case(group[0], group[1], key, whole))
 
     # ------------------------------------------------------------------------------------ explaining
 
@@ -321,8 +298,8 @@ class Lists:
                 ) -> str:  # fmt: skip
                     by = "" if reader == after else f", as {name(reader)} read"
                     return (
-                        f"{name(after)} appended {_shown(element)} to {_key(key)} after {name(before)}'s "
-                        f"{_shown(earlier)}{by}"
+                        f"{name(after)} appended {element_name(element)} to {key_name(key)} after "
+                        f"{name(before)}'s {element_name(earlier)}{by}"
                     )
 
                 yield Why(before, after, text, (reader,))
@@ -340,7 +317,9 @@ class Lists:
                 if by == before:
 
                     def text(name: Namer, key: Hashable = key, element: Hashable = element) -> str:
-                        return f"{name(after)} read {name(before)}'s {_shown(element)} in {_key(key)}"
+                        return (
+                            f"{name(after)} read {name(before)}'s {element_name(element)} in {key_name(key)}"
+                        )
 
                     yield Why(before, after, text)
                 if by is not None and self.transactions.outcome[by] != FAIL:
@@ -362,80 +341,15 @@ class Lists:
                 def text(
                     name: Namer, key: Hashable = key, element: Hashable = element, version: Version = version
                 ) -> str:
-                    return (
-                        f"{name(before)} read {_key(key)} without {name(after)}'s {_shown(element)}"
-                        if version
-                        else f"{name(before)} read {_key(key)} before {name(after)}'s {_shown(element)} "
-                        "was the first"
-                    )
+                    theirs = f"{name(after)}'s {element_name(element)}"
+                    if version:
+                        return f"{name(before)} read {key_name(key)} without {theirs}"
+                    return f"{name(before)} read {key_name(key)} before {theirs} was in it"
 
                 info = self.transactions.outcome[after] == INFO
                 yield Why(
                     before, after, text, (self._reader(key, place + 1, (before, after)),) if info else ()
                 )
-
-
-_NO_PREFIX = "neither is a prefix of the other"
-
-
-def _internal_case(t: int, key: Hashable, expected: str, version: Version) -> Case:
-    def text(name: Namer) -> str:
-        return f"{name(t)} read {_list(version)} of {_key(key)}, although by what it did before it must be {expected}"
-
-    return Case("internal", (t,), t, text, key=key)
-
-
-def _future_case(t: int, key: Hashable, element: Hashable) -> Case:
-    def text(name: Namer) -> str:
-        return f"{name(t)} read {_shown(element)} in {_key(key)} before it appended it itself"
-
-    return Case("future-read", (t,), t, text, key=key)
-
-
-def _duplicate_case(t: int, key: Hashable, element: Hashable, version: Version) -> Case:
-    def text(name: Namer) -> str:
-        return f"{name(t)} read {_list(version)} of {_key(key)}, {_shown(element)} more than once"
-
-    return Case("duplicate-elements", (t,), t, text, key=key)
-
-
-def _garbage_case(t: int, key: Hashable, element: Hashable) -> Case:
-    def text(name: Namer) -> str:
-        return f"{name(t)} read {_shown(element)} in {_key(key)}, which nobody appended"
-
-    return Case("garbage-read", (t,), t, text, key=key)
-
-
-def _aborted_case(t: int, by: int, key: Hashable, element: Hashable) -> Case:
-    def text(name: Namer) -> str:
-        return (
-            f"{name(t)} read {_shown(element)} in {_key(key)} although {name(by)}, which appended it, "
-            "was reported as failed"
-        )
-
-    return Case("G1a", (by, t), t, text, key=key)
-
-
-def _lost_case(one: int, other: int, key: Hashable, version: Version) -> Case:
-    def text(name: Namer) -> str:
-        return (
-            f"{name(one)} and {name(other)} both read {_list(version)} of {_key(key)} and then appended to it: "
-            "neither saw the other"
-        )
-
-    return Case("lost-update", (one, other), max(one, other), text, key=key)
-
-
-def _key(key: Hashable) -> str:
-    return key_of(told(key))
-
-
-def _shown(element: Hashable) -> str:
-    return shown(told(element))
-
-
-def _list(version: Version) -> str:
-    return shown([told(element) for element in version])
 
 
 class _Order:

@@ -1,8 +1,8 @@
 """The transactions of a history: what each did, step by step, and whether it committed.
 
-Differs from `History.operations` in that an operation is taken apart into its micro-operations ``(f, key, value)``,
-and in that keys and values are as Python compares them: what is neither an integer nor a string is kept with its
-type (see `told`), so that 1, True and 1.0 stay apart.
+Differs from `History.operations` in that an operation is taken apart into its micro-operations ``(f, key,
+value)``, and in that keys and values are as Python compares them: what is neither an integer nor a string is
+kept with its type (see `told`), so that 1, True and 1.0 stay apart.
 """
 
 from __future__ import annotations

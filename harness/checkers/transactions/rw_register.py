@@ -1,10 +1,10 @@
 """What transactions that write registers and read them depend on, after Elle (Kingsbury & Alvaro, VLDB 2020).
 
-Each value is written to a key once, so that a read tells who wrote what it saw, but not what was there before:
-the order of versions is inferred. Every version comes after the initial one, and what a transaction wrote
-after what it had read of the same key. The order in which sessions or real time met the versions of a key counts
-as far as sessions or real time do: a cycle that needs it is one of a ``-process`` or ``-realtime`` anomaly,
-unless it was promised of each key.
+Each value is written to a key once, so that a read tells who wrote what it saw, but not what was there
+before: the order of versions is inferred. Every version comes after the initial one, and what a transaction
+wrote after what it had read of the same key. The order in which sessions or real time met the versions of a
+key counts as far as sessions or real time do: a cycle that needs it is one of a ``-process`` or ``-realtime``
+anomaly, unless it was promised of each key.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from harness.checkers.transactions.graph import (
     Graph,
     components,
 )  # fmt: skip
-from harness.checkers.transactions.predicates import GONE, NIL, items, matches, plainly
+from harness.checkers.transactions.predicates import GONE, NIL, PredicateReads, items, plainly
 from harness.checkers.transactions.reading import FAIL, INFO, OK, Transactions, marked, told
 from harness.checkers.words import key_of, shown
 
@@ -49,8 +49,8 @@ class Order:
 class Registers:
     """What a history says of its registers; `graph` has the dependencies, `found` what shows without them.
 
-    A version is a number, `value` what it is and `key` of what. Raises CheckError where a value is written to a
-    key twice, or null, or what the key held at first: then nobody knows who wrote what was read.
+    A version is a number, `value` what it is and `key` of what. Raises CheckError where a value is written to
+    a key twice, or null, or what the key held at first: then nobody knows who wrote what was read.
     """
 
     def __init__(self, transactions: Transactions, sequential: bool, linearizable: bool) -> None:
@@ -67,12 +67,7 @@ class Registers:
         self.last: list[dict[Hashable, int]] = []  # and what it left
         self.middle: set[int] = set()
         self.steps = list(map(plainly, transactions.steps))
-        self.absent: list[
-            tuple[int, Any, dict[Hashable, int]]
-        ] = []  # predicate reads, and what was known by then
-        self.selected: dict[int, list[tuple[Any, int]]] = defaultdict(
-            list
-        )  # predicates, and versions they saw
+        self.asked: list[tuple[int, Any, dict[Hashable, int]]] = []  # see `PredicateReads`
         self.read = self.saw = 0
         self._write()
         self._read()
@@ -82,7 +77,7 @@ class Registers:
         ]  # fmt: skip
         self._member = set(self.members)
         self._versions()
-        self._predicates()
+        self.predicates = PredicateReads(self)
         self._overtaken("process", WW if sequential else WWS, RW if sequential else RWS, sequential)
         self._overtaken("realtime", WW if linearizable else WWR, RW if linearizable else RWR, linearizable)
 
@@ -161,7 +156,7 @@ class Registers:
                     for name, item in seen.items():
                         self._met(t, name, item, now)
                     self.read += 1
-                    self.absent.append((t, told(key), {**now, **dict.fromkeys(seen, -1)}))
+                    self.asked.append((t, told(key), {**now, **dict.fromkeys(seen, -1)}))
 
     def _met(self, t: int, key: Hashable, value: Hashable, now: dict[Hashable, int]) -> None:
         """A read of a key; `now` is what the transaction knows of the keys."""
@@ -187,13 +182,13 @@ class Registers:
 
     def _internal(self, t: int, expected: int, version: int) -> Case:
         def text(name: Namer) -> str:
-            return f"{name(t)} read {self._of(version)}, although by what it did before it must be " \
+            return f"{name(t)} read {self.of(version)}, although by what it did before it must be " \
                    f"{shown(told(self.value[expected]))}"  # fmt: skip
 
         return Case("internal", (t,), t, text, key=self.key[version])
 
     def _unsound(self, t: int, version: int) -> None:
-        by, key, what = self.writer[version], self.key[version], self._of(version)
+        by, key, what = self.writer[version], self.key[version], self.of(version)
         if by < 0:
             self.found.add(
                 Case(
@@ -227,12 +222,12 @@ class Registers:
                 ))
             )  # fmt: skip
 
-    def _of(self, version: int) -> str:
+    def of(self, version: int) -> str:
         return f"{key_of(told(self.key[version]))} = {shown(told(self.value[version]))}"
 
     # ---------------------------------------------------------------------------- orders of versions
 
-    def _committed(self, version: int) -> int:
+    def committed(self, version: int) -> int:
         """Who wrote it, -1 where nobody that committed."""
         by = self.writer[version]
         return by if by in self._member else -1
@@ -247,7 +242,7 @@ class Registers:
                 if before is None or before == after:
                     continue
                 self.orders[before][after] = Order("read", t, t)
-                if self._committed(before) >= 0:
+                if self.committed(before) >= 0:
                     followed.add(after)
         for before, those in enumerate(self.orders):
             if len(those) > 1:
@@ -261,7 +256,7 @@ class Registers:
 
     def _before(self, before: int, after: Sequence[int], kind: int) -> None:
         """Readers of a version stand before those who wrote others that come after it."""
-        writers = [by for version in after if (by := self._committed(version)) >= 0]
+        writers = [by for version in after if (by := self.committed(version)) >= 0]
         if writers and self.readers[before]:
             self.graph.link_all(self.readers[before], writers, kind)
 
@@ -269,67 +264,10 @@ class Registers:
         one, other = sorted(self.writer[version] for version in after)[:2]
 
         def text(name: Namer) -> str:
-            return f"{name(one)} and {name(other)} both read {self._of(before)} and then replaced it: " \
+            return f"{name(one)} and {name(other)} both read {self.of(before)} and then replaced it: " \
                    "neither saw the other"  # fmt: skip
 
         return Case("lost-update", (one, other), other, text, key=self.key[before])
-
-    def _predicates(self) -> None:
-        """What predicate reads did not find, and who made it match later."""
-        if not self.absent:
-            return
-        versions: dict[Hashable, list[int]] = {}
-        for key in self.keys:
-            versions[key] = [self.version(key, self.transactions.initial.get(key, NIL))]
-        for version, by in enumerate(self.writer):
-            if by >= 0 and self.transactions.outcome[by] != FAIL:
-                versions[self.key[version]].append(version)
-        for t, predicate, known in self.absent:
-            matches(predicate, 0)
-            for key, those in versions.items():
-                if key not in known:
-                    self._not_found(t, predicate, [v for v in those if self.writer[v] != t])
-                elif (version := known[key]) >= 0 and matches(predicate, self.value[version]):
-                    self._missed(t, predicate, version, "internal")
-
-    def _not_found(self, t: int, predicate: Any, versions: list[int]) -> None:
-        others = [version for version in versions if not matches(predicate, self.value[version])]
-        if not others:
-            self._missed(t, predicate, versions[0], "predicate-read-miss")
-        if len(others) != 1:
-            return
-        seen = others[0]
-        self.selected[t].append((predicate, seen))
-        if (by := self._committed(seen)) >= 0:
-            self.graph.link(by, t, WRP)
-        for later in self._later(seen, versions):
-            if matches(predicate, self.value[later]) and (by := self._committed(later)) >= 0:
-                self.graph.link(t, by, RWP)
-
-    def _later(self, version: int, versions: list[int]) -> list[int]:
-        """Those of a key's versions that are known to come after one."""
-        if version == self.initial(self.key[version]):
-            return [other for other in versions if other != version]
-        found, left = dict.fromkeys(self.orders[version]), list(self.orders[version])
-        while left:
-            for other in self.orders[left.pop()]:
-                if other not in found:
-                    found[other] = None
-                    left.append(other)
-        return list(found)
-
-    def _missed(self, t: int, predicate: Any, version: int, name: str) -> None:
-        where = key_of(told(self.key[version]))
-        why = (
-            f"although it must be {shown(told(self.value[version]))}"
-            if name == "internal"
-            else "although every version that there was matches"
-        )
-
-        def text(called: Namer) -> str:
-            return f"{called(t)} did not find {where} by the predicate {shown(predicate)}, {why}"
-
-        self.found.add(Case(name, (t,), t, text, key=self.key[version]))
 
     # -------------------------------------------------------- orders in which versions were met
 
@@ -355,9 +293,9 @@ class Registers:
                 continue
             self.orders[before] |= those
             self._before(before, list(those), anti)
-            by = self._committed(before)
+            by = self.committed(before)
             for after, order in those.items():
-                to = self._committed(after)
+                to = self.committed(after)
                 if by >= 0 and to >= 0 and (by, to) != (order.first, order.last):
                     self.graph.link(by, to, write)
 
@@ -414,7 +352,7 @@ class Registers:
             if "process" in hows else "G1c"  # fmt: skip
 
         def text(name: Namer) -> str:
-            parts = [f"{self._of(a)} came before {shown(told(self.value[b]))}: {self._because(name, b, order)}"
+            parts = [f"{self.of(a)} came before {shown(told(self.value[b]))}: {self._because(name, b, order)}"
                      for a, b, order in orders]  # fmt: skip
             return "; ".join([*parts[:-1], f"but {parts[-1]}"])
 
@@ -437,9 +375,9 @@ class Registers:
         """Why a transaction stands before another, by a dependency of that kind."""
         if kind == WR:
             version = next(v for v in self.first[after].values() if self.writer[v] == before)
-            return Why(before, after, lambda name: f"{name(after)} read {name(before)}'s {self._of(version)}")
+            return Why(before, after, lambda name: f"{name(after)} read {name(before)}'s {self.of(version)}")
         if kind in (WRP, RWP):
-            return self._why_predicate(before, after, kind)
+            return self.predicates.why(before, after, kind)
         reads = kind in (RW, RWS, RWR)
         mine = self.first[before] if reads else self.last[before]
         one, other, order = next(
@@ -452,37 +390,16 @@ class Registers:
         def text(name: Namer) -> str:
             did = "read" if reads else "wrote"
             if order.how == "initial":
-                return f"{name(before)} {did} {self._of(one)} before {name(after)}'s {shown(told(self.value[other]))}"
+                theirs = shown(told(self.value[other]))
+                return f"{name(before)} {did} {self.of(one)} before {name(after)}'s {theirs}"
             if order.how == "read":
                 return (
-                    f"{name(before)} {did} {self._of(one)}, which {name(after)} read and replaced by "
+                    f"{name(before)} {did} {self.of(one)}, which {name(after)} read and replaced by "
                     f"{shown(told(self.value[other]))}"
                 )
             return (
-                f"{name(before)} {did} {self._of(one)}, which came before {name(after)}'s "
+                f"{name(before)} {did} {self.of(one)}, which came before {name(after)}'s "
                 f"{shown(told(self.value[other]))}: {self._because(name, other, order)}"
             )
 
         return Why(before, after, text, support)
-
-    def _why_predicate(self, before: int, after: int, kind: int) -> Why:
-        if kind == WRP:
-            predicate, seen = next((p, v) for p, v in self.selected[after] if self._committed(v) == before)
-            return Why(
-                before, after, lambda name: (
-                    f"{name(after)} did not find {self._of(seen)}, as {name(before)} left it, by the predicate "
-                    f"{shown(predicate)}"
-                ),
-            )  # fmt: skip
-        predicate, later = next(
-            (predicate, version)
-            for predicate, seen in self.selected[before]
-            for key, version in self.last[after].items()
-            if key == self.key[seen] and matches(predicate, self.value[version])
-        )
-        return Why(
-            before, after, lambda name: (
-                f"{name(before)} did not find {self._of(later)}, as {name(after)} left it, by the predicate "
-                f"{shown(predicate)}"
-            ),
-        )  # fmt: skip

@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from typing import Any
 
+from harness.checkers.transactions import list_append, rw_register
+from harness.checkers.transactions.consistency import ruled_out
+from harness.checkers.transactions.cycles import classified, search
+from harness.checkers.transactions.found import Found
+from harness.checkers.transactions.graph import (
+    PROCESS,
+    REALTIME,
+    RW,
+    RWP,
+    RWR,
+    RWS,
+    WR,
+    WRP,
+    WW,
+    WWR,
+    WWS,
+    Graph,
+)  # fmt: skip
 from harness.history import History, Operation
 from tests.unit.checkers.histories import history
 
@@ -24,8 +42,8 @@ def txn(process: int, start: int, end: int, *steps: list[Any], **more: Any) -> d
 def parsed(text: str) -> History:
     """A history from lines such as ``0 [0 10] ax1 rx12 fail``: process, times, steps, outcome.
 
-    ``ax1`` appends 1 to x, ``rx12`` read [1, 2], ``rx`` read nothing; ``wx1`` and ``rx1`` for registers, where
-    the line has a ``w`` or the text no ``a``.
+    ``ax1`` appends 1 to x, ``rx12`` read [1, 2], ``rx`` read nothing; ``wx1`` and ``rx1`` for registers,
+    where the line has a ``w`` or the text no ``a``.
     """
     lists = " a" in text
     operations = []
@@ -84,7 +102,7 @@ def _happened(h: History) -> tuple[list[Operation], dict[int, tuple[int, int]]]:
 
 
 def serializable(h: History, order: str = "") -> bool:
-    """Whether the transactions can have run one after another; `order`: as ``process`` or ``realtime`` has it."""
+    """Whether they can have run one after another; `order`: as ``process`` or ``realtime`` has it."""
     ops, times = _happened(h)
     lists = _lists(h)
 
@@ -164,10 +182,12 @@ def recoverable(h: History) -> bool:
     ops, _ = _happened(h)
     if _lists(h):
         read = {(k, e) for op in ops if op.type == "ok" for f, k, v in op.result if f == "r" for e in v or ()}
-        unseen = [k for op in ops for f, k, e in op.value if f == "append" and (k, e) not in read]
-        by = {k: {op.index for op in ops for f, k2, e in op.value if f == "append" and k2 == k and (k, e) not in read}
-              for k in unseen}  # fmt: skip
-        return all(len(writers) < 2 for writers in by.values())
+        unseen: dict[Any, set[int]] = {}
+        for op in ops:
+            for f, key, element in op.value:
+                if f == "append" and (key, element) not in read:
+                    unseen.setdefault(key, set()).add(op.index)
+        return all(len(those) < 2 for those in unseen.values())
     writers: dict[Any, list[Operation]] = {}
     for op in ops:
         for key in _written(op):
@@ -222,8 +242,9 @@ def drawn(rnd: random.Random, *, lists: bool, predicates: bool = False, most: in
         ]
         clocks[process + clients if outcome == "info" else process] = end + rnd.randint(1, 2)
         planned.append(
-            {"process": process, "f": "txn", "type": outcome, "start": start, "end": end, "at": at, "began": began,
-             "steps": steps, "happens": outcome == "ok" or (outcome == "info" and rnd.random() < 0.6)}
+            {"process": process, "f": "txn", "type": outcome, "start": start, "end": end, "at": at,
+             "began": began, "steps": steps,
+             "happens": outcome == "ok" or (outcome == "info" and rnd.random() < 0.6)}
         )  # fmt: skip
     moments = sorted(
         [(p["began"], 0, i) for i, p in enumerate(planned)] + [(p["at"], 1, i) for i, p in enumerate(planned)]
@@ -276,3 +297,112 @@ def _bent(rnd: random.Random, value: Any, lists: bool) -> Any:
     else:
         items.append(rnd.randint(1, 4))
     return items
+
+
+# ------------------------------------------------------------------------------------------ comparing
+
+MODELS: dict[str, tuple[Callable[[History, str], bool], str]] = {
+    "strict-serializable": (serializable, "realtime"),
+    "strong-session-serializable": (serializable, "process"),
+    "serializable": (serializable, ""),
+    "strong-snapshot-isolation": (snapshot, "realtime"),
+    "strong-session-snapshot-isolation": (snapshot, "process"),
+    "snapshot-isolation": (snapshot, ""),
+}
+
+
+def disagreements(h: History, *, predicates: bool = False) -> tuple[bool, list[str]]:
+    """Whether a history is strictly serializable, and what the checkers say that brute force does not.
+
+    What is invalid must be so. What is not must be found invalid: of lists always, for serializability, and
+    wherever the order of all versions is known; not where predicates are in play, which hide versions.
+    """
+    lists = _lists(h)
+    judge = list_append if lists else rw_register
+    known, strict, wrong = not predicates and recoverable(h), True, []
+    for name, (oracle, order) in MODELS.items():
+        true = oracle(h, order)
+        if order == "realtime" and oracle is serializable:
+            strict = true
+        verdict = judge(h, name)
+        found = verdict.judgement == "invalid"
+        if found and true:
+            wrong.append(f"{name}: {verdict.summary}, but brute force finds an order")
+        elif not found and not true and (known or (lists and oracle is serializable)):
+            wrong.append(f"{name}: {verdict.judgement}, but there is no order; {dict(verdict.evidence)}")
+    return strict, wrong
+
+
+def fuzz_transactions(
+    seed: int, cases: int, *, lists: bool, predicates: bool = False
+) -> tuple[int, list[str]]:
+    """How many of the cases are not strictly serializable, and what disagrees."""
+    rnd = random.Random(f"fuzz/transactions/{lists}/{predicates}/{seed}")
+    illegal, wrong = 0, []
+    for case in range(cases):
+        h = drawn(rnd, lists=lists, predicates=predicates)
+        strict, those = disagreements(h, predicates=predicates)
+        illegal += not strict
+        wrong += [f"case {case}: {text}: {list(h.operations)}" for text in those]
+    return illegal, wrong
+
+
+# --------------------------------------------------------------------------------------------- cycles
+
+POOLS = (
+    (WW, WR, RW), (WW, WR, RW, PROCESS), (WW, WR, RW, PROCESS, REALTIME), (WR, RW), (RW, WW), (RW,),
+    (WW, WR, RW, PROCESS, WWS, RWS), (WW, WR, RW, PROCESS, REALTIME, WWS, RWS, WWR, RWR),
+    (WW, WR, WRP, RW, RWP), (WW, WR, WRP, RW, RWP, PROCESS, REALTIME), (RW, WW, REALTIME), (WR, RW, REALTIME),
+)  # fmt: skip
+
+
+def drawn_graph(rnd: random.Random) -> tuple[int, set[tuple[int, int, int]]]:
+    """A few transactions and edges between them; the orders of processes and of real time have no cycle."""
+    size, pool = rnd.randint(2, 6), rnd.choice(POOLS)
+    edges = set()
+    for _ in range(rnd.randint(size - 1, 2 * size)):
+        a, b = rnd.sample(range(size), 2)
+        kind = rnd.choice(pool)
+        edges.add((min(a, b), max(a, b), kind) if kind in (PROCESS, REALTIME) else (a, b, kind))
+    return size, edges
+
+
+def all_cycles(size: int, edges: Iterable[tuple[int, int, int]]) -> set[str]:
+    """The names of all cycles there are, by trying all ways."""
+    out: dict[int, list[tuple[int, int]]] = {}
+    for a, b, kind in edges:
+        out.setdefault(a, []).append((b, kind))
+    names: set[str] = set()
+
+    def go(begin: int, way: list[int], kinds: list[int]) -> None:
+        for other, kind in out.get(way[-1], ()):
+            if other == begin:
+                names.add(classified([*kinds, kind])[1])
+            elif other > begin and other not in way:
+                go(begin, [*way, other], [*kinds, kind])
+
+    for begin in range(size):
+        go(begin, [begin], [])
+    return names
+
+
+def found_cycles(size: int, edges: Iterable[tuple[int, int, int]]) -> set[str]:
+    """The names of the cycles that the search finds."""
+    graph, found = Graph(size), Found()
+    for edge in sorted(edges):
+        graph.link(*edge)
+    search(graph, found)
+    return {name for case in found.cases() for name in case.implies}
+
+
+def fuzz_cycles(seed: int, cases: int) -> tuple[int, list[str]]:
+    """How many of the graphs have cycles, and where the search finds one that is none, or misses a model."""
+    rnd = random.Random(f"fuzz/cycles/{seed}")
+    cyclic, wrong = 0, []
+    for case in range(cases):
+        size, edges = drawn_graph(rnd)
+        true, found = all_cycles(size, edges), found_cycles(size, edges)
+        cyclic += bool(true)
+        if found - true or ruled_out(found) != ruled_out(true):
+            wrong.append(f"case {case}: found {found}, there are {true}: {sorted(edges)}")
+    return cyclic, wrong
