@@ -101,7 +101,10 @@ def _judged(
     }
     if broken:
         case = min(broken, key=lambda case: len(case.transactions))  # of these the worst
+        ruled_out = asked in consistency.ruled_out(_names(case))
         summary = f"{case.name}, which {asked} rules out"
+        if not ruled_out:
+            summary = f"{case.name}, which was not to be, whatever the model"
         return judged(
             _name(checker, asked), history, kept="", witness=(summary, _witness(transactions, case, why)),
             key=told(case.key), evidence=evidence,
