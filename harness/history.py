@@ -138,8 +138,6 @@ def frozen(value: Any) -> Hashable:
     return value  # type: ignore[no-any-return]
 
 
-
-
 class Interned:
     """Values numbered in the order they were first met; 0 is always None, the initial value.
 
