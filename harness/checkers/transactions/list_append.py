@@ -24,12 +24,19 @@ from harness.checkers.transactions.list_cases import (
     incompatible_case,
     intermediate_case,
     internal_case,
-    key_name,
     list_name,
     lost_case,
 )  # fmt: skip
-from harness.checkers.transactions.reading import FAIL, INFO, OK, Transactions, marked, positions, told
-from harness.checkers.words import key_of
+from harness.checkers.transactions.reading import (
+    FAIL,
+    INFO,
+    OK,
+    Transactions,
+    key_name,
+    marked,
+    positions,
+    told,
+)
 
 APPENDS = ("append", "r")
 _PLAIN = {int, str}
@@ -113,7 +120,7 @@ class Lists:
         index = self.transactions.index
         first = self.writer[key][element]
         return CheckError(
-            f"operation {index(t)} appends {told(element)!r} to {key_of(told(key))}, as operation "
+            f"operation {index(t)} appends {told(element)!r} to {key_name(key)}, as operation "
             f"{index(first)} does: expected each element of a key once, or nobody knows whose was read"
         )
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from harness.checkers.transactions.found import Case, Namer
-from harness.checkers.transactions.reading import told
-from harness.checkers.words import key_of, shown
+from harness.checkers.transactions.reading import key_name, told
+from harness.checkers.words import shown
 
 Version = tuple[Hashable, ...]
 
@@ -92,10 +92,6 @@ def dirty_case(failed: int, by: int, reader: int, key: Hashable, element: Hashab
         )
 
     return Case("dirty-update", tuple(dict.fromkeys((failed, by, reader))), by, text, key=key)
-
-
-def key_name(key: Hashable) -> str:
-    return key_of(told(key))
 
 
 def element_name(element: Hashable) -> str:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from harness.checkers.model import CheckError, identity
 from harness.checkers.transactions.found import Case, Namer, Why
 from harness.checkers.transactions.graph import RWP, WRP
-from harness.checkers.transactions.reading import FAIL, Step, marked, told
-from harness.checkers.words import key_of, shown
+from harness.checkers.transactions.reading import FAIL, Step, key_name, marked, told
+from harness.checkers.words import shown
 
 if TYPE_CHECKING:
     from harness.checkers.transactions.rw_register import Registers
@@ -145,7 +145,7 @@ class PredicateReads:
         return list(found)
 
     def _missed(self, t: int, predicate: Any, version: int, name: str) -> None:
-        where = key_of(told(self.registers.key[version]))
+        where = key_name(self.registers.key[version])
         why = (
             f"although it must be {shown(told(self.registers.value[version]))}"
             if name == "internal"

@@ -11,7 +11,7 @@ from collections.abc import Collection, Hashable, Sequence
 from typing import Any, TypeAlias
 
 from harness.checkers.model import CheckError, identity
-from harness.checkers.words import listed
+from harness.checkers.words import key_of, listed
 from harness.history import OUTCOMES, History
 
 OK, FAIL, INFO = (OUTCOMES.index(outcome) for outcome in ("ok", "fail", "info"))
@@ -29,6 +29,12 @@ def told(value: Any) -> Any:
     if not isinstance(value, tuple):
         return value
     return tuple(map(told, value[1:])) if value[0] is tuple else value[1]
+
+
+def key_name(key: Hashable) -> str:
+    """A key in a sentence: ``x``, but ``key 4``, which could be anything."""
+    plain = told(key)
+    return plain if key_of(plain) == plain else f"key {key_of(plain)}"
 
 
 class Transactions:

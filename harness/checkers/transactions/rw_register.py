@@ -31,8 +31,8 @@ from harness.checkers.transactions.graph import (
     components,
 )  # fmt: skip
 from harness.checkers.transactions.predicates import GONE, NIL, PredicateReads, items, plainly
-from harness.checkers.transactions.reading import FAIL, INFO, OK, Transactions, marked, told
-from harness.checkers.words import key_of, shown
+from harness.checkers.transactions.reading import FAIL, INFO, OK, Transactions, key_name, marked, told
+from harness.checkers.words import shown
 
 WRITES = ("r", "w", "rp", "insert", "delete")
 
@@ -125,7 +125,7 @@ class Registers:
 
     def _twice(self, t: int, version: int) -> CheckError:
         index, by = self.transactions.index, self.writer[version]
-        value, key = told(self.value[version]), key_of(told(self.key[version]))
+        value, key = told(self.value[version]), key_name(self.key[version])
         if by < 0:
             return CheckError(
                 f"operation {index(t)} writes {value!r} to {key}, which is what it holds at first: expected "
@@ -223,7 +223,7 @@ class Registers:
             )  # fmt: skip
 
     def of(self, version: int) -> str:
-        return f"{key_of(told(self.key[version]))} = {shown(told(self.value[version]))}"
+        return f"{key_name(self.key[version])} = {shown(told(self.value[version]))}"
 
     # ---------------------------------------------------------------------------- orders of versions
 
