@@ -47,6 +47,7 @@ from harness.checkers.transactions.walks import (
     APART,
     APART_ANY,
     ONE,
+    Effort,
     Out,
     Rule,
     Start,
@@ -57,8 +58,8 @@ from harness.checkers.transactions.walks import (
     simple,
 )  # fmt: skip
 
-EFFORT = 100_000  # edges looked at, for a shorter cycle of one sort in one component
-ENOUGH = 100  # components in which cycles of one sort are looked for and found
+EFFORT = 200_000  # edges looked at, for short cycles of one sort
+ENOUGH = 50  # components in which cycles of one sort are looked for and found
 
 VARIANTS: tuple[tuple[int, int], ...] = (  # what may be used, what must be: each in those before it
     (BY_PROCESS | BY_TIME, BY_TIME),
@@ -115,7 +116,8 @@ class _Part:
                     kinds[e >> BITS] = kinds.get(e >> BITS, 0) | 1 << (e & KIND)
             kept: list[int] = []
             for other, these in kinds.items():
-                kept += [other << BITS | kind for kind in range(KINDS) if _strong(these) >> kind & 1]
+                strong = _strong(these)
+                kept += [other << BITS | kind for kind in range(KINDS) if strong >> kind & 1]
             out.append(kept)
         return out
 
@@ -203,15 +205,14 @@ class _Search:
     def shortest(
         self, out: Out, groups: dict[int, list[Start]], rule: Rule, everything: bool = False
     ) -> None:
-        """The shortest closed walk of each group, as far as the effort goes."""
+        """The shortest closed walk of each group, the small ones first, as far as the effort goes."""
         musts = () if everything else self.musts
-        successes = 0
-        for _, starts in sorted(groups.items()):
-            walk, _ = shortest(out, self.part.size, starts, rule, musts, EFFORT)
-            if walk is not None and self.add(walk):
-                successes += 1
-                if successes == ENOUGH:
-                    return
+        effort, successes = Effort(EFFORT), 0
+        for starts in _small_first(groups):
+            walk, _ = shortest(out, self.part.size, starts, rule, musts, effort)
+            successes += walk is not None and self.add(walk)
+            if successes == ENOUGH or effort.over:
+                return
 
     def single(self) -> None:
         """Cycles with one anti-dependency: exact, as consistent view forbids them and no others."""
@@ -223,19 +224,23 @@ class _Search:
         for start in self.starts(self.out, ANTI):
             if rank[start[1]] <= rank[start[0]]:  # else nothing leads back
                 groups[of[start[0]]].append(start)
-        successes = 0
-        for _, starts in sorted(groups.items()):
-            walk, complete = shortest(base, self.part.size, starts, ONE, self.musts, EFFORT)
-            if walk is None and (self.musts or not complete):
-                walk, complete = shortest(base, self.part.size, starts, ONE, (), EFFORT)
+        effort, successes = Effort(EFFORT), 0
+        untried: list[Start] = []
+        for starts in _small_first(groups):
+            if effort.over:
+                untried += starts
+                continue
+            walk, complete = shortest(base, self.part.size, starts, ONE, self.musts, effort)
+            if walk is None and self.musts:
+                walk, complete = shortest(base, self.part.size, starts, ONE, (), effort)
             if walk is None and not complete:
-                true = leads_back(base, rank, starts)
-                if true is not None:
-                    walk, _ = shortest(base, self.part.size, [true], ONE, (), 1 << 62)
-            if walk is not None and self.add(walk):
-                successes += 1
-                if successes == ENOUGH:
-                    return
+                untried += starts
+            successes += walk is not None and self.add(walk)
+            if successes == ENOUGH:
+                return
+        if untried and not successes and (true := leads_back(base, rank, untried)) is not None:
+            walk, _ = shortest(base, self.part.size, [true], ONE, (), effort)
+            self.add(walk or ())
 
     def apart(self) -> None:
         """Cycles without two adjacent anti-dependencies: components of the graph of (node, after one)."""
@@ -280,6 +285,10 @@ class _Search:
             if e >> BITS == number[after]:
                 kinds |= 1 << (e & KIND)
         return kinds
+
+
+def _small_first(groups: dict[int, list[Start]]) -> list[list[Start]]:
+    return sorted(groups.values(), key=lambda starts: (len(starts), starts[0]))
 
 
 def _case(cycle: list[Step], direct: Callable[[int, int], int]) -> Case:

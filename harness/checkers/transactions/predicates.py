@@ -48,8 +48,9 @@ def matches(predicate: Any, value: Hashable) -> bool:
     if isinstance(predicate, tuple) and predicate[:1] == ("=",) and len(predicate) == 2:
         return value == marked(predicate[1])
     if isinstance(predicate, tuple) and predicate[:1] == ("mod",) and len(predicate) == 3:
-        plain = told(value)
-        return isinstance(plain, int) and plain % predicate[1] == predicate[2]
+        modulus, plain = predicate[1], told(value)
+        if isinstance(modulus, int) and modulus != 0:
+            return isinstance(plain, int) and plain % modulus == predicate[2]
     raise CheckError(
         f'predicate {predicate!r} is none of those that are understood: expected "true", ["=", value] or '
         '["mod", modulus, remainder]'

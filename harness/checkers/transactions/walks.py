@@ -71,12 +71,24 @@ def simple(walk: Sequence[Step]) -> Iterator[list[Step]]:
     yield way
 
 
+@dataclass(slots=True)
+class Effort:
+    """How many edges may still be looked at."""
+
+    left: int
+
+    @property
+    def over(self) -> bool:
+        """Whether that was all."""
+        return self.left < 0
+
+
 def shortest(
-    out: Out, size: int, starts: Sequence[Start], rule: Rule, musts: Sequence[int], effort: int
+    out: Out, size: int, starts: Sequence[Start], rule: Rule, musts: Sequence[int], effort: Effort
 ) -> tuple[list[Step] | None, bool]:
     """The shortest closed walk that begins with one of `starts`, and whether all of them were tried.
 
-    At least the first is searched to its end.
+    At least the first is searched to its end, the others while there is effort left.
     """
     table = _table(rule, musts)
     states = len(table)
@@ -84,11 +96,11 @@ def shortest(
     best: list[Step] | None = None
     limit = 1 << 62
     for start in starts:
-        if effort < 0:
+        if effort.over and start is not starts[0]:
             return best, False
         first = _seen(musts, start[2])
         walk, used = _walk(out, size, start, first, table, states, goals, limit)
-        effort -= used
+        effort.left -= used
         if walk is not None:
             best = walk
             limit = sum(1 for node, _ in best if node < size) - 1

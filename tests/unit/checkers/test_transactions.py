@@ -354,6 +354,22 @@ def test_what_is_promised_of_keys_is_judged_whatever_the_model(how: str) -> None
     assert verdict.witness is not None and "x = 1 came before 2" in verdict.witness.sentence
 
 
+def test_writes_alone_make_a_cycle_where_keys_are_sequential() -> None:
+    """Each process sees the other's write replace its own, on two keys in opposite orders."""
+    text = "0 [0 9] wx1 wy2\n1 [0 9] wx2 wy1\n0 [10 19] rx2\n1 [10 19] ry2"
+    promised = rw_register(parsed(text), "read-uncommitted", sequential_keys=True)
+    assert promised.summary == "G0, which read-uncommitted rules out"
+    assert promised.witness is not None
+    assert promised.witness.sentence == (
+        "T1 (process 0 at 0.00 s) < T2 (process 1 at 0.00 s), because T1 wrote x = 1, which came before T2's "
+        "2: T1 met the one before T3 (process 0 at 0.00 s) the other, on the same process; but T2 < T1, because "
+        "T2 wrote y = 1, which came before T1's 2: T2 met the one before T4 (process 1 at 0.00 s) the other, "
+        "on the same process"
+    )
+    assert judged(text, "snapshot-isolation").judgement == "valid"
+    assert "G-single-process" in anomalies(text)
+
+
 def rp(predicate: Any, **found: int) -> list[Any]:
     return ["rp", predicate, found]
 
@@ -403,6 +419,8 @@ def test_predicates_of_deleted_and_initial_values() -> None:
     assert list(missed.evidence["anomalies"]) == ["predicate-read-miss"]
     with pytest.raises(CheckError, match="predicate \\('like', 3\\) is none of those that are understood"):
         rw_register(history([init, txn(1, 10, 11, rp(["like", 3]))]))
+    with pytest.raises(CheckError, match="predicate \\('mod', 0, 1\\) is none of those"):
+        rw_register(history([init, txn(1, 10, 11, rp(["mod", 0, 1]))]))
     with pytest.raises(CheckError, match="operation 1 is 'init': expected once, before all"):
         rw_register(history([init, {**init, "process": 1}]))
     with pytest.raises(CheckError, match="a predicate read found 7: expected a map"):
