@@ -17,6 +17,7 @@ from harness.checkers.transactions.list_cases import (
     Version,
     aborted_case,
     dirty_case,
+    disordered_case,
     duplicate_case,
     element_name,
     future_case,
@@ -27,16 +28,8 @@ from harness.checkers.transactions.list_cases import (
     list_name,
     lost_case,
 )  # fmt: skip
-from harness.checkers.transactions.reading import (
-    FAIL,
-    INFO,
-    OK,
-    Transactions,
-    key_name,
-    marked,
-    positions,
-    told,
-)
+from harness.checkers.transactions.reading import FAIL, INFO, OK, Transactions, key_name, marked, told
+from harness.checkers.transactions.version_order import VersionOrder
 
 APPENDS = ("append", "r")
 _PLAIN = {int, str}
@@ -56,11 +49,12 @@ class Lists:
         self.longest: dict[Hashable, Version] = {}
         self.longest_by: dict[Hashable, int] = {}
         self.middle: set[tuple[Hashable, Hashable]] = set()  # (key, element): not the last of its transaction
+        self.earlier: dict[tuple[Hashable, Hashable], Hashable] = {}  # the one that it appended before
         self.read: list[tuple[int, Hashable, Version]] = []
         self.saw = False  # whether any read saw an element
         self.plain = True  # whether all elements are compared as they are
         self._collect()
-        self.order = {key: _Order(self, key) for key in self.writer.keys() | self.longest.keys()}
+        self.order = {key: VersionOrder(self, key) for key in {**self.writer, **self.longest}}
         self.fits = [self.order[key].fits(version) for _, key, version in self.read]
         self.apart = {  # (key, element) of versions that do not go with the longest
             (key, element)
@@ -92,6 +86,7 @@ class Lists:
                     of_key[element] = t
                     if key in last:
                         self.middle.add((key, last[key]))
+                        self.earlier[key, element] = last[key]
                     last[key] = element
                 elif outcome == OK:
                     version = self._version(t, value)
@@ -197,6 +192,7 @@ class Lists:
             else:
                 self.found.add(incompatible_case(t, self.longest_by[key], key, version, self.longest[key]))
                 self._unsound(t, key, version)
+                self._disordered(t, key, version)
                 last = self.writer.get(key, {}).get(version[-1], -1)
                 by = last if last < 0 or self.transactions.outcome[last] != FAIL else -1
             if by >= 0 and by != t:
@@ -221,12 +217,25 @@ class Lists:
                 self.found.add(aborted_case(t, by, key, element))
                 break
 
+    def _disordered(self, t: int, key: Hashable, version: Version) -> None:
+        """Elements of one transaction in another order than it appended them, or the later ones alone."""
+        if not self.earlier:
+            return
+        seen: set[Hashable] = set()
+        for element in version:
+            seen.add(element)
+            before = self.earlier.get((key, element))
+            if before is not None and before not in seen:
+                self.found.add(disordered_case(t, self.writer[key][element], key, before, element))
+                return
+
     # ---------------------------------------------------------------------------- orders of versions
 
     def _orders(self) -> None:
         outcome, link = self.transactions.outcome, self.graph.link
         members = set(self.members)
         for key, order in self.order.items():
+            self._disordered(self.longest_by.get(key, -1), key, order.version)
             latest, failed = -1, -1
             for place, by in enumerate(order.owners):
                 if by >= 0:
@@ -357,41 +366,3 @@ class Lists:
                 yield Why(
                     before, after, text, (self._reader(key, place + 1, (before, after)),) if info else ()
                 )
-
-
-class _Order:
-    """The versions of one key, as its longest read has them.
-
-    `owners` are who appended each element, -1 where that was no committed transaction (`failed` where one
-    that failed did). `before[n]` and `after[n]` are who left the version of n elements and who appended next,
-    -1 for nobody that is known; `readers[n]` who read it. Up to `sound` elements nothing is wrong.
-    """
-
-    def __init__(self, lists: Lists, key: Hashable) -> None:
-        self.version = lists.longest.get(key, ())
-        self.place = positions(self.version)
-        writer, outcome = lists.writer.get(key, {}), lists.transactions.outcome
-        size = len(self.version)
-        self.owners = [writer.get(element, -1) for element in self.version]
-        self.failed = [-1] * size
-        self.sound = size
-        for place, by in enumerate(self.owners):
-            twice = self.place[self.version[place]] != place
-            if by < 0 or outcome[by] == FAIL or twice:
-                self.sound = min(self.sound, place)
-                self.failed[place] = by if by >= 0 and not twice else -1
-                self.owners[place] = -1
-        self.before = [-1, *self.owners]
-        self.after = [*self.owners, -1]
-        if self.sound < size:
-            for place in range(1, size + 1):
-                if self.before[place] < 0:
-                    self.before[place] = self.before[place - 1]
-            for place in range(size - 1, -1, -1):
-                if self.after[place] < 0:
-                    self.after[place] = self.after[place + 1]
-        self.readers: list[list[int]] = [[] for _ in range(size + 1)]
-
-    def fits(self, version: Version) -> bool:
-        """Whether a version is one that came before the longest."""
-        return version is self.version or self.version[: len(version)] == version

@@ -74,6 +74,16 @@ def incompatible_case(t: int, by: int, key: Hashable, version: Version, longest:
     return Case("incompatible-order", shown_, max(shown_), text, key=key)
 
 
+def disordered_case(t: int, by: int, key: Hashable, before: Hashable, element: Hashable) -> Case:
+    def text(name: Namer) -> str:
+        return (
+            f"{name(t)} read {element_name(element)} in {key_name(key)} without {element_name(before)} "
+            f"before it, although {name(by)} appended them in that order"
+        )
+
+    return Case("incompatible-order", tuple(dict.fromkeys((by, t))), t, text, key=key)
+
+
 def intermediate_case(t: int, by: int, key: Hashable, element: Hashable) -> Case:
     def text(name: Namer) -> str:
         return (

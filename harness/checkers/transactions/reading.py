@@ -7,7 +7,7 @@ kept with its type (see `told`), so that 1, True and 1.0 stay apart.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable
 from typing import Any, TypeAlias
 
 from harness.checkers.model import CheckError, identity
@@ -111,11 +111,3 @@ class Transactions:
             raise CheckError(
                 f"operation {c.index[row]}, 'init', has {values!r}: expected a map of keys to values"
             ) from None
-
-
-def positions(items: Sequence[Hashable]) -> dict[Hashable, int]:
-    """Where each item stands first."""
-    found: dict[Hashable, int] = {}
-    for place, item in enumerate(items):
-        found.setdefault(item, place)
-    return found

@@ -32,6 +32,14 @@ from harness.checkers.transactions.graph import (
 )  # fmt: skip
 from harness.checkers.transactions.predicates import GONE, NIL, PredicateReads, items, plainly
 from harness.checkers.transactions.reading import FAIL, INFO, OK, Transactions, key_name, marked, told
+from harness.checkers.transactions.register_cases import (
+    aborted_case,
+    future_case,
+    garbage_case,
+    intermediate_case,
+    internal_case,
+    lost_case,
+)  # fmt: skip
 from harness.checkers.words import shown
 
 WRITES = ("r", "w", "rp", "insert", "delete")
@@ -73,7 +81,7 @@ class Registers:
         self._read()
         self.members = [
             t for t, o in enumerate(transactions.outcome)
-            if o == OK or (o == INFO and any(self.readers_of(t)))
+            if o == OK or (o == INFO and self.was_read(t))
         ]  # fmt: skip
         self._member = set(self.members)
         self._versions()
@@ -103,11 +111,11 @@ class Registers:
         """The version that a key had before anybody wrote it."""
         return self.number[key, self.transactions.initial.get(key, NIL)]
 
-    def readers_of(self, t: int) -> Iterator[int]:
-        """Who read what a transaction wrote."""
-        for f, key, value in self.steps[t]:
-            if f == "w":
-                yield from self._any_reader[self.version(key, marked(value))]
+    def was_read(self, t: int) -> bool:
+        """Whether anybody read what a transaction wrote."""
+        return any(
+            self._any_reader[self.number[key, marked(value)]] for f, key, value in self.steps[t] if f == "w"
+        )
 
     def _write(self) -> None:
         for t, steps in enumerate(self.steps):
@@ -173,54 +181,24 @@ class Registers:
             if by >= 0 and by != t and self.transactions.outcome[by] != FAIL:
                 self.graph.link(by, t, WR)
         elif now[key] != version:
-            self.found.add(self._internal(t, now[key], version))
+            self.found.add(internal_case(t, key, self.of(version), self.value[now[key]]))
         now[key] = version
         self._any_reader[version].append(t)
         if version != self.initial(key):
             self.saw += 1
-            self._unsound(t, version)
+            if (case := self._unsound(t, version)) is not None:
+                self.found.add(case)
 
-    def _internal(self, t: int, expected: int, version: int) -> Case:
-        def text(name: Namer) -> str:
-            return f"{name(t)} read {self.of(version)}, although by what it did before it must be " \
-                   f"{shown(told(self.value[expected]))}"  # fmt: skip
-
-        return Case("internal", (t,), t, text, key=self.key[version])
-
-    def _unsound(self, t: int, version: int) -> None:
+    def _unsound(self, t: int, version: int) -> Case | None:
+        """What is wrong with a read, if it must not have seen that version."""
         by, key, what = self.writer[version], self.key[version], self.of(version)
         if by < 0:
-            self.found.add(
-                Case(
-                    "garbage-read",
-                    (t,),
-                    t,
-                    lambda name: f"{name(t)} read {what}, which nobody wrote",
-                    key=key,
-                )
-            )
-        elif by == t and self.first[t].get(key) == version:
-            self.found.add(
-                Case(
-                    "future-read",
-                    (t,),
-                    t,
-                    lambda name: f"{name(t)} read {what} before it wrote it itself",
-                    key=key,
-                )
-            )
-        elif self.transactions.outcome[by] == FAIL:
-            self.found.add(
-                Case("G1a", (by, t), t, key=key, text=lambda name: (
-                    f"{name(t)} read {what} although {name(by)}, which wrote it, was reported as failed"
-                ))
-            )  # fmt: skip
-        elif by != t and version in self.middle:
-            self.found.add(
-                Case("G1b", (by, t), t, key=key, text=lambda name: (
-                    f"{name(t)} read {what}, which {name(by)} wrote before it wrote the key again"
-                ))
-            )  # fmt: skip
+            return garbage_case(t, key, what)
+        if by == t:
+            return future_case(t, key, what) if self.first[t].get(key) == version else None
+        if self.transactions.outcome[by] == FAIL:
+            return aborted_case(t, by, key, what)
+        return intermediate_case(t, by, key, what) if version in self.middle else None
 
     def of(self, version: int) -> str:
         return f"{key_name(self.key[version])} = {shown(told(self.value[version]))}"
@@ -246,7 +224,8 @@ class Registers:
                     followed.add(after)
         for before, those in enumerate(self.orders):
             if len(those) > 1:
-                self.found.add(self._lost(before, list(those)))
+                one, other = sorted(self.writer[version] for version in those)[:2]
+                self.found.add(lost_case(one, other, self.key[before], self.of(before)))
         for t in self.members:
             for key, after in self.last[t].items():
                 if after not in followed:
@@ -259,15 +238,6 @@ class Registers:
         writers = [by for version in after if (by := self.committed(version)) >= 0]
         if writers and self.readers[before]:
             self.graph.link_all(self.readers[before], writers, kind)
-
-    def _lost(self, before: int, after: list[int]) -> Case:
-        one, other = sorted(self.writer[version] for version in after)[:2]
-
-        def text(name: Namer) -> str:
-            return f"{name(one)} and {name(other)} both read {self.of(before)} and then replaced it: " \
-                   "neither saw the other"  # fmt: skip
-
-        return Case("lost-update", (one, other), other, text, key=self.key[before])
 
     # -------------------------------------------------------- orders in which versions were met
 
@@ -303,7 +273,7 @@ class Registers:
         """(transaction, one after it that met the same key next, key); in real time all such, reduced."""
         touched: dict[Hashable, list[int]] = defaultdict(list)
         for t in self.members:
-            for key in self.first[t].keys() | self.last[t].keys():
+            for key in {**self.first[t], **self.last[t]}:
                 touched[key].append(t)
         process, call, ret = self.transactions.process, self.transactions.call, self.transactions.ret
         for key, those in touched.items():

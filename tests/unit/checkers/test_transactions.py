@@ -86,6 +86,16 @@ REGISTERS = {
     "G-nonadjacent-realtime": "0 [0 1] wx1\n1 [2 9] ry\n2 [0 1] wy1\n3 [2 9] rx\n4 [20 21] rx1 ry1",
     "G2-item-realtime": "0 [0 1] wz1\n3 [2 19] ry\n1 [0 19] rz wy1\n2 [30 31] ry1 rz1",
 }
+# Of one name, other cases.
+OTHERS = {
+    "incompatible-order": [
+        "0 [0 9] ax1 ax2\n1 [0 9] rx21",
+        "0 [0 9] ax1 ax2\n1 [0 9] rx2",
+        "0 [0 9] ax1 ax2 ax3\n1 [0 9] ax4\n2 [0 9] rx3124",
+    ],
+    "G1a": ["0 [0 9] ax1 ax2 fail\n1 [0 9] ax3\n2 [0 9] rx123\n3 [0 9] rx1"],
+    "G1c-process": ["0 [0 1] rx2\n0 [2 3] wx1 wx2 info"],
+}
 # Each of these is as the one above but for a little, and no anomaly at all.
 INNOCENT = {
     "an append of unknown outcome that was read": "0 [0 9] ax1 info\n1 [0 9] rx1",
@@ -111,6 +121,11 @@ INNOCENT = {
 @pytest.mark.parametrize("name", LISTS)
 def test_each_anomaly_of_lists_is_found(name: str) -> None:
     assert name in anomalies(LISTS[name])
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name in OTHERS for text in OTHERS[name]])
+def test_other_cases_of_anomalies_are_found(name: str, text: str) -> None:
+    assert name in anomalies(text)
 
 
 @pytest.mark.parametrize("name", REGISTERS)
@@ -362,9 +377,9 @@ def test_writes_alone_make_a_cycle_where_keys_are_sequential() -> None:
     assert promised.witness is not None
     assert promised.witness.sentence == (
         "T1 (process 0 at 0.00 s) < T2 (process 1 at 0.00 s), because T1 wrote x = 1, which came before T2's "
-        "2: T1 met the one before T3 (process 0 at 0.00 s) the other, on the same process; but T2 < T1, because "
-        "T2 wrote y = 1, which came before T1's 2: T2 met the one before T4 (process 1 at 0.00 s) the other, "
-        "on the same process"
+        "2: T1 met the one before T3 (process 0 at 0.00 s) the other, on the same process; but T2 < T1, "
+        "because T2 wrote y = 1, which came before T1's 2: T2 met the one before T4 (process 1 at 0.00 s) "
+        "the other, on the same process"
     )
     assert judged(text, "snapshot-isolation").judgement == "valid"
     assert "G-single-process" in anomalies(text)
