@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         assert_no_lost_update as assert_no_lost_update,
         assert_no_lost_write as assert_no_lost_write,
         assert_recovers as assert_recovers,
+        assert_set_full as assert_set_full,
         check as check,
         judge as judge,
     )
@@ -115,7 +116,7 @@ _HOMES = {
     "harness.chaos": "Chaos",
     "harness.checkers": (
         "assert_available assert_linearizable assert_no_lost_update assert_no_lost_write "
-        "assert_recovers check judge"
+        "assert_recovers assert_set_full check judge"
     ),
     "harness.compose_target": "ComposeTarget",
     "harness.condition": "event leader_elected restarted",

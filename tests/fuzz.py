@@ -22,6 +22,7 @@ from harness.checkers import MODELS, Budget, native
 from harness.checkers.decide import decide
 from harness.checkers.kinds import Kinds
 from harness.history import History
+from tests.fuzz_stores import STORES
 from tests.unit.checkers.histories import history, spans, wing_gong
 
 Done = tuple[str, Any]  # outcome and result
@@ -240,7 +241,12 @@ FAMILIES: dict[str, tuple[str, Callable[[random.Random], Real]]] = {
 
 def drawn_history(rnd: random.Random, family: str, most: int = 10) -> tuple[History, bool]:
     """A history of a few operations of a real structure, and whether it was bent afterwards."""
-    real = FAMILIES[family][1](rnd)
+    planned, bent = drawn(rnd, FAMILIES[family][1](rnd), most)
+    return history(planned), bent
+
+
+def drawn(rnd: random.Random, real: Real, most: int = 10) -> tuple[list[dict[str, Any]], bool]:
+    """The operations of such a history."""
     clients = rnd.randint(1, 5)
     clocks = {process: rnd.randint(0, 4) for process in range(clients)}
     planned: list[dict[str, Any]] = []
@@ -272,7 +278,7 @@ def drawn_history(rnd: random.Random, family: str, most: int = 10) -> tuple[Hist
                 op["result"] = real.claims[op["f"]](rnd)
             elif op["type"] == "ok":
                 op["type"] = "fail"
-    return history(planned), bent
+    return planned, bent
 
 
 def verdicts(h: History, model: str) -> dict[str, str]:
@@ -301,6 +307,8 @@ def verdicts(h: History, model: str) -> dict[str, str]:
 def fuzz(family: str, seed: int, cases: int) -> tuple[int, list[str]]:
     """How many of the cases are illegal, and what disagrees."""
     rnd = random.Random(f"fuzz/{family}/{seed}")
+    if family in STORES:
+        return fuzz_store(family, rnd, cases)
     illegal, wrong = 0, []
     for case in range(cases):
         h, bent = drawn_history(rnd, family)
@@ -315,16 +323,28 @@ def fuzz(family: str, seed: int, cases: int) -> tuple[int, list[str]]:
     return illegal, wrong
 
 
+def fuzz_store(family: str, rnd: random.Random, cases: int) -> tuple[int, list[str]]:
+    """The same of a checker of `tests.fuzz_stores`."""
+    illegal, wrong = 0, []
+    for case in range(cases):
+        h, said, true = STORES[family](rnd)
+        illegal += true == "invalid"
+        if said != true:
+            wrong.append(f"case {case}: it says {said}, brute force {true}: {list(h.operations)}")
+    return illegal, wrong
+
+
 def main() -> int:
     """Print the table; 1 where anything disagrees, or too few of one sort to show anything."""
     parser = argparse.ArgumentParser(description="the engine against brute force")
     parser.add_argument("cases", type=int, nargs="?", default=2000, help="of each model")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--model", choices=sorted(FAMILIES))
+    families = [*FAMILIES, *STORES]
+    parser.add_argument("--model", choices=sorted(families))
     options = parser.parse_args()
     failed = False
     print(f"{'model':<24}{'cases':>9}{'illegal':>9}{'mismatches':>12}   judged by {native.kernel()}")
-    for family in [options.model] if options.model else FAMILIES:
+    for family in [options.model] if options.model else families:
         illegal, wrong = fuzz(family, options.seed, options.cases)
         share = illegal / options.cases
         failed = failed or bool(wrong) or not 0.2 <= share <= 0.8

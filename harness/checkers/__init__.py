@@ -10,6 +10,7 @@ from harness.checkers.asserts import (
     assert_no_lost_update,
     assert_no_lost_write,
     assert_recovers,
+    assert_set_full,
     check,
     checkers,
     judge,
@@ -19,6 +20,7 @@ from harness.checkers.linearizable import linearizable
 from harness.checkers.model import NOT_KNOWN, Call, CheckError, Effect, Inconsistent, Model
 from harness.checkers.models import MODELS, model
 from harness.checkers.search import Budget
+from harness.checkers.set_full import set_full
 from harness.checkers.updates import no_lost_update, no_lost_write
 from harness.checkers.vacuity import missing
 from harness.checkers.words import headline, table, text
@@ -26,6 +28,7 @@ from harness.checkers.words import headline, table, text
 __all__ = [
     "MODELS", "NOT_KNOWN", "Budget", "Call", "CheckError", "Checker", "Effect", "Inconsistent", "Model",
     "assert_available", "assert_linearizable", "assert_no_lost_update", "assert_no_lost_write",
-    "assert_recovers", "available", "check", "checkers", "headline", "judge", "linearizable", "missing",
-    "model", "no_lost_update", "no_lost_write", "recovers", "table", "text",
+    "assert_recovers", "assert_set_full", "available", "check", "checkers", "headline", "judge",
+    "linearizable", "missing", "model", "no_lost_update", "no_lost_write", "recovers", "set_full",
+    "table", "text",
 ]  # fmt: skip

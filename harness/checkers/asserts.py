@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from harness.checkers import words
 from harness.checkers.availability import available, recovers
@@ -11,6 +12,7 @@ from harness.checkers.linearizable import linearizable
 from harness.checkers.model import CheckError, Model
 from harness.checkers.models import MODELS
 from harness.checkers.search import Budget
+from harness.checkers.set_full import set_full
 from harness.checkers.updates import no_lost_update, no_lost_write
 from harness.checkers.vacuity import missing
 from harness.history import History
@@ -29,6 +31,8 @@ def checkers() -> dict[str, Checker]:
         **{f"linearizable:{name}": of(name) for name in MODELS},
         "no-lost-update": no_lost_update,
         "no-lost-write": no_lost_write,
+        "set-full": set_full,
+        "set-full:linearizable": partial(set_full, linearizable=True),
     }
 
 
@@ -98,6 +102,12 @@ def assert_no_lost_write(history: History) -> Verdict:
     """Fail if an acknowledged add is missing from a final read of any node. See `no_lost_write`."""
     __tracebackhide__ = True
     return _remember(history, no_lost_write(history))
+
+
+def assert_set_full(history: History, linearizable: bool = False) -> Verdict:
+    """Fail if a set lost, invented or doubled an element; `linearizable`: or hid one. See `set_full`."""
+    __tracebackhide__ = True
+    return _remember(history, set_full(history, linearizable))
 
 
 def assert_recovers(history: History, within: float) -> Verdict:

@@ -34,6 +34,7 @@ from harness.verdict import Undecided, Verdict, Violation, Witness
 from tests.unit.checkers.histories import Event, drawn, fault, history
 
 S = 10**9
+STORES = ("set-full", "set-full:linearizable")
 
 
 def steady(
@@ -323,7 +324,7 @@ def test_an_assert_remembers_its_verdict_and_fails_unless_valid() -> None:
 
 def test_checks_have_names() -> None:
     assert list(checkers()) == [
-        *(f"linearizable:{name}" for name in MODELS), "no-lost-update", "no-lost-write",
+        *(f"linearizable:{name}" for name in MODELS), "no-lost-update", "no-lost-write", *STORES,
     ]  # fmt: skip
     assert {"linearizable:register", "linearizable:queue"} < set(checkers())
     h = drawn("[w1 ] [r1 ]")

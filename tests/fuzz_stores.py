@@ -1,0 +1,143 @@
+"""The checkers of stores against slow but obvious judges of small histories, for `tests.fuzz`.
+
+Each entry of STORES makes a history from a real structure, bends most of them, and returns it with what the
+checker says and what brute force says.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from harness.checkers.set_full import set_full
+from harness.checkers.spans import Span, spans
+from harness.history import History
+from tests.unit.checkers.histories import history
+
+Case = tuple[History, str, str]  # what the checker says, and what is true
+Planned = list[dict[str, Any]]
+
+
+def planned(rnd: random.Random, draw: Callable[[], tuple[str, Any]], most: int = 8) -> Planned:
+    """Operations of a few processes, each with the instant `at` which it takes effect, or None."""
+    clients = rnd.randint(1, 4)
+    clocks = {process: rnd.randint(0, 4) for process in range(clients)}
+    found = []
+    for _ in range(rnd.randint(2, most)):
+        process = rnd.choice(list(clocks))
+        start = clocks.pop(process) + rnd.randint(0, 3)
+        end = start + rnd.randint(0, 9)
+        f, value = draw()
+        kind = rnd.choices(("ok", "info", "fail"), (16, 3, 1))[0]
+        instant = None if kind == "fail" else rnd.uniform(start, end)
+        if kind == "info":
+            instant = rnd.choice((None, start + rnd.uniform(0, 20)))
+        found.append(
+            {"process": process, "f": f, "value": value, "type": kind, "start": start, "end": end,
+             "at": instant}
+        )  # fmt: skip
+        clocks[process + clients if kind == "info" else process] = end + rnd.randint(1, 3)
+    return found
+
+
+def happen(operations: Planned, do: Callable[[dict[str, Any]], Any]) -> None:
+    """Let those that take effect do so in their order; what `do` returns is the result."""
+    for op in sorted((op for op in operations if op["at"] is not None), key=lambda op: float(op["at"])):
+        op["result"] = do(op)
+
+
+def orders(found: Sequence[Span], done: tuple[Span, ...] = ()) -> Iterator[tuple[Span, ...]]:
+    """Every order that respects what surely came before what."""
+    left = [span for span in found if span not in done]
+    if not left:
+        yield done
+    first = min((span.ret for span in left), default=0)
+    for span in left:
+        if span.call <= first:
+            yield from orders(found, (*done, span))
+
+
+# ---------------------------------------------------------------------------------------------- set-full
+
+
+def a_grown_set(rnd: random.Random) -> History:
+    fresh = iter(range(100))
+    held: list[int] = []
+
+    def draw() -> tuple[str, Any]:
+        return ("read", None) if rnd.random() < 0.6 else ("add", next(fresh))
+
+    def do(op: dict[str, Any]) -> Any:
+        if op["f"] == "add":
+            held.append(op["value"])
+            return op["value"]
+        return list(held)
+
+    operations = planned(rnd, draw, 7)
+    happen(operations, do)
+    for op in operations:
+        if op["f"] == "read":
+            op["final"] = rnd.random() < 0.1
+            if op["type"] == "ok" and rnd.random() < 0.25:
+                elements = list(op["result"])
+                if elements and rnd.random() < 0.6:
+                    elements.remove(rnd.choice(elements))
+                else:
+                    elements.append(rnd.randrange(4))
+                op["result"] = elements
+    return history(operations)
+
+
+def fates(h: History, linearizable: bool) -> str:
+    """What is true of a grown set, element by element."""
+    found = spans(h, ("add", "read"), "")
+    reads = [span for span in found if span.op.f == "read" and span.happened]
+    if any(count > 1 for read in reads for count in Counter(read.op.result).values()):
+        return "invalid"
+    stable = False
+    elements = {span.op.value for span in found if span.op.f == "add"}
+    for element in elements | {e for read in reads for e in read.op.result}:
+        adds = [s for s in found if s.op.f == "add" and s.op.value == element and s.op.type != "fail"]
+        having = [read for read in reads if element in read.op.result]
+        if any(read.ret < min((add.call for add in adds), default=1 << 63) for read in having):
+            return "invalid"
+        known = min([s.ret for s in having] + [s.ret for s in adds if s.happened], default=1 << 63)
+        late = [read for read in reads if read not in having and read.call > known]
+        if any(read.op.final for read in late):
+            return "invalid"
+        every = list(orders(reads))
+        for read in late:
+            if not any(other in having for order in every for other in order[order.index(read) + 1 :]):
+                return "invalid"
+        if (
+            linearizable
+            and adds
+            and not any(
+                [other in having for other in order if other is not adds[0]]
+                == [order.index(other) > order.index(adds[0]) for other in order if other is not adds[0]]
+                for order in orders([*reads, adds[0]])
+            )
+        ):
+            return "invalid"
+        stable = stable or bool(having)
+    return (
+        "valid"
+        if stable and all(kind in {s.op.f for s in found if s.happened} for kind in {s.op.f for s in found})
+        else "unknown"
+    )
+
+
+def a_set(linearizable: bool) -> Callable[[random.Random], Case]:
+    def case(rnd: random.Random) -> Case:
+        h = a_grown_set(rnd)
+        return h, set_full(h, linearizable).judgement, fates(h, linearizable)
+
+    return case
+
+
+STORES: dict[str, Callable[[random.Random], Case]] = {
+    "set-full": a_set(False),
+    "set-full, linearizable": a_set(True),
+}
