@@ -6,29 +6,36 @@ Knows nothing but histories and verdicts, so any stored history can be judged ag
 from harness.checkers.asserts import (
     Checker,
     assert_available,
+    assert_counter,
     assert_linearizable,
     assert_no_lost_update,
     assert_no_lost_write,
     assert_recovers,
     assert_set_full,
+    assert_total_queue,
+    assert_unique_ids,
     check,
     checkers,
     judge,
 )
 from harness.checkers.availability import available, recovers
+from harness.checkers.counter_sum import counter
 from harness.checkers.linearizable import linearizable
 from harness.checkers.model import NOT_KNOWN, Call, CheckError, Effect, Inconsistent, Model
 from harness.checkers.models import MODELS, model
 from harness.checkers.search import Budget
 from harness.checkers.set_full import set_full
+from harness.checkers.total_queue import total_queue
+from harness.checkers.unique_ids import unique_ids
 from harness.checkers.updates import no_lost_update, no_lost_write
 from harness.checkers.vacuity import missing
 from harness.checkers.words import headline, table, text
 
 __all__ = [
     "MODELS", "NOT_KNOWN", "Budget", "Call", "CheckError", "Checker", "Effect", "Inconsistent", "Model",
-    "assert_available", "assert_linearizable", "assert_no_lost_update", "assert_no_lost_write",
-    "assert_recovers", "assert_set_full", "available", "check", "checkers", "headline", "judge",
+    "assert_available", "assert_counter", "assert_linearizable", "assert_no_lost_update",
+    "assert_no_lost_write", "assert_recovers", "assert_set_full", "assert_total_queue",
+    "assert_unique_ids", "available", "check", "checkers", "counter", "headline", "judge",
     "linearizable", "missing", "model", "no_lost_update", "no_lost_write", "recovers", "set_full",
-    "table", "text",
+    "table", "text", "total_queue", "unique_ids",
 ]  # fmt: skip

@@ -8,11 +8,14 @@ from functools import partial
 
 from harness.checkers import words
 from harness.checkers.availability import available, recovers
+from harness.checkers.counter_sum import counter
 from harness.checkers.linearizable import linearizable
 from harness.checkers.model import CheckError, Model
 from harness.checkers.models import MODELS
 from harness.checkers.search import Budget
 from harness.checkers.set_full import set_full
+from harness.checkers.total_queue import total_queue
+from harness.checkers.unique_ids import unique_ids
 from harness.checkers.updates import no_lost_update, no_lost_write
 from harness.checkers.vacuity import missing
 from harness.history import History
@@ -33,6 +36,10 @@ def checkers() -> dict[str, Checker]:
         "no-lost-write": no_lost_write,
         "set-full": set_full,
         "set-full:linearizable": partial(set_full, linearizable=True),
+        "total-queue": total_queue,
+        "unique-ids": unique_ids,
+        "counter": counter,
+        "counter:final": partial(counter, final_only=True),
     }
 
 
@@ -108,6 +115,24 @@ def assert_set_full(history: History, linearizable: bool = False) -> Verdict:
     """Fail if a set lost, invented or doubled an element; `linearizable`: or hid one. See `set_full`."""
     __tracebackhide__ = True
     return _remember(history, set_full(history, linearizable))
+
+
+def assert_total_queue(history: History) -> Verdict:
+    """Fail if a queue lost, invented or doubled a value. See `total_queue`."""
+    __tracebackhide__ = True
+    return _remember(history, total_queue(history))
+
+
+def assert_unique_ids(history: History) -> Verdict:
+    """Fail if an id was given twice. See `unique_ids`."""
+    __tracebackhide__ = True
+    return _remember(history, unique_ids(history))
+
+
+def assert_counter(history: History, initial: int = 0, final_only: bool = False) -> Verdict:
+    """Fail if a read of a counter is no possible sum of the adds. See `counter`."""
+    __tracebackhide__ = True
+    return _remember(history, counter(history, initial, final_only))
 
 
 def assert_recovers(history: History, within: float) -> Verdict:

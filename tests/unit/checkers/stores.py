@@ -52,8 +52,8 @@ FROM_NOWHERE = {
 def smallest(checker: Checker, h: History) -> Verdict:
     """The verdict; its witness shows what it says, and without any one of its operations it does not.
 
-    Of what is left out nobody knows whether it happened or what it saw. Only the write that a value came from
-    may stand beside what cannot be spared: without it that would be a value from nowhere.
+    Of what is left out nobody knows whether it happened, and nobody asks what it saw. Only the write that a
+    value came from may stand beside what cannot be spared: without it that would be a value from nowhere.
     """
     verdict = checker(h)
     assert verdict.witness is not None, verdict
@@ -77,17 +77,17 @@ def count(verdict: Verdict, name: str) -> int:
 
 
 def part(h: History, indexes: Iterable[int], without: int | None = None) -> History:
-    """The same history, but nobody knows of the other operations, and `without` one never was."""
+    """The same history, but of other writes nobody knows, other reads are left out, and so is `without`."""
     wanted = set(indexes)
     operations = []
     free = 1 + max(one.process for one in h.operations)
     for one in h.operations:
-        if one.index == without or (one.index not in wanted and one.f in READS):
+        if one.index == without or (one.index not in wanted and one.f in READS and one.type != "info"):
             continue
         more: dict[str, Any] = {"final": one.final} | ({"node": one.node} if one.node else {})
         if h.header.get("keyed"):
             more["key"] = one.key
-        known = one.index in wanted
+        known = one.index in wanted or one.type == "fail"
         free += not known
         operations.append(
             {"process": one.process if known else free, "f": one.f, "value": one.value, "result": one.result,
@@ -96,4 +96,4 @@ def part(h: History, indexes: Iterable[int], without: int | None = None) -> Hist
     return history(operations, {"format": "part"})
 
 
-READS = ("read", "poll")
+READS = ("read", "poll", "dequeue", "drain", "generate")
