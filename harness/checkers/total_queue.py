@@ -119,7 +119,7 @@ def _odd(queue: _Queue) -> list[Anomaly]:
             name = "duplicated" if before else "unexpected"
             refused = [span for span in queue.refused.get(value, []) if span.call <= take.ret]
             earlier = [one for one, _ in got[:place]]
-            others = [span.op.index for span in (*earlier, *(before or put[:1]), *refused)]
+            others = [span.op.index for span in (*earlier, *(before or put[:1] or refused))]
             say = partial(_said, take, told, before, put, refused, earlier)
             found.append(Anomaly(name, take, tuple(others), say))
             break
