@@ -13,10 +13,14 @@ if TYPE_CHECKING:
     from harness.chaos import Chaos as Chaos
     from harness.checkers import (
         assert_available as assert_available,
+        assert_bank as assert_bank,
         assert_counter as assert_counter,
         assert_linearizable as assert_linearizable,
+        assert_monotonic as assert_monotonic,
+        assert_no_long_fork as assert_no_long_fork,
         assert_no_lost_update as assert_no_lost_update,
         assert_no_lost_write as assert_no_lost_write,
+        assert_no_write_skew as assert_no_write_skew,
         assert_recovers as assert_recovers,
         assert_set_full as assert_set_full,
         assert_total_queue as assert_total_queue,
@@ -118,7 +122,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "harness.chaos": "Chaos",
     "harness.checkers": (
-        "assert_available assert_counter assert_linearizable assert_no_lost_update assert_no_lost_write "
+        "assert_available assert_bank assert_counter assert_linearizable assert_monotonic "
+        "assert_no_long_fork assert_no_lost_update assert_no_lost_write assert_no_write_skew "
         "assert_recovers assert_set_full assert_total_queue assert_unique_ids check judge"
     ),
     "harness.compose_target": "ComposeTarget",

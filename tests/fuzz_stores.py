@@ -9,9 +9,12 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from itertools import permutations, product
 from typing import Any
 
 from harness.checkers.counter_sum import counter
+from harness.checkers.long_fork import long_fork
+from harness.checkers.monotonic import monotonic
 from harness.checkers.set_full import set_full
 from harness.checkers.spans import Span, spans
 from harness.checkers.total_queue import total_queue
@@ -260,7 +263,114 @@ def sums(h: History) -> str:
     return "valid" if done == {span.op.f for span in found} and adds and reads else "unknown"
 
 
+# -------------------------------------------------------------------------------------------- long-fork
+
+
+def forks(rnd: random.Random) -> Case:
+    """Up to four keys, each written once; reads of some of them."""
+    keys = ["x", "y", "z", "u"][: rnd.randint(2, 4)]
+    fresh = iter(keys)
+    held: dict[str, int] = {}
+
+    def draw() -> tuple[str, Any]:
+        if rnd.random() < 0.4 and (key := next(fresh, None)):
+            return "write", [["w", key, 1]]
+        return "read", [["r", key, None] for key in rnd.sample(keys, rnd.randint(1, len(keys)))]
+
+    def do(op: dict[str, Any]) -> Any:
+        if op["f"] == "write":
+            held[op["value"][0][1]] = 1
+            return op["value"]
+        return [["r", key, held.get(key)] for _, key, _ in op["value"]]
+
+    operations = planned(rnd, draw, 10)
+    happen(operations, do)
+    written = {op["value"][0][1] for op in operations if op["f"] == "write" and op["type"] != "fail"}
+    for op in operations:
+        if op["f"] == "read" and op["type"] == "ok":
+            for part in op["result"]:
+                if rnd.random() < 0.22 and part[1] in written:
+                    part[2] = None if part[2] else 1
+    h = history(operations)
+    return h, long_fork(h).judgement, one_order(h)
+
+
+def one_order(h: History) -> str:
+    """What is true of reads of keys that are written once: every order of the writes is tried."""
+    found = spans(h, ("write", "read"), "")
+    writes = {s.op.value[0][1]: s for s in found if s.op.f == "write" and s.op.type != "fail"}
+    reads = [span for span in found if span.op.f == "read" and span.happened]
+    saw = [{key: value for _, key, value in read.op.result} for read in reads]
+    if any(
+        value and (key not in writes or writes[key].call > read.ret)
+        for read, told in zip(reads, saw, strict=True)
+        for key, value in told.items()
+    ):
+        return "invalid"
+    keys = {key for told in saw for key in told} | set(writes)
+    if not any(all(is_prefix(order, told) for told in saw) for order in permutations(sorted(keys))):
+        return "invalid"
+    telling = any(0 < sum(map(bool, told.values())) < len(told) for told in saw)
+    done = {span.op.f for span in found if span.happened}
+    return "valid" if telling and writes and done == {span.op.f for span in found} else "unknown"
+
+
+def is_prefix(order: Sequence[str], told: dict[str, Any]) -> bool:
+    """Whether what a read saw written comes before all that it saw unwritten."""
+    flags = [bool(told[key]) for key in order if key in told]
+    return flags == sorted(flags, reverse=True)
+
+
+# -------------------------------------------------------------------------------------------- monotonic
+
+
+def grown(stamped: bool) -> Callable[[random.Random], Case]:
+    def case(rnd: random.Random) -> Case:
+        held = [0, 0]
+
+        def draw() -> tuple[str, Any]:
+            return ("read", None) if rnd.random() < 0.6 else ("inc", None)
+
+        def do(op: dict[str, Any]) -> Any:
+            held[0] += 1
+            held[1] += op["f"] == "inc"
+            return list(held) if stamped else held[1]
+
+        operations = planned(rnd, draw, 8)
+        happen(operations, do)
+        for op in operations:
+            if op["type"] == "ok" and rnd.random() < (0.25 if stamped else 0.15):
+                change = rnd.choice((-2, -1, 1))
+                if stamped:
+                    op["result"][rnd.randrange(2)] += change
+                else:
+                    op["result"] += change
+        h = history(operations)
+        return h, monotonic(h).judgement, pairwise(h, stamped)
+
+    return case
+
+
+def pairwise(h: History, stamped: bool) -> str:
+    """What is true of values that grow: each pair of operations is looked at."""
+    seen = [span for span in spans(h, ("read", "inc"), "") if span.happened]
+    for a, b in product(seen, seen):
+        if a is b:
+            continue
+        old, new = ([s.op.result] if not stamped else list(s.op.result) for s in (a, b))
+        both = a.op.f == b.op.f == "inc" and old[-1] == new[-1]
+        before = a.ret < b.call or (a.op.process == b.op.process and a.call < b.call)
+        fell = any(n < o for o, n in zip(old, new, strict=True)) or (b.op.f == "inc" and new[-1] <= old[-1])
+        if both or (before and fell) or (stamped and old[0] < new[0] and old[1] > new[1]):
+            return "invalid"
+    done = {span.op.f for span in seen}
+    return "valid" if len(seen) > 1 and done == {op.f for op in h.operations} else "unknown"
+
+
 STORES: dict[str, Callable[[random.Random], Case]] = {
+    "long-fork": forks,
+    "monotonic": grown(False),
+    "monotonic, timestamps": grown(True),
     "counter, by sums": a_counter((1, 1, 2, -1)),
     "counter, far apart": a_counter((3, 7, -10, 25)),
     "set-full": a_set(False),

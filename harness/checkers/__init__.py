@@ -6,10 +6,14 @@ Knows nothing but histories and verdicts, so any stored history can be judged ag
 from harness.checkers.asserts import (
     Checker,
     assert_available,
+    assert_bank,
     assert_counter,
     assert_linearizable,
+    assert_monotonic,
+    assert_no_long_fork,
     assert_no_lost_update,
     assert_no_lost_write,
+    assert_no_write_skew,
     assert_recovers,
     assert_set_full,
     assert_total_queue,
@@ -19,10 +23,13 @@ from harness.checkers.asserts import (
     judge,
 )
 from harness.checkers.availability import available, recovers
+from harness.checkers.bank import bank
 from harness.checkers.counter_sum import counter
 from harness.checkers.linearizable import linearizable
+from harness.checkers.long_fork import long_fork
 from harness.checkers.model import NOT_KNOWN, Call, CheckError, Effect, Inconsistent, Model
 from harness.checkers.models import MODELS, model
+from harness.checkers.monotonic import monotonic
 from harness.checkers.search import Budget
 from harness.checkers.set_full import set_full
 from harness.checkers.total_queue import total_queue
@@ -30,12 +37,14 @@ from harness.checkers.unique_ids import unique_ids
 from harness.checkers.updates import no_lost_update, no_lost_write
 from harness.checkers.vacuity import missing
 from harness.checkers.words import headline, table, text
+from harness.checkers.write_skew import write_skew
 
 __all__ = [
     "MODELS", "NOT_KNOWN", "Budget", "Call", "CheckError", "Checker", "Effect", "Inconsistent", "Model",
-    "assert_available", "assert_counter", "assert_linearizable", "assert_no_lost_update",
-    "assert_no_lost_write", "assert_recovers", "assert_set_full", "assert_total_queue",
-    "assert_unique_ids", "available", "check", "checkers", "counter", "headline", "judge",
-    "linearizable", "missing", "model", "no_lost_update", "no_lost_write", "recovers", "set_full",
-    "table", "text", "total_queue", "unique_ids",
+    "assert_available", "assert_bank", "assert_counter", "assert_linearizable", "assert_monotonic",
+    "assert_no_long_fork", "assert_no_lost_update", "assert_no_lost_write", "assert_no_write_skew",
+    "assert_recovers", "assert_set_full", "assert_total_queue", "assert_unique_ids", "available", "bank",
+    "check", "checkers", "counter", "headline", "judge", "linearizable", "long_fork", "missing", "model",
+    "monotonic", "no_lost_update", "no_lost_write", "recovers", "set_full", "table", "text",
+    "total_queue", "unique_ids", "write_skew",
 ]  # fmt: skip

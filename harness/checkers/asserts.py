@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import replace
 from functools import partial
 
 from harness.checkers import words
 from harness.checkers.availability import available, recovers
+from harness.checkers.bank import bank
 from harness.checkers.counter_sum import counter
 from harness.checkers.linearizable import linearizable
+from harness.checkers.long_fork import long_fork
 from harness.checkers.model import CheckError, Model
 from harness.checkers.models import MODELS
+from harness.checkers.monotonic import monotonic
 from harness.checkers.search import Budget
 from harness.checkers.set_full import set_full
 from harness.checkers.total_queue import total_queue
 from harness.checkers.unique_ids import unique_ids
 from harness.checkers.updates import no_lost_update, no_lost_write
 from harness.checkers.vacuity import missing
+from harness.checkers.write_skew import write_skew
 from harness.history import History
 from harness.verdict import Undecided, Verdict, Violation
 
@@ -40,6 +44,11 @@ def checkers() -> dict[str, Checker]:
         "unique-ids": unique_ids,
         "counter": counter,
         "counter:final": partial(counter, final_only=True),
+        "bank": bank,
+        "long-fork": long_fork,
+        "monotonic": monotonic,
+        "monotonic:process": partial(monotonic, real_time=False),
+        "write-skew": write_skew,
     }
 
 
@@ -133,6 +142,33 @@ def assert_counter(history: History, initial: int = 0, final_only: bool = False)
     """Fail if a read of a counter is no possible sum of the adds. See `counter`."""
     __tracebackhide__ = True
     return _remember(history, counter(history, initial, final_only))
+
+
+def assert_bank(
+    history: History, total: int | None = None, accounts: Iterable[Hashable] | None = None,
+    negative: bool = False,
+) -> Verdict:  # fmt: skip
+    """Fail if a read of all accounts has another total, or a wrong balance or account. See `bank`."""
+    __tracebackhide__ = True
+    return _remember(history, bank(history, total, accounts, negative))
+
+
+def assert_no_long_fork(history: History) -> Verdict:
+    """Fail if reads disagree about the order of writes. See `long_fork`."""
+    __tracebackhide__ = True
+    return _remember(history, long_fork(history))
+
+
+def assert_monotonic(history: History, real_time: bool = True) -> Verdict:
+    """Fail if a value, or its timestamp, fell. See `monotonic`."""
+    __tracebackhide__ = True
+    return _remember(history, monotonic(history, real_time))
+
+
+def assert_no_write_skew(history: History) -> Verdict:
+    """Fail if two inserts that exclude each other succeeded. See `write_skew`."""
+    __tracebackhide__ = True
+    return _remember(history, write_skew(history))
 
 
 def assert_recovers(history: History, within: float) -> Verdict:

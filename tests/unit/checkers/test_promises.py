@@ -34,7 +34,10 @@ from harness.verdict import Undecided, Verdict, Violation, Witness
 from tests.unit.checkers.histories import Event, drawn, fault, history
 
 S = 10**9
-STORES = ("set-full", "set-full:linearizable", "total-queue", "unique-ids", "counter", "counter:final")
+STORES = (
+    "set-full", "set-full:linearizable", "total-queue", "unique-ids", "counter", "counter:final", "bank",
+    "long-fork", "monotonic", "monotonic:process", "write-skew",
+)  # fmt: skip
 
 
 def steady(
