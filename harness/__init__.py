@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from harness.checkers import (
         assert_available as assert_available,
         assert_bank as assert_bank,
+        assert_causal as assert_causal,
         assert_counter as assert_counter,
         assert_linearizable as assert_linearizable,
         assert_monotonic as assert_monotonic,
+        assert_no_causal_reverse as assert_no_causal_reverse,
         assert_no_long_fork as assert_no_long_fork,
         assert_no_lost_update as assert_no_lost_update,
         assert_no_lost_write as assert_no_lost_write,
@@ -122,9 +124,10 @@ if TYPE_CHECKING:
 _HOMES = {
     "harness.chaos": "Chaos",
     "harness.checkers": (
-        "assert_available assert_bank assert_counter assert_linearizable assert_monotonic "
-        "assert_no_long_fork assert_no_lost_update assert_no_lost_write assert_no_write_skew "
-        "assert_recovers assert_set_full assert_total_queue assert_unique_ids check judge"
+        "assert_available assert_bank assert_causal assert_counter assert_linearizable assert_monotonic "
+        "assert_no_causal_reverse assert_no_long_fork assert_no_lost_update assert_no_lost_write "
+        "assert_no_write_skew assert_recovers assert_set_full assert_total_queue assert_unique_ids check "
+        "judge"
     ),
     "harness.compose_target": "ComposeTarget",
     "harness.condition": "event leader_elected restarted",

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import permutations, product
 from typing import Any
 
+from harness.checkers.causal import causal
+from harness.checkers.causal_reverse import causal_reverse
 from harness.checkers.counter_sum import counter
 from harness.checkers.long_fork import long_fork
 from harness.checkers.monotonic import monotonic
@@ -367,7 +369,121 @@ def pairwise(h: History, stamped: bool) -> str:
     return "valid" if len(seen) > 1 and done == {op.f for op in h.operations} else "unknown"
 
 
+# ----------------------------------------------------------------------------------------------- causal
+
+
+def registers(rnd: random.Random) -> Case:
+    """Two keys, each value written once; reads return what is there, or else anything."""
+    fresh = iter(range(1, 100))
+    held: dict[str, int | None] = {"x": None, "y": None}
+    ever: list[int] = []
+
+    def draw() -> tuple[str, Any]:
+        return ("write", next(fresh)) if rnd.random() < 0.45 else ("read", None)
+
+    operations = planned(rnd, draw, 10)
+    for op in operations:
+        op["key"] = rnd.choice("xy")
+
+    def do(op: dict[str, Any]) -> Any:
+        if op["f"] == "write":
+            held[op["key"]] = op["value"]
+            return op["value"]
+        return held[op["key"]]
+
+    happen(operations, do)
+    for op in operations:
+        if op["f"] == "read" and op["type"] == "ok" and rnd.random() < 0.3:
+            ever = [o["value"] for o in operations if o["f"] == "write" and o["key"] == op["key"]]
+            op["result"] = rnd.choice((None, *ever, *ever, *([77] if rnd.random() < 0.1 else ())))
+    h = history(operations)
+    return h, causal(h).judgement, in_causal_order(h)
+
+
+def in_causal_order(h: History) -> str:
+    """What is true of registers: the causal order is closed, the causes of a read put in every order."""
+    found = spans(h, ("write", "read"), "")
+    writes = {(s.op.key, s.op.value): s for s in found if s.op.f == "write" and s.op.type != "fail"}
+    reads = [s for s in found if s.op.f == "read" and s.happened]
+    sources = {s: writes.get((s.op.key, s.op.result)) for s in reads if s.op.result is not None}
+    if any(write is None or write.call > read.ret for read, write in sources.items()):
+        return "invalid"
+    all_of_it = [*writes.values(), *reads]
+    before = {
+        (a, b) for a in all_of_it for b in all_of_it
+        if sources.get(b) is a or (a.op.process == b.op.process and a.call < b.call)
+    }  # fmt: skip
+    for middle, a, b in product(all_of_it, repeat=3):
+        if (a, middle) in before and (middle, b) in before:
+            before.add((a, b))
+    if any((a, a) in before for a in all_of_it):
+        return "invalid"
+    for read in reads:
+        past = [w for w in writes.values() if w.op.key == read.op.key and (w, read) in before]
+        explained = [
+            order for order in permutations(past)
+            if (order[-1] if order else None) is sources.get(read)
+            and not any((b, a) in before for i, a in enumerate(order) for b in order[i + 1 :])
+        ]  # fmt: skip
+        if not explained:
+            return "invalid"
+    done = {span.op.f for span in found if span.happened}
+    return "valid" if sources and done == {span.op.f for span in found} else "unknown"
+
+
+# --------------------------------------------------------------------------------------- causal-reverse
+
+
+def a_log(ordered: bool) -> Callable[[random.Random], Case]:
+    def case(rnd: random.Random) -> Case:
+        fresh = iter(range(100))
+        held: list[int] = []
+
+        def draw() -> tuple[str, Any]:
+            return ("read", None) if rnd.random() < 0.4 else ("write", next(fresh))
+
+        def do(op: dict[str, Any]) -> Any:
+            if op["f"] == "write":
+                held.append(op["value"])
+                return op["value"]
+            return list(held)
+
+        operations = planned(rnd, draw, 16)
+        happen(operations, do)
+        for op in operations:
+            if op["f"] == "read" and op["type"] == "ok" and op["result"] and rnd.random() < 0.5:
+                if rnd.random() < 0.7:
+                    op["result"].remove(op["result"][0])
+                else:
+                    rnd.shuffle(op["result"])
+        h = history(operations)
+        return h, causal_reverse(h, ordered).judgement, forwards(h, ordered)
+
+    return case
+
+
+def forwards(h: History, ordered: bool) -> str:
+    """What is true of reads of a log: each pair of writes is looked at for each."""
+    found = spans(h, ("write", "read"), "")
+    writes = {s.op.value: s for s in found if s.op.f == "write" and s.op.type != "fail"}
+    reads = [s for s in found if s.op.f == "read" and s.happened]
+    for read in reads:
+        seen = list(read.op.result)
+        if any(value not in writes or writes[value].call > read.ret for value in seen):
+            return "invalid"
+        for (one, first), (two, second) in product(writes.items(), repeat=2):
+            turned = one not in seen or (ordered and two in seen and seen.index(two) < seen.index(one))
+            if first.ret < second.call and first.happened and two in seen and turned:
+                return "invalid"
+    done = {span.op.f for span in found if span.happened}
+    told = any(read.op.result for read in reads)
+    return "valid" if told and done == {span.op.f for span in found} else "unknown"
+
+
 STORES: dict[str, Callable[[random.Random], Case]] = {
+    "causal": registers,
+    "causal-reverse": a_log(False),
+    "causal-reverse, ordered": a_log(True),
     "long-fork": forks,
     "monotonic": grown(False),
     "monotonic, timestamps": grown(True),

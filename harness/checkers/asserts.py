@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from harness.checkers import words
 from harness.checkers.availability import available, recovers
 from harness.checkers.bank import bank
+from harness.checkers.causal import causal
+from harness.checkers.causal_reverse import causal_reverse
 from harness.checkers.counter_sum import counter
 from harness.checkers.linearizable import linearizable
 from harness.checkers.long_fork import long_fork
@@ -49,6 +52,9 @@ def checkers() -> dict[str, Checker]:
         "monotonic": monotonic,
         "monotonic:process": partial(monotonic, real_time=False),
         "write-skew": write_skew,
+        "causal": causal,
+        "causal-reverse": causal_reverse,
+        "causal-reverse:ordered": partial(causal_reverse, ordered=True),
     }
 
 
@@ -169,6 +175,18 @@ def assert_no_write_skew(history: History) -> Verdict:
     """Fail if two inserts that exclude each other succeeded. See `write_skew`."""
     __tracebackhide__ = True
     return _remember(history, write_skew(history))
+
+
+def assert_causal(history: History, initial: Any = None) -> Verdict:
+    """Fail if a read misses a cause, or has none. See `causal`."""
+    __tracebackhide__ = True
+    return _remember(history, causal(history, initial))
+
+
+def assert_no_causal_reverse(history: History, ordered: bool = False) -> Verdict:
+    """Fail if a read has a later write without an earlier one. See `causal_reverse`."""
+    __tracebackhide__ = True
+    return _remember(history, causal_reverse(history, ordered))
 
 
 def assert_recovers(history: History, within: float) -> Verdict:

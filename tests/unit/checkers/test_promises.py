@@ -37,6 +37,8 @@ S = 10**9
 STORES = (
     "set-full", "set-full:linearizable", "total-queue", "unique-ids", "counter", "counter:final", "bank",
     "long-fork", "monotonic", "monotonic:process", "write-skew",
+    "causal",
+    "causal-reverse", "causal-reverse:ordered",
 )  # fmt: skip
 
 
