@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Hashable, Sequence
 from functools import partial
 from itertools import accumulate
+from operator import lt
 from typing import Any
 
 from harness.checkers.model import CheckError
@@ -51,20 +52,22 @@ def causal_reverse(history: History, ordered: bool = False) -> Verdict:
             if span.op.f != "read":
                 _keep(writes, refused, span)
         written += len(writes)
-        acknowledged = sorted((span.ret, value) for value, span in _acknowledged(writes))
-        ends, values = [end for end, _ in acknowledged], [value for _, value in acknowledged]
+        calls = {value: span.call for value, span in writes.items()}
+        rets = {value: span.ret for value, span in writes.items()}
+        values = sorted((value for value, span in writes.items() if span.happened), key=rets.__getitem__)
+        ends = [rets[value] for value in values]
         for span in group:
             if span.op.f != "read" or not span.happened:
                 continue
             reads += 1
             seen = marks(entries(span.op, VALUES))
             told += bool(seen)
-            if wrong := _nowhere(span, seen, writes, refused):
-                found.append(wrong)
+            if not writes.keys() >= set(seen) or max(map(calls.__getitem__, seen), default=0) > span.ret:
+                found.append(_nowhere(span, seen, writes, refused))
                 continue
-            found += _without(span, seen, writes, ends, values)
+            found += _without(span, seen, writes, calls, ends, values)
             if ordered:
-                found += _reversed(span, seen, writes)
+                found += _reversed(span, seen, writes, calls, rets)
     lacking = [] if written else ["no write was invoked"]
     if not reads:
         lacking.append("no read succeeded")
@@ -74,10 +77,6 @@ def causal_reverse(history: History, ordered: bool = False) -> Verdict:
         "causal-reverse", history, found, kept="no later write without the earlier one", nouns=NOUNS,
         lacking=lacking, evidence={"writes": written, "reads": reads},
     )  # fmt: skip
-
-
-def _acknowledged(writes: dict[Hashable, Span]) -> list[tuple[Hashable, Span]]:
-    return [(value, span) for value, span in writes.items() if span.happened]
 
 
 def _keep(writes: dict[Hashable, Span], refused: dict[Hashable, Span], span: Span) -> None:
@@ -93,15 +92,13 @@ def _keep(writes: dict[Hashable, Span], refused: dict[Hashable, Span], span: Spa
 
 def _nowhere(
     read: Span, seen: Sequence[Hashable], writes: dict[Hashable, Span], refused: dict[Hashable, Span]
-) -> Anomaly | None:
+) -> Anomaly:
     """The first value of a read that nobody can have written by then."""
-    for value in seen:
-        if value not in writes or writes[value].call > read.ret:
-            why = writes.get(value) or refused.get(value)
-            others = () if why is None else (why.op.index,)
-            told = next(one for one in entries(read.op, VALUES) if mark(one) == value)
-            return Anomaly("phantom", read, others, partial(_invented, read, told, why))
-    return None
+    value = next(one for one in seen if one not in writes or writes[one].call > read.ret)
+    why = writes.get(value) or refused.get(value)
+    told = next(one for one in entries(read.op, VALUES) if mark(one) == value)
+    others = () if why is None else (why.op.index,)
+    return Anomaly("phantom", read, others, partial(_invented, read, told, why))
 
 
 def _without(
@@ -114,7 +111,7 @@ def _without(
     """The earliest write that a read lacks although it has one that began after it: of those the last."""
     if not seen:
         return []
-    latest = max((writes[value] for value in seen), key=lambda span: span.call)
+    latest = writes[max(seen, key=calls.__getitem__)]
     due = values[: bisect_left(ends, latest.call)]
     if set(seen).issuperset(due):
         return []
@@ -129,16 +126,20 @@ def _without(
     return [Anomaly("causal-reverse", read, others, partial(_lacking, read, earlier, latest), edges)]
 
 
-def _reversed(read: Span, seen: Sequence[Hashable], writes: dict[Hashable, Span]) -> list[Anomaly]:
+def _reversed(
+    read: Span, seen: Sequence[Hashable], writes: dict[Hashable, Span], calls: dict[Hashable, int],
+    rets: dict[Hashable, int],
+) -> list[Anomaly]:  # fmt: skip
     """Two values of a read, the first of which was written after the second was acknowledged."""
-    calls = [writes[value].call for value in seen]
-    for place, highest in enumerate(accumulate(calls, max)):
-        earlier = writes[seen[place]]
-        if earlier.ret < highest:
-            later = writes[seen[calls.index(highest)]]
-            others = (earlier.op.index, later.op.index)
-            return [Anomaly("order", read, others, partial(_turned, read, earlier, later))]
-    return []
+    begun = list(map(calls.__getitem__, seen))
+    highest = list(accumulate(begun, max))
+    late = list(map(lt, map(rets.__getitem__, seen), highest))
+    if True not in late:
+        return []
+    place = late.index(True)
+    earlier, later = writes[seen[place]], writes[seen[begun.index(highest[place])]]
+    others = (earlier.op.index, later.op.index)
+    return [Anomaly("order", read, others, partial(_turned, read, earlier, later))]
 
 
 def _of(span: Span) -> str:
