@@ -102,20 +102,17 @@ def _nowhere(
 
 
 def _without(
-    read: Span,
-    seen: Sequence[Hashable],
-    writes: dict[Hashable, Span],
-    ends: list[int],
-    values: list[Hashable],
-) -> list[Anomaly]:
+    read: Span, seen: Sequence[Hashable], writes: dict[Hashable, Span], calls: dict[Hashable, int],
+    ends: list[int], values: list[Hashable],
+) -> list[Anomaly]:  # fmt: skip
     """The earliest write that a read lacks although it has one that began after it: of those the last."""
     if not seen:
         return []
     latest = writes[max(seen, key=calls.__getitem__)]
     due = values[: bisect_left(ends, latest.call)]
-    if set(seen).issuperset(due):
-        return []
     there = set(seen)
+    if there.issuperset(due):
+        return []
     earlier = writes[next(value for value in due if value not in there)]
     edges = (
         Edge(earlier.op.index, latest.op.index, "it was acknowledged before the other began"),
