@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         assert_bank as assert_bank,
         assert_causal as assert_causal,
         assert_counter as assert_counter,
+        assert_kafka as assert_kafka,
         assert_linearizable as assert_linearizable,
         assert_monotonic as assert_monotonic,
         assert_no_causal_reverse as assert_no_causal_reverse,
@@ -124,10 +125,10 @@ if TYPE_CHECKING:
 _HOMES = {
     "harness.chaos": "Chaos",
     "harness.checkers": (
-        "assert_available assert_bank assert_causal assert_counter assert_linearizable assert_monotonic "
-        "assert_no_causal_reverse assert_no_long_fork assert_no_lost_update assert_no_lost_write "
-        "assert_no_write_skew assert_recovers assert_set_full assert_total_queue assert_unique_ids check "
-        "judge"
+        "assert_available assert_bank assert_causal assert_counter assert_kafka assert_linearizable "
+        "assert_monotonic assert_no_causal_reverse assert_no_long_fork assert_no_lost_update "
+        "assert_no_lost_write assert_no_write_skew assert_recovers assert_set_full assert_total_queue "
+        "assert_unique_ids check judge"
     ),
     "harness.compose_target": "ComposeTarget",
     "harness.condition": "event leader_elected restarted",

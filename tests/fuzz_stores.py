@@ -9,12 +9,13 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from itertools import permutations, product
+from itertools import pairwise, permutations, product
 from typing import Any
 
 from harness.checkers.causal import causal
 from harness.checkers.causal_reverse import causal_reverse
 from harness.checkers.counter_sum import counter
+from harness.checkers.kafka import kafka
 from harness.checkers.long_fork import long_fork
 from harness.checkers.monotonic import monotonic
 from harness.checkers.set_full import set_full
@@ -348,12 +349,12 @@ def grown(stamped: bool) -> Callable[[random.Random], Case]:
                 else:
                     op["result"] += change
         h = history(operations)
-        return h, monotonic(h).judgement, pairwise(h, stamped)
+        return h, monotonic(h).judgement, in_pairs(h, stamped)
 
     return case
 
 
-def pairwise(h: History, stamped: bool) -> str:
+def in_pairs(h: History, stamped: bool) -> str:
     """What is true of values that grow: each pair of operations is looked at."""
     seen = [span for span in spans(h, ("read", "inc"), "") if span.happened]
     for a, b in product(seen, seen):
@@ -480,7 +481,120 @@ def forwards(h: History, ordered: bool) -> str:
     return "valid" if told and done == {span.op.f for span in found} else "unknown"
 
 
+# ------------------------------------------------------------------------------------------------ kafka
+
+
+def partitions(rnd: random.Random) -> Case:
+    """One or two logs; each process polls on from where it stopped. Then some of what was told is bent."""
+    fresh = iter(range(100))
+    held: dict[str, list[int]] = {"x": [], "y": []}
+    names = "xy"[: rnd.randint(1, 2)]
+    places: dict[tuple[int, str], int] = {}
+
+    def draw() -> tuple[str, Any]:
+        if rnd.random() < 0.5:
+            return "poll", [["poll"]] * rnd.randint(1, 2)
+        return "send", [["send", rnd.choice(names), next(fresh)] for _ in range(rnd.randint(1, 2))]
+
+    def do(op: dict[str, Any]) -> Any:
+        told: list[Any] = []
+        for part in op["value"]:
+            if part[0] == "send":
+                held[part[1]].append(part[2])
+                told.append(["send", part[1], [len(held[part[1]]) - 1, part[2]]])
+                continue
+            got = {}
+            for name in names:
+                begin = places.get((op["process"], name), 0)
+                end = min(len(held[name]), begin + rnd.randint(1, 3))
+                got[name] = [[offset, held[name][offset]] for offset in range(begin, end)]
+                places[op["process"], name] = end
+            told.append(["poll", got])
+        return told
+
+    operations = planned(rnd, draw, 9)
+    happen(operations, do)
+    for op in operations:
+        if op["type"] != "ok" or rnd.random() > 0.15:
+            continue
+        for part in op["result"]:
+            if part[0] == "send":
+                part[2][0] += rnd.choice((-1, 1))
+            for pairs in part[1].values() if part[0] == "poll" else ():
+                if pairs and rnd.random() < 0.7:
+                    rnd.choice(
+                        (
+                            pairs.pop,
+                            pairs.reverse,
+                            lambda p=pairs: p.append([p[-1][0] + 1, rnd.randrange(9)]),
+                            lambda p=pairs: p.append(p[0]),
+                        )
+                    )()
+    h = history(operations)
+    said = kafka(h)
+    return h, said.judgement + ", ".join(sorted(said.evidence.get("anomalies", {}))), in_log_order(h)
+
+
+def in_log_order(h: History) -> str:
+    """What is true of logs, each anomaly by its definition."""
+    found = spans(h, ("send", "poll"), "")
+    names: set[str] = set()
+    sent: dict[tuple[str, int], Span] = {}
+    at: set[tuple[str, int, int]] = set()
+    polled: dict[tuple[str, int], int] = {}
+    for span in found:
+        for part in span.op.value:
+            if part[0] == "send":
+                sent[part[1], part[2]] = span
+    for span in found:
+        for part in span.op.result if span.happened else ():
+            if part[0] == "send":
+                at.add((part[1], part[2][0], part[2][1]))
+            for key, pairs in part[1] if part[0] == "poll" else ():
+                for offset, value in pairs:
+                    at.add((key, offset, value))
+                    polled[key, value] = min(span.ret, polled.get((key, value), 1 << 63))
+    for key, value in polled:
+        send = sent.get((key, value))
+        if send is None or (send.op.type != "fail" and send.call > polled[key, value]):
+            names.add("phantom")
+        elif send.op.type == "fail":
+            names.add("G1a")
+    for (k1, o1, v1), (k2, o2, v2) in product(at, at):
+        if k1 == k2 and (o1 == o2) != (v1 == v2):
+            names.add("duplicate" if v1 == v2 else "inconsistent-offsets")
+    for key, _, value in at:
+        if (key, value) not in polled:
+            last = max(o for k, o, v in at if (k, v) == (key, value))
+            reads = [min(o for k, o, v in at if (k, v) == seen) for seen in polled if seen[0] == key]
+            if reads and last <= max(reads):
+                names.add("lost-write")
+    for process in {span.op.process for span in found}:
+        for what in ("send", "poll"):
+            steps: list[tuple[int, str, int]] = []
+            for number, span in enumerate(s for s in found if s.op.process == process and s.happened):
+                for part in span.op.result:
+                    if part[0] == what == "send":
+                        steps.append((number, part[1], part[2][0]))
+                    elif part[0] == what:
+                        steps += [(number, key, offset) for key, pairs in part[1] for offset, _ in pairs]
+            for key in "xy":
+                mine = [(number, offset) for number, k, offset in steps if k == key]
+                for (n1, o1), (n2, o2) in pairwise(mine):
+                    within = "int-" if n1 == n2 else ""
+                    between = {o for k, o, _ in at if k == key and o1 < o < o2}
+                    if o2 <= o1:
+                        names.add(f"{within}nonmonotonic-{what}")
+                    elif between and what == "poll":
+                        names.add(f"{within}{what}-skip")
+    if names:
+        return "invalid" + ", ".join(sorted(names))
+    done = {span.op.f for span in found if span.happened}
+    return "valid" if polled and sent and done == {span.op.f for span in found} else "unknown"
+
+
 STORES: dict[str, Callable[[random.Random], Case]] = {
+    "kafka": partitions,
     "causal": registers,
     "causal-reverse": a_log(False),
     "causal-reverse, ordered": a_log(True),

@@ -9,6 +9,7 @@ from harness.checkers.asserts import (
     assert_bank,
     assert_causal,
     assert_counter,
+    assert_kafka,
     assert_linearizable,
     assert_monotonic,
     assert_no_causal_reverse,
@@ -29,6 +30,7 @@ from harness.checkers.bank import bank
 from harness.checkers.causal import causal
 from harness.checkers.causal_reverse import causal_reverse
 from harness.checkers.counter_sum import counter
+from harness.checkers.kafka import kafka
 from harness.checkers.linearizable import linearizable
 from harness.checkers.long_fork import long_fork
 from harness.checkers.model import NOT_KNOWN, Call, CheckError, Effect, Inconsistent, Model
@@ -45,11 +47,11 @@ from harness.checkers.write_skew import write_skew
 
 __all__ = [
     "MODELS", "NOT_KNOWN", "Budget", "Call", "CheckError", "Checker", "Effect", "Inconsistent", "Model",
-    "assert_available", "assert_bank", "assert_causal", "assert_counter", "assert_linearizable",
-    "assert_monotonic", "assert_no_causal_reverse", "assert_no_long_fork", "assert_no_lost_update",
-    "assert_no_lost_write", "assert_no_write_skew", "assert_recovers", "assert_set_full",
-    "assert_total_queue", "assert_unique_ids", "available", "bank", "causal", "causal_reverse", "check",
-    "checkers", "counter", "headline", "judge", "linearizable", "long_fork", "missing", "model",
-    "monotonic", "no_lost_update", "no_lost_write", "recovers", "set_full", "table", "text",
-    "total_queue", "unique_ids", "write_skew",
+    "assert_available", "assert_bank", "assert_causal", "assert_counter", "assert_kafka",
+    "assert_linearizable", "assert_monotonic", "assert_no_causal_reverse", "assert_no_long_fork",
+    "assert_no_lost_update", "assert_no_lost_write", "assert_no_write_skew", "assert_recovers",
+    "assert_set_full", "assert_total_queue", "assert_unique_ids", "available", "bank", "causal",
+    "causal_reverse", "check", "checkers", "counter", "headline", "judge", "kafka", "linearizable",
+    "long_fork", "missing", "model", "monotonic", "no_lost_update", "no_lost_write", "recovers",
+    "set_full", "table", "text", "total_queue", "unique_ids", "write_skew",
 ]  # fmt: skip

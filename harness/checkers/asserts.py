@@ -13,6 +13,7 @@ from harness.checkers.bank import bank
 from harness.checkers.causal import causal
 from harness.checkers.causal_reverse import causal_reverse
 from harness.checkers.counter_sum import counter
+from harness.checkers.kafka import kafka
 from harness.checkers.linearizable import linearizable
 from harness.checkers.long_fork import long_fork
 from harness.checkers.model import CheckError, Model
@@ -55,6 +56,7 @@ def checkers() -> dict[str, Checker]:
         "causal": causal,
         "causal-reverse": causal_reverse,
         "causal-reverse:ordered": partial(causal_reverse, ordered=True),
+        "kafka": kafka,
     }
 
 
@@ -187,6 +189,12 @@ def assert_no_causal_reverse(history: History, ordered: bool = False) -> Verdict
     """Fail if a read has a later write without an earlier one. See `causal_reverse`."""
     __tracebackhide__ = True
     return _remember(history, causal_reverse(history, ordered))
+
+
+def assert_kafka(history: History) -> Verdict:
+    """Fail if a log lost, doubled or reordered a message. See `kafka`."""
+    __tracebackhide__ = True
+    return _remember(history, kafka(history))
 
 
 def assert_recovers(history: History, within: float) -> Verdict:

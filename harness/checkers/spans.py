@@ -94,11 +94,11 @@ class Anomaly:
 
 def verdict_of(
     checker: str, history: History, found: Sequence[Anomaly], *, kept: str, nouns: Mapping[str, str],
-    evidence: Mapping[str, Any], lacking: Iterable[str] = (),
+    evidence: Mapping[str, Any], lacking: Iterable[str] = (), general: bool = True,
 ) -> Verdict:  # fmt: skip
     """Invalid with the anomaly that was seen first, which also comes first among the counts."""
     if not found:
-        return judged(checker, history, kept=kept, evidence=evidence, lacking=lacking)
+        return judged(checker, history, kept=kept, evidence=evidence, lacking=lacking, general=general)
     first = min(found, key=lambda anomaly: anomaly.place)
     many = Counter(anomaly.name for anomaly in found)
     counts = {name: many[name] for name in (first.name, *nouns) if many[name]}

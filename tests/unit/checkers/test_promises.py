@@ -39,6 +39,7 @@ STORES = (
     "long-fork", "monotonic", "monotonic:process", "write-skew",
     "causal",
     "causal-reverse", "causal-reverse:ordered",
+    "kafka",
 )  # fmt: skip
 
 
