@@ -40,23 +40,23 @@ def checkers() -> dict[str, Checker]:
 
     return {
         **{f"linearizable:{name}": of(name) for name in MODELS},
+        "bank": bank,
+        "causal": causal,
+        "causal-reverse": causal_reverse,
+        "causal-reverse:ordered": partial(causal_reverse, ordered=True),
+        "counter": counter,
+        "counter:final": partial(counter, final_only=True),
+        "kafka": kafka,
+        "long-fork": long_fork,
+        "monotonic": monotonic,
+        "monotonic:process": partial(monotonic, real_time=False),
         "no-lost-update": no_lost_update,
         "no-lost-write": no_lost_write,
         "set-full": set_full,
         "set-full:linearizable": partial(set_full, linearizable=True),
         "total-queue": total_queue,
         "unique-ids": unique_ids,
-        "counter": counter,
-        "counter:final": partial(counter, final_only=True),
-        "bank": bank,
-        "long-fork": long_fork,
-        "monotonic": monotonic,
-        "monotonic:process": partial(monotonic, real_time=False),
         "write-skew": write_skew,
-        "causal": causal,
-        "causal-reverse": causal_reverse,
-        "causal-reverse:ordered": partial(causal_reverse, ordered=True),
-        "kafka": kafka,
     }
 
 
