@@ -148,7 +148,7 @@ def registers(rnd: random.Random) -> Case:
 
     happen(operations, do)
     for op in operations:
-        if op["f"] == "read" and op["type"] == "ok" and rnd.random() < 0.3:
+        if op["f"] == "read" and op["type"] == "ok" and rnd.random() < 0.4:
             ever = [o["value"] for o in operations if o["f"] == "write" and o["key"] == op["key"]]
             op["result"] = rnd.choice((None, *ever, *ever, *([77] if rnd.random() < 0.1 else ())))
     h = history(operations)

@@ -50,12 +50,14 @@ WROTE = told(0, "write", "[[:w 1 1]]") + told(1, "write", "[[:w 2 1]]")
         ("long-fork", WROTE + told(0, "read", "[[:r 1 nil] [:r 2 nil]]", "[[:r 1 1] [:r 2 nil]]")
          + told(1, "read", "[[:r 2 nil] [:r 1 nil]]", "[[:r 2 1] [:r 1 nil]]"), "long-fork"),
         ("monotonic", FELL, "nonmonotonic-process"),
-        ("causal", told(0, "read-init", "nil", "0") + told(0, "write", "1") + told(0, "read", "nil", "1"), ""),
+        ("causal", told(0, "read-init", "nil", "0") + told(0, "write", "1")
+         + told(0, "read", "nil", "1"), ""),
         ("causal", told(0, "write", "1") + told(0, "read", "nil", "nil") + told(1, "read", "nil", "1"),
          "WriteCOInitRead"),
         ("causal-reverse", told(0, "write", "1") + told(0, "write", "2") + told(1, "read", "nil", "[2]"),
          "causal-reverse"),
-        ("kafka", SENT + told(1, "assign", "[3]") + told(1, "poll", "[[:poll]]", "[[:poll {3 [[0 1] [2 2]]}]]")
+        ("kafka", SENT + told(1, "assign", "[3]")
+         + told(1, "poll", "[[:poll]]", "[[:poll {3 [[0 1] [2 2]]}]]")
          + told(2, "crash", "nil", kind="info"), ""),
         ("kafka", SENT + told(1, "poll", "[[:poll]]", "[[:poll {3 [[2 2]]}]]"), "lost-write"),
     ],
