@@ -73,10 +73,11 @@ def causal_reverse(history: History, ordered: bool = False) -> Verdict:
             reads += 1
             seen = marks(entries(span.op, VALUES))
             told += bool(seen)
-            if not writes.keys() >= set(seen) or max(map(calls.__getitem__, seen), default=0) > span.ret:
+            there = set(seen)
+            if not writes.keys() >= there or max(map(calls.__getitem__, seen), default=0) > span.ret:
                 found.append(_nowhere(span, seen, writes, refused))
                 continue
-            found += _without(span, seen, writes, calls, ends, values)
+            found += _without(span, seen, there, writes, calls, ends, values)
             if ordered:
                 found += _reversed(span, seen, writes, calls, rets)
     lacking = [] if written else ["no write was invoked"]
@@ -113,15 +114,14 @@ def _nowhere(
 
 
 def _without(
-    read: Span, seen: Sequence[Hashable], writes: dict[Hashable, Span], calls: dict[Hashable, int],
-    ends: list[int], values: list[Hashable],
+    read: Span, seen: Sequence[Hashable], there: set[Hashable], writes: dict[Hashable, Span],
+    calls: dict[Hashable, int], ends: list[int], values: list[Hashable],
 ) -> list[Anomaly]:  # fmt: skip
     """The earliest write that a read lacks although it has one that began after it: of those the last."""
     if not seen:
         return []
     latest = writes[max(seen, key=calls.__getitem__)]
     due = values[: bisect_left(ends, latest.call)]
-    there = set(seen)
     if there.issuperset(due):
         return []
     earlier = writes[next(value for value in due if value not in there)]
