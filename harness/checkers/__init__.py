@@ -11,6 +11,7 @@ from harness.checkers.asserts import (
     assert_counter,
     assert_kafka,
     assert_linearizable,
+    assert_list_append,
     assert_monotonic,
     assert_no_causal_reverse,
     assert_no_long_fork,
@@ -18,6 +19,7 @@ from harness.checkers.asserts import (
     assert_no_lost_write,
     assert_no_write_skew,
     assert_recovers,
+    assert_rw_register,
     assert_set_full,
     assert_total_queue,
     assert_unique_ids,
@@ -39,6 +41,7 @@ from harness.checkers.monotonic import monotonic
 from harness.checkers.search import Budget
 from harness.checkers.set_full import set_full
 from harness.checkers.total_queue import total_queue
+from harness.checkers.transactions import list_append, rw_register
 from harness.checkers.unique_ids import unique_ids
 from harness.checkers.updates import no_lost_update, no_lost_write
 from harness.checkers.vacuity import missing
@@ -48,10 +51,11 @@ from harness.checkers.write_skew import write_skew
 __all__ = [
     "MODELS", "NOT_KNOWN", "Budget", "Call", "CheckError", "Checker", "Effect", "Inconsistent", "Model",
     "assert_available", "assert_bank", "assert_causal", "assert_counter", "assert_kafka",
-    "assert_linearizable", "assert_monotonic", "assert_no_causal_reverse", "assert_no_long_fork",
-    "assert_no_lost_update", "assert_no_lost_write", "assert_no_write_skew", "assert_recovers",
-    "assert_set_full", "assert_total_queue", "assert_unique_ids", "available", "bank", "causal",
-    "causal_reverse", "check", "checkers", "counter", "headline", "judge", "kafka", "linearizable",
-    "long_fork", "missing", "model", "monotonic", "no_lost_update", "no_lost_write", "recovers",
-    "set_full", "table", "text", "total_queue", "unique_ids", "write_skew",
+    "assert_linearizable", "assert_list_append", "assert_monotonic", "assert_no_causal_reverse",
+    "assert_no_long_fork", "assert_no_lost_update", "assert_no_lost_write", "assert_no_write_skew",
+    "assert_recovers", "assert_rw_register", "assert_set_full", "assert_total_queue",
+    "assert_unique_ids", "available", "bank", "causal", "causal_reverse", "check", "checkers", "counter",
+    "headline", "judge", "kafka", "linearizable", "list_append", "long_fork", "missing", "model",
+    "monotonic", "no_lost_update", "no_lost_write", "recovers", "rw_register", "set_full", "table",
+    "text", "total_queue", "unique_ids", "write_skew",
 ]  # fmt: skip

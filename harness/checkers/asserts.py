@@ -22,6 +22,7 @@ from harness.checkers.monotonic import monotonic
 from harness.checkers.search import Budget
 from harness.checkers.set_full import set_full
 from harness.checkers.total_queue import total_queue
+from harness.checkers.transactions import MODELS as CONSISTENCY, list_append, rw_register
 from harness.checkers.unique_ids import unique_ids
 from harness.checkers.updates import no_lost_update, no_lost_write
 from harness.checkers.vacuity import missing
@@ -38,6 +39,9 @@ def checkers() -> dict[str, Checker]:
     def of(name: str) -> Checker:
         return lambda history: linearizable(history, name)
 
+    def by(checker: Callable[[History, str], Verdict], name: str) -> Checker:
+        return lambda history: checker(history, name)
+
     return {
         **{f"linearizable:{name}": of(name) for name in MODELS},
         "bank": bank,
@@ -47,16 +51,20 @@ def checkers() -> dict[str, Checker]:
         "counter": counter,
         "counter:final": partial(counter, final_only=True),
         "kafka": kafka,
+        "list-append": list_append,
         "long-fork": long_fork,
         "monotonic": monotonic,
         "monotonic:process": partial(monotonic, real_time=False),
         "no-lost-update": no_lost_update,
         "no-lost-write": no_lost_write,
+        "rw-register": rw_register,
         "set-full": set_full,
         "set-full:linearizable": partial(set_full, linearizable=True),
         "total-queue": total_queue,
         "unique-ids": unique_ids,
         "write-skew": write_skew,
+        **{f"list-append:{name}": by(list_append, name) for name in CONSISTENCY},
+        **{f"rw-register:{name}": by(rw_register, name) for name in CONSISTENCY},
     }
 
 
@@ -114,6 +122,24 @@ def assert_linearizable(
     """Fail unless every key is linearizable by `model`; `budget` in seconds (30). See `linearizable`."""
     __tracebackhide__ = True
     return _remember(history, linearizable(history, model, budget))
+
+
+def assert_list_append(history: History, model: str = "strict-serializable") -> Verdict:
+    """Fail if transactions on lists show an anomaly that a model rules out. See `list_append`."""
+    __tracebackhide__ = True
+    return _remember(history, list_append(history, model))
+
+
+def assert_rw_register(
+    history: History, model: str = "strict-serializable", *, sequential_keys: bool = False,
+    linearizable_keys: bool = False,
+) -> Verdict:  # fmt: skip
+    """Fail if transactions on registers show an anomaly that a model rules out. See `rw_register`."""
+    __tracebackhide__ = True
+    return _remember(
+        history,
+        rw_register(history, model, sequential_keys=sequential_keys, linearizable_keys=linearizable_keys),
+    )
 
 
 def assert_no_lost_update(history: History) -> Verdict:

@@ -40,6 +40,7 @@ DOCUMENTS = [
             "plans",
             "verdicts",
             "promises",
+            "transactions",
             "histories",
             "options",
             "images",
