@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.checkers.transactions import consistency
@@ -76,13 +76,14 @@ def rw_register(
         lacking.append("no transaction that succeeded read anything; let the workload read what it wrote")
     elif not registers.saw:
         lacking.append("no read saw what any transaction wrote")
+    more = {"unordered_keys": registers.unordered}
     return _judged("rw-register", history, asked, transactions, registers.members, registers.graph,
-                   registers.found, registers.why, lacking)  # fmt: skip
+                   registers.found, registers.why, lacking, more)  # fmt: skip
 
 
 def _judged(
     checker: str, history: History, asked: str, transactions: Transactions, members: Sequence[int],
-    graph: Graph, found: Found, why: Explain, lacking: list[str],
+    graph: Graph, found: Found, why: Explain, lacking: list[str], more: Mapping[str, Any] | None = None,
 ) -> Verdict:  # fmt: skip
     by_process(graph, members, transactions.process)
     by_time(graph, members, transactions.call, transactions.ret)
@@ -95,6 +96,7 @@ def _judged(
     evidence: dict[str, Any] = {
         "model": asked,
         "transactions": len(members),
+        **(more or {}),
         "anomalies": {case.name: found.counts[case.name] for case in cases},
         "not": least,
         "also-not": [name for name in consistency.MODELS if name in impossible and name not in least],

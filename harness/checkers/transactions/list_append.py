@@ -321,10 +321,10 @@ class Lists:
                 yield Why(before, after, text, (reader,))
 
     def _reader(self, key: Hashable, size: int, rather: tuple[int, ...]) -> int:
-        """Who read the first `size` elements of a key, if possible one of these."""
-        order = self.order[key]
-        readers = [t for those in order.readers[size:] for t in those]
-        return min(readers, key=lambda t: (t not in rather, t))
+        """Who read the first `size` elements of a key: one of these, or for every edge who read most."""
+        readers = self.order[key].readers
+        own = [t for those in readers[size:] for t in those if t in rather]
+        return min(own or readers[-1])
 
     def _read_of(self, before: int, after: int) -> Iterator[Why]:
         for key, version in self._versions(after):

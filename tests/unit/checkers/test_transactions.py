@@ -369,6 +369,11 @@ def test_what_is_promised_of_keys_is_judged_whatever_the_model(how: str) -> None
     assert verdict.witness is not None and "x = 1 came before 2" in verdict.witness.sentence
 
 
+def test_of_how_many_keys_the_order_is_not_known() -> None:
+    for text, count in (("wx1\n1 [0 9] wx2\n2 [0 9] rx1", 1), ("rx wx1\n1 [0 9] rx1 wx2 wy1", 0)):
+        assert judged(f"0 [0 9] {text}").evidence["unordered_keys"] == count
+
+
 def test_writes_alone_make_a_cycle_where_keys_are_sequential() -> None:
     """Each process sees the other's write replace its own, on two keys in opposite orders."""
     text = "0 [0 9] wx1 wy2\n1 [0 9] wx2 wy1\n0 [10 19] rx2\n1 [10 19] ry2"
