@@ -63,6 +63,7 @@ class Lists:
         }
         seen = self._observed() if INFO in transactions.outcome else set()
         self.members = [t for t, o in enumerate(transactions.outcome) if o == OK or (o == INFO and t in seen)]
+        self.again = self._again()
         self._alone()
         self._reads()
         self._orders()
@@ -129,7 +130,7 @@ class Lists:
 
     def _alone(self) -> None:
         """Internal inconsistency, and elements read before the transaction itself appended them."""
-        for t in self._again():
+        for t in self.again:
             if (wrong := self._contradiction(t)) is not None:
                 self.found.add(internal_case(t, *wrong))
             if (early := self._too_early(t)) is not None:
@@ -266,7 +267,7 @@ class Lists:
     def _lost_updates(self) -> None:
         """Committed transactions that read the same version of a key first and then appended to it."""
         groups: dict[tuple[Hashable, int | Version], list[int]] = {}
-        for t in self._again():
+        for t in self.again:
             begun: dict[Hashable, Version | None] = {}
             for f, key, value in self.transactions.steps[t]:
                 if f == "r":
