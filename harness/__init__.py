@@ -14,9 +14,16 @@ if TYPE_CHECKING:
     from harness.checkers import (
         assert_available as assert_available,
         assert_linearizable as assert_linearizable,
+        assert_monotonic_reads as assert_monotonic_reads,
+        assert_monotonic_writes as assert_monotonic_writes,
+        assert_no_dirty_read as assert_no_dirty_read,
         assert_no_lost_update as assert_no_lost_update,
         assert_no_lost_write as assert_no_lost_write,
+        assert_no_non_monotonic_read as assert_no_non_monotonic_read,
+        assert_no_stale_read as assert_no_stale_read,
+        assert_read_your_writes as assert_read_your_writes,
         assert_recovers as assert_recovers,
+        assert_writes_follow_reads as assert_writes_follow_reads,
         check as check,
         judge as judge,
     )
@@ -114,8 +121,10 @@ if TYPE_CHECKING:
 _HOMES = {
     "harness.chaos": "Chaos",
     "harness.checkers": (
-        "assert_available assert_linearizable assert_no_lost_update assert_no_lost_write "
-        "assert_recovers check judge"
+        "assert_available assert_linearizable assert_monotonic_reads assert_monotonic_writes "
+        "assert_no_dirty_read assert_no_lost_update assert_no_lost_write "
+        "assert_no_non_monotonic_read assert_no_stale_read assert_read_your_writes assert_recovers "
+        "assert_writes_follow_reads check judge"
     ),
     "harness.compose_target": "ComposeTarget",
     "harness.condition": "event leader_elected restarted",

@@ -6,11 +6,18 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from harness.checkers import words
+from harness.checkers.anomalies import no_dirty_read, no_non_monotonic_read, no_stale_read
 from harness.checkers.availability import available, recovers
 from harness.checkers.linearizable import linearizable
 from harness.checkers.model import CheckError, Model
 from harness.checkers.models import MODELS
 from harness.checkers.search import Budget
+from harness.checkers.sessions import (
+    monotonic_reads,
+    monotonic_writes,
+    read_your_writes,
+    writes_follow_reads,
+)
 from harness.checkers.updates import no_lost_update, no_lost_write
 from harness.checkers.vacuity import missing
 from harness.history import History
@@ -27,8 +34,15 @@ def checkers() -> dict[str, Checker]:
 
     return {
         **{f"linearizable:{name}": of(name) for name in MODELS},
+        "monotonic-reads": monotonic_reads,
+        "monotonic-writes": monotonic_writes,
+        "no-dirty-read": no_dirty_read,
         "no-lost-update": no_lost_update,
         "no-lost-write": no_lost_write,
+        "no-non-monotonic-read": no_non_monotonic_read,
+        "no-stale-read": no_stale_read,
+        "read-your-writes": read_your_writes,
+        "writes-follow-reads": writes_follow_reads,
     }
 
 
@@ -98,6 +112,48 @@ def assert_no_lost_write(history: History) -> Verdict:
     """Fail if an acknowledged add is missing from a final read of any node. See `no_lost_write`."""
     __tracebackhide__ = True
     return _remember(history, no_lost_write(history))
+
+
+def assert_monotonic_reads(history: History) -> Verdict:
+    """Fail if a session read an older version of a key than before. See `monotonic_reads`."""
+    __tracebackhide__ = True
+    return _remember(history, monotonic_reads(history))
+
+
+def assert_monotonic_writes(history: History) -> Verdict:
+    """Fail if a session's writes of a key were read out of order. See `monotonic_writes`."""
+    __tracebackhide__ = True
+    return _remember(history, monotonic_writes(history))
+
+
+def assert_no_dirty_read(history: History) -> Verdict:
+    """Fail if a value was read that was never there. See `no_dirty_read`."""
+    __tracebackhide__ = True
+    return _remember(history, no_dirty_read(history))
+
+
+def assert_no_non_monotonic_read(history: History) -> Verdict:
+    """Fail if a value was read again after a newer one. See `no_non_monotonic_read`."""
+    __tracebackhide__ = True
+    return _remember(history, no_non_monotonic_read(history))
+
+
+def assert_no_stale_read(history: History) -> Verdict:
+    """Fail if a value was read after it had been overwritten. See `no_stale_read`."""
+    __tracebackhide__ = True
+    return _remember(history, no_stale_read(history))
+
+
+def assert_read_your_writes(history: History) -> Verdict:
+    """Fail if a session read an older version than it had written. See `read_your_writes`."""
+    __tracebackhide__ = True
+    return _remember(history, read_your_writes(history))
+
+
+def assert_writes_follow_reads(history: History) -> Verdict:
+    """Fail if a write was read before what its session had read. See `writes_follow_reads`."""
+    __tracebackhide__ = True
+    return _remember(history, writes_follow_reads(history))
 
 
 def assert_recovers(history: History, within: float) -> Verdict:
