@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from harness.chaos import Chaos as Chaos
     from harness.checkers import (
         assert_available as assert_available,
+        assert_coherent as assert_coherent,
         assert_linearizable as assert_linearizable,
         assert_monotonic_reads as assert_monotonic_reads,
         assert_monotonic_writes as assert_monotonic_writes,
@@ -121,7 +122,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "harness.chaos": "Chaos",
     "harness.checkers": (
-        "assert_available assert_linearizable assert_monotonic_reads assert_monotonic_writes "
+        "assert_available assert_coherent assert_linearizable assert_monotonic_reads assert_monotonic_writes "
         "assert_no_dirty_read assert_no_lost_update assert_no_lost_write "
         "assert_no_non_monotonic_read assert_no_stale_read assert_read_your_writes assert_recovers "
         "assert_writes_follow_reads check judge"

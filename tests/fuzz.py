@@ -22,6 +22,7 @@ from harness.checkers import MODELS, Budget, native
 from harness.checkers.decide import decide
 from harness.checkers.kinds import Kinds
 from harness.history import History
+from tests.fuzz_registers import REGISTERS
 from tests.unit.checkers.histories import history, spans, wing_gong
 
 Done = tuple[str, Any]  # outcome and result
@@ -301,6 +302,8 @@ def verdicts(h: History, model: str) -> dict[str, str]:
 def fuzz(family: str, seed: int, cases: int) -> tuple[int, list[str]]:
     """How many of the cases are illegal, and what disagrees."""
     rnd = random.Random(f"fuzz/{family}/{seed}")
+    if family in REGISTERS:
+        return fuzz_register(family, rnd, cases)
     illegal, wrong = 0, []
     for case in range(cases):
         h, bent = drawn_history(rnd, family)
@@ -315,16 +318,28 @@ def fuzz(family: str, seed: int, cases: int) -> tuple[int, list[str]]:
     return illegal, wrong
 
 
+def fuzz_register(family: str, rnd: random.Random, cases: int) -> tuple[int, list[str]]:
+    """The same of a checker of `tests.fuzz_registers`."""
+    illegal, wrong = 0, []
+    for case in range(cases):
+        h, said, true = REGISTERS[family](rnd)
+        illegal += true == "invalid"
+        if said != true:
+            wrong.append(f"case {case}: it says {said}, brute force {true}: {list(h.operations)}")
+    return illegal, wrong
+
+
 def main() -> int:
     """Print the table; 1 where anything disagrees, or too few of one sort to show anything."""
     parser = argparse.ArgumentParser(description="the engine against brute force")
     parser.add_argument("cases", type=int, nargs="?", default=2000, help="of each model")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--model", choices=sorted(FAMILIES))
+    families = [*FAMILIES, *REGISTERS]
+    parser.add_argument("--model", choices=sorted(families))
     options = parser.parse_args()
     failed = False
     print(f"{'model':<24}{'cases':>9}{'illegal':>9}{'mismatches':>12}   judged by {native.kernel()}")
-    for family in [options.model] if options.model else FAMILIES:
+    for family in [options.model] if options.model else families:
         illegal, wrong = fuzz(family, options.seed, options.cases)
         share = illegal / options.cases
         failed = failed or bool(wrong) or not 0.2 <= share <= 0.8

@@ -7,6 +7,7 @@ from harness.checkers.anomalies import no_dirty_read, no_non_monotonic_read, no_
 from harness.checkers.asserts import (
     Checker,
     assert_available,
+    assert_coherent,
     assert_linearizable,
     assert_monotonic_reads,
     assert_monotonic_writes,
@@ -23,6 +24,7 @@ from harness.checkers.asserts import (
     judge,
 )
 from harness.checkers.availability import available, recovers
+from harness.checkers.coherence import coherent
 from harness.checkers.linearizable import linearizable
 from harness.checkers.model import NOT_KNOWN, Call, CheckError, Effect, Inconsistent, Model
 from harness.checkers.models import MODELS, model
@@ -39,11 +41,11 @@ from harness.checkers.words import headline, table, text
 
 __all__ = [
     "MODELS", "NOT_KNOWN", "Budget", "Call", "CheckError", "Checker", "Effect", "Inconsistent", "Model",
-    "assert_available", "assert_linearizable", "assert_monotonic_reads", "assert_monotonic_writes",
-    "assert_no_dirty_read", "assert_no_lost_update", "assert_no_lost_write",
+    "assert_available", "assert_coherent", "assert_linearizable", "assert_monotonic_reads",
+    "assert_monotonic_writes", "assert_no_dirty_read", "assert_no_lost_update", "assert_no_lost_write",
     "assert_no_non_monotonic_read", "assert_no_stale_read", "assert_read_your_writes", "assert_recovers",
-    "assert_writes_follow_reads", "available", "check", "checkers", "headline", "judge", "linearizable",
-    "missing", "model", "monotonic_reads", "monotonic_writes", "no_dirty_read", "no_lost_update",
-    "no_lost_write", "no_non_monotonic_read", "no_stale_read", "read_your_writes", "recovers", "table",
-    "text", "writes_follow_reads",
+    "assert_writes_follow_reads", "available", "check", "checkers", "coherent", "headline", "judge",
+    "linearizable", "missing", "model", "monotonic_reads", "monotonic_writes", "no_dirty_read",
+    "no_lost_update", "no_lost_write", "no_non_monotonic_read", "no_stale_read", "read_your_writes",
+    "recovers", "table", "text", "writes_follow_reads",
 ]  # fmt: skip

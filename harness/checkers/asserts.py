@@ -8,6 +8,7 @@ from dataclasses import replace
 from harness.checkers import words
 from harness.checkers.anomalies import no_dirty_read, no_non_monotonic_read, no_stale_read
 from harness.checkers.availability import available, recovers
+from harness.checkers.coherence import coherent
 from harness.checkers.linearizable import linearizable
 from harness.checkers.model import CheckError, Model
 from harness.checkers.models import MODELS
@@ -34,6 +35,7 @@ def checkers() -> dict[str, Checker]:
 
     return {
         **{f"linearizable:{name}": of(name) for name in MODELS},
+        "coherence": coherent,
         "monotonic-reads": monotonic_reads,
         "monotonic-writes": monotonic_writes,
         "no-dirty-read": no_dirty_read,
@@ -112,6 +114,12 @@ def assert_no_lost_write(history: History) -> Verdict:
     """Fail if an acknowledged add is missing from a final read of any node. See `no_lost_write`."""
     __tracebackhide__ = True
     return _remember(history, no_lost_write(history))
+
+
+def assert_coherent(history: History) -> Verdict:
+    """Fail unless each key is sequentially consistent by itself. See `coherent`."""
+    __tracebackhide__ = True
+    return _remember(history, coherent(history))
 
 
 def assert_monotonic_reads(history: History) -> Verdict:

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from harness.checkers.versions import INITIAL, Register, Values, shown_version
+from harness.checkers.words import at
 from harness.verdict import Edge
 
 EFFORT = 200_000  # edges looked at for a shorter cycle
@@ -97,10 +98,11 @@ def knots(edges: Iterable[tuple[int, int]]) -> list[list[int]]:
         if a != b:
             out.setdefault(a, []).append(b)
             inward.setdefault(b, []).append(a)
-    gone = _peeled(out, inward) | _peeled(inward, out)
-    left = [node for node in out if node not in gone]
-    if not left:
+    gone = _peeled(out, inward)
+    if len(gone) == len(out.keys() | inward.keys()):
         return []
+    gone |= _peeled(inward, out)
+    left = [node for node in out if node not in gone]
     return _tarjan(left, {node: [n for n in out[node] if n not in gone] for node in left})
 
 
@@ -267,6 +269,22 @@ def because(values: Values, register: Register, edge: Before) -> str:
         Reason.OWN: f"process {first} wrote {older} before it read {newer}",
         Reason.FOLLOWS: f"process {first} read {older} before it wrote {newer}",
     }[edge.reason]
+
+
+def told(values: Values, register: Register, edge: Before) -> str:
+    """A reason in words, with its times: ``process 0 wrote 1 at 0.10 s and then 2 at 0.20 s``."""
+    if edge.reason is Reason.FIRST:
+        return because(values, register, edge)
+    older = shown_version(values, register, edge.older)
+    newer = shown_version(values, register, edge.newer)
+    c = values.columns
+    first, then = at(c.start[edge.a], c.start[edge.b])
+    who = f"process {values.process(edge.b)}"
+    if edge.reason is Reason.UPDATE:
+        return f"{who} replaced {older} by {newer} at {then}"
+    did = "wrote" if edge.reason in (Reason.WRITES, Reason.OWN) else "read"
+    after = {Reason.OWN: "read ", Reason.FOLLOWS: "wrote "}.get(edge.reason, "")
+    return f"{who} {did} {older} at {first} and then {after}{newer} at {then}"
 
 
 def edges_of(values: Values, register: Register, cycle_: Sequence[Before]) -> tuple[Edge, ...]:

@@ -40,6 +40,7 @@ from harness.checkers.order import (
     knots,
     orders,
     rows_of,
+    told,
 )
 from harness.checkers.vacuity import judged
 from harness.checkers.versions import NEVER, Register, Values, shown_version
@@ -219,25 +220,14 @@ def _sentence(
         did = "written" if main.reason is Reason.OWN else "read"
         reasons = " and ".join(because(values, register, edge) for edge in rest)
         had = f"it had {did} {name(main.older)} at {before}"
-        told = f"{who} read {name(main.newer)}{of} at {then} although {had}"
-        return f"{told}, and {name(main.newer)} is older: {reasons}", main.b
+        first = f"{who} read {name(main.newer)}{of} at {then} although {had}"
+        return f"{first}, and {name(main.newer)} is older: {reasons}", main.b
     did = "wrote" if main.reason is Reason.WRITES else "read"
     seen = [edge for edge in rest if edge.reason is Reason.READS]
     culprit = max(seen, key=lambda e: c.call[e.b]).b if seen else main.b
-    reasons = " and ".join(_observed(values, register, edge) for edge in rest)
-    told = f"{who} {did} {name(main.older)}{of} at {before} before it wrote {name(main.newer)} at {then}"
-    return f"{told}, but {reasons}", culprit
-
-
-def _observed(values: Values, register: Register, edge: Before) -> str:
-    """A reason, with its times where it is that somebody read one version and then the other."""
-    if edge.reason is not Reason.READS:
-        return because(values, register, edge)
-    c = values.columns
-    first, then = at(c.start[edge.a], c.start[edge.b])
-    older = shown_version(values, register, edge.older)
-    newer = shown_version(values, register, edge.newer)
-    return f"process {values.process(edge.b)} read {older} at {first} and then {newer} at {then}"
+    reasons = " and ".join(told(values, register, edge) for edge in rest)
+    first = f"{who} {did} {name(main.older)}{of} at {before} before it wrote {name(main.newer)} at {then}"
+    return f"{first}, but {reasons}", culprit
 
 
 __all__ = [

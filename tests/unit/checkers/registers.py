@@ -22,21 +22,24 @@ GIVEN = {
 }
 
 
-def lagging(rnd: random.Random, *, most: int = 9, repeats: bool = False) -> History:
-    """A history of a register whose reads may be answered by a copy that lags behind; some are bent."""
-    clients = rnd.randint(1, 4)
+def lagging(rnd: random.Random, *, most: int = 9, repeats: bool = False, hard: bool = False) -> History:
+    """A history of a register whose reads may be answered by a copy that lags behind; some are bent.
+
+    `hard`: few clients do much on one key, and it lags more.
+    """
+    clients = rnd.randint(2, 3) if hard else rnd.randint(1, 4)
     clocks = {process: rnd.randint(0, 4) for process in range(clients)}
-    lag = rnd.choice((0, 0, 1, 2, 5))
-    keys = rnd.choice((None, None, "ab"))
+    lag = rnd.choice((0, 0, 1, 2)) if hard else rnd.choice((0, 0, 1, 2, 5))
+    keys = None if hard else rnd.choice((None, None, "ab"))
     fresh = count(1)
     planned: list[Event] = []
-    for _ in range(rnd.randint(2, most)):
+    for _ in range(rnd.randint(most // 2 if hard else 2, most)):
         process = rnd.choice(list(clocks))
         start = clocks.pop(process) + rnd.randint(0, 3)
         end = start + rnd.randint(0, 6)
-        f = rnd.choice(("read", "read", "read", "write", "write", "cas", "rmw"))
+        f = rnd.choices(("read", "write", "cas", "rmw"), (12, 8, 1, 1) if hard else (3, 2, 1, 1))[0]
         op: Event = {"process": process, "f": f, "start": start, "end": end, "at": rnd.uniform(start, end)}
-        op["type"] = rnd.choices(("ok", "info", "fail"), (12, 2, 1))[0]
+        op["type"] = rnd.choices(("ok", "info", "fail"), (30 if hard else 12, 2, 1))[0]
         op["new"] = rnd.randrange(3) if repeats else next(fresh)
         if keys:
             op["key"] = rnd.choice(keys)
@@ -56,7 +59,8 @@ def lagging(rnd: random.Random, *, most: int = 9, repeats: bool = False) -> Hist
         else:
             op["result"] = [now, op["new"]] if op["f"] == "rmw" else op["value"]
             if happens:
-                past.insert(len(past) if rnd.random() < 0.9 else rnd.randint(1, len(past)), op["new"])
+                late = rnd.random() < (0.5 if hard else 0.1)
+                past.insert(rnd.randint(1, len(past)) if late else len(past), op["new"])
     if rnd.random() < 0.3:
         bent = rnd.choice(planned)
         if bent["f"] == "read":
@@ -193,12 +197,17 @@ def pairs(reading: Reading, name: str, aside: set[Version]) -> set[tuple[Version
 
 
 def ordered(versions: Iterable[Version], said: set[tuple[Version, Version, bool]]) -> bool:
-    """Whether some order of the versions fits."""
-    for order in permutations(versions):
-        place = {version: i for i, version in enumerate(order)}
-        if all(place[a] < place[b] or (a == b and not strict) for a, b, strict in said):
-            return True
-    return False
+    """Whether some order of the versions fits: all orders are tried, and each left where it goes wrong."""
+    if any(a == b and strict for a, b, strict in said):
+        return False
+    before = {(a, b) for a, b, _ in said if a != b}
+
+    def extend(left: frozenset[Version]) -> bool:
+        return not left or any(
+            extend(left - {version}) for version in left if not any((a, version) in before for a in left)
+        )
+
+    return extend(frozenset(versions))
 
 
 def both_ways(versions: Sequence[Version], said: set[tuple[Version, Version, bool]]) -> set[Version]:
@@ -258,7 +267,7 @@ def anomalies(h: History) -> set[str]:
                 key = identity(next(op.key for op in ops if op.index == read))
                 failed = [
                     op for op in h.operations
-                    if op.type == "fail" and identity(op.key) == key and identity(op.value) == value
+                    if (op.type == "fail" and identity(op.key) == key and identity(op.value) == value)
                     or (op.type == "fail" and op.f == "cas" and identity(op.key) == key
                         and identity(op.value[1]) == value != identity(op.value[0]))
                 ]  # fmt: skip
@@ -305,3 +314,49 @@ def as_cas(h: History) -> History | None:
             event |= {"f": "cas", "value": pair, "result": pair}
         planned.append(event)
     return history(planned)
+
+
+def interleaved(h: History, ops: Sequence[Operation]) -> bool:
+    """Whether some order of the operations on a key, session by session, explains what was read."""
+    row = {op.index: row for row, op in enumerate(h.operations)}
+    call, ret = h.columns.call, h.columns.ret
+    known = {identity(left(op)) for op in ops if left(op) is not ...} | {identity(None)}
+    orphans = tuple({identity(asked(op)) for op in ops if asked(op) is not ...} - known)
+    lines = [[op for op in ops if op.process == process] for process in {op.process for op in ops}]
+    seen = set()
+
+    def extend(places: tuple[int, ...], state: Any, written: float, free: tuple[Any, ...]) -> bool:
+        if (places, state, written, free) in seen:
+            return False
+        seen.add((places, state, written, free))
+        if all(
+            place == len(line) or line[place].type != "ok"
+            for place, line in zip(places, lines, strict=True)
+        ):  # fmt: skip
+            return True
+        for i, (place, line) in enumerate(zip(places, lines, strict=True)):
+            if place == len(line):
+                continue
+            op = line[place]
+            moved = (*places[:i], place + 1, *places[i + 1 :])
+            if op.f == "cas" and op.type == "ok" and op.result is False:
+                if state != identity(op.value[0]) and extend(moved, state, written, free):
+                    return True
+                continue
+            want = asked(op)
+            end = ret[row[op.index]] if op.type == "ok" else float("inf")
+            if want is not ... and (identity(want) != state or written >= end):
+                continue
+            if op.f == "rmw" and op.type == "info":
+                for orphan in free:
+                    rest = tuple(o for o in free if o != orphan)
+                    if extend(moved, orphan, call[row[op.index]], rest):
+                        return True
+            elif left(op) is not ...:
+                if extend(moved, identity(left(op)), call[row[op.index]], free):
+                    return True
+            elif extend(moved, state, written, free):
+                return True
+        return False
+
+    return extend((0,) * len(lines), identity(None), -1, orphans)
