@@ -7,21 +7,28 @@ violation ends it.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
 
-from harness.checkers import fifo, native, unique
+from harness.checkers import counting, elements, fifo, lifo, native, priority, unique
 from harness.checkers.kinds import OK, Kinds
 from harness.checkers.models import MODELS
 from harness.checkers.search import Budget, Finding, ended, explore
+from harness.checkers.witness import smallest
 from harness.history import OUTCOMES, Columns
 
 FAIL = OUTCOMES.index("fail")
 VALID = Finding("valid")
 LONG = 500  # operations from which it pays to ask a model everything
+SHRINKING = 2.0  # seconds for the witness, at least: a violation found late is shown all the same
 QUESTIONS = 20_000  # that it is asked then, at most
-SORTED = {"queue": fifo.judged}  # models of which some histories need no search, beside registers and texts
+SORTED = {  # models of which some histories need no search, beside registers and texts
+    "counter": counting.judged,
+    "priority-queue": priority.judged,
+    "queue": fifo.judged,
+    "stack": lifo.judged,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +58,10 @@ def decide(kinds: Kinds, budget: Budget, deadline: float) -> Decision:
     """Judge every key. Raises CheckError for operations that the model does not know."""
     if not kinds.declared and not kinds.model.native and len(kinds.columns) >= LONG:
         kinds.infer(min(len(kinds.columns), QUESTIONS))
-    by_sorting = SORTED.get(kinds.model.name) if kinds.model is MODELS.get(kinds.model.name) else None
+    ours = kinds.model is MODELS.get(kinds.model.name)
+    by_sorting = SORTED.get(kinds.model.name) if ours else None
+    if ours and kinds.model.name == "set" and (registers := elements.apart(kinds)) is not None:
+        return _apart(kinds, registers, budget, deadline)
     if native.kernel() == "native" and by_sorting is None:
         return _by_kernel(native.Asked(kinds), budget, deadline)
     kinds.all()  # also a failed one must be an operation of the model
@@ -64,8 +74,14 @@ def decide(kinds: Kinds, budget: Budget, deadline: float) -> Decision:
         known = {key: finding for key, finding in findings.items() if finding is not None}
         if len(known) == len(rows) or any(finding.judgement == "invalid" for finding in known.values()):
             return _decision(known)
+        rows = {key: its_rows for key, its_rows in rows.items() if key not in known}
+        explained, work = (
+            sum(one.explained for one in known.values()),
+            sum(one.work for one in known.values()),
+        )
         if native.kernel() == "native":
-            return _by_kernel(native.Asked(kinds), budget, deadline)
+            return _by_kernel(native.Asked(kinds), budget, deadline, list(rows), explained, work)
+        return _decision(_in_turn(kinds, rows, budget, deadline), explained, work)
     return _decision(_in_turn(kinds, rows, budget, deadline))
 
 
@@ -104,17 +120,48 @@ def _in_turn(kinds: Kinds, rows: dict[int, list[int]], limits: Budget, deadline:
     return findings
 
 
-def _by_kernel(asked: native.Asked, budget: Budget, deadline: float) -> Decision:
-    """All keys with a small limit; then those left with a larger one each, again and again."""
+def _apart(kinds: Kinds, registers: Kinds, budget: Budget, deadline: float) -> Decision:
+    """A set judged element by element, told as of its key."""
+    decision = decide(registers, budget, deadline)
+    element, columns = decision.key, registers.columns
+    if element is None:
+        return decision
+    if decision.finding.judgement == "invalid":
+        decision = first(registers, decision, budget)
+    finding = decision.finding
+    rows = rows_of(columns, element)
+    key = kinds.columns.key[rows[0]]
+    if finding.row is not None:
+        pattern = smallest(registers, rows, finding.row, max(deadline, monotonic() + SHRINKING))
+        finding = replace(finding, pattern=pattern, work=max(1, finding.work))
+    else:  # as many returns of the key as there are up to the last that is explained of the element
+        ends = sorted(columns.ret[row] for row in rows if columns.ret[row] >= 0)
+        until = ends[finding.explained - 1] if 0 < finding.explained <= len(ends) else -1
+        its_rows = rows_of(kinds.columns, key)
+        finding = replace(finding, explained=sum(0 <= columns.ret[row] <= until for row in its_rows))
+    return replace(decision, key=key, finding=finding)
+
+
+def _by_kernel(
+    asked: native.Asked, budget: Budget, deadline: float, keys: Sequence[int] | None = None,
+    explained: int = 0, work: int = 0,
+) -> Decision:  # fmt: skip
+    """All keys (or `keys`) with a small limit; then those left with a larger one each, again and again.
+
+    `explained` and `work` are those of keys that were judged before.
+    """
 
     def late() -> bool:
         return monotonic() > deadline
 
     limit = native.FIRST if len(asked.columns.keys) > 2 else native.NEVER  # None is always a key, used or not
     most = budget.configurations
-    work, explained, found = asked.run(late, limit, most)
-    left = {one.key: one for one in found}
-    explained -= sum(one.explained for one in found)
+    if keys is None:
+        work, explained, found = asked.run(late, limit, most)
+        left = {one.key: one for one in found}
+        explained -= sum(one.explained for one in found)
+    else:
+        left = {key: native.Found(key, "LIMIT", -1, 0) for key in keys}
     findings: dict[int, Finding] = {}
     while left:
         for key, one in list(left.items()):
