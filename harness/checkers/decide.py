@@ -7,7 +7,7 @@ violation ends it.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from time import monotonic
 
@@ -56,33 +56,37 @@ def rows_of(columns: Columns, key: int) -> list[int]:
 
 def decide(kinds: Kinds, budget: Budget, deadline: float) -> Decision:
     """Judge every key. Raises CheckError for operations that the model does not know."""
-    if not kinds.declared and not kinds.model.native and len(kinds.columns) >= LONG:
-        kinds.infer(min(len(kinds.columns), QUESTIONS))
     ours = kinds.model is MODELS.get(kinds.model.name)
-    by_sorting = SORTED.get(kinds.model.name) if ours else None
     if ours and kinds.model.name == "set" and (registers := elements.apart(kinds)) is not None:
         return _apart(kinds, registers, budget, deadline)
-    if native.kernel() == "native" and by_sorting is None:
-        return _by_kernel(native.Asked(kinds), budget, deadline)
-    kinds.all()  # also a failed one must be an operation of the model
+    by_sorting = SORTED.get(kinds.model.name) if ours else None
+    known: dict[int, Finding] = {}
+    if by_sorting is not None:
+        kinds.all()  # also a failed one must be an operation of the model
+        rows = _rows(kinds.columns)
+        for key, its_rows in rows.items():
+            if (finding := by_sorting(kinds, its_rows)) is not None:
+                known[key] = finding
+                if finding.judgement == "invalid":
+                    return _decision(known)
+        if len(known) == len(rows):
+            return _decision(known)
+    if not kinds.declared and not kinds.model.native and len(kinds.columns) >= LONG:
+        kinds.infer(min(len(kinds.columns), QUESTIONS))
+    if native.kernel() == "native":
+        return _by_kernel(native.Asked(kinds), budget, deadline, known)
+    kinds.all()
+    rows = {key: its_rows for key, its_rows in _rows(kinds.columns).items() if key not in known}
+    return _decision({**known, **_in_turn(kinds, rows, budget, deadline)})
+
+
+def _rows(columns: Columns) -> dict[int, list[int]]:
+    """Rows of what may have happened, by key."""
     rows: dict[int, list[int]] = {}
-    for row, (key, outcome) in enumerate(zip(kinds.columns.key, kinds.columns.type, strict=True)):
+    for row, (key, outcome) in enumerate(zip(columns.key, columns.type, strict=True)):
         if outcome != FAIL:
             rows.setdefault(key, []).append(row)
-    if by_sorting is not None:
-        findings = {key: by_sorting(kinds, its_rows) for key, its_rows in rows.items()}
-        known = {key: finding for key, finding in findings.items() if finding is not None}
-        if len(known) == len(rows) or any(finding.judgement == "invalid" for finding in known.values()):
-            return _decision(known)
-        rows = {key: its_rows for key, its_rows in rows.items() if key not in known}
-        explained, work = (
-            sum(one.explained for one in known.values()),
-            sum(one.work for one in known.values()),
-        )
-        if native.kernel() == "native":
-            return _by_kernel(native.Asked(kinds), budget, deadline, list(rows), explained, work)
-        return _decision(_in_turn(kinds, rows, budget, deadline), explained, work)
-    return _decision(_in_turn(kinds, rows, budget, deadline))
+    return rows
 
 
 def _decision(findings: dict[int, Finding], explained: int = 0, work: int = 0) -> Decision:
@@ -143,12 +147,11 @@ def _apart(kinds: Kinds, registers: Kinds, budget: Budget, deadline: float) -> D
 
 
 def _by_kernel(
-    asked: native.Asked, budget: Budget, deadline: float, keys: Sequence[int] | None = None,
-    explained: int = 0, work: int = 0,
+    asked: native.Asked, budget: Budget, deadline: float, known: Mapping[int, Finding]
 ) -> Decision:  # fmt: skip
-    """All keys (or `keys`) with a small limit; then those left with a larger one each, again and again.
+    """All keys with a small limit; then those left with a larger one each, again and again.
 
-    `explained` and `work` are those of keys that were judged before.
+    Where some are `known` to be valid, only the others.
     """
 
     def late() -> bool:
@@ -156,12 +159,14 @@ def _by_kernel(
 
     limit = native.FIRST if len(asked.columns.keys) > 2 else native.NEVER  # None is always a key, used or not
     most = budget.configurations
-    if keys is None:
+    if known:
+        work, explained = 0, sum(finding.explained for finding in known.values())
+        others = [key for key in _rows(asked.columns) if key not in known]
+        left = {key: native.Found(key, "LIMIT", -1, 0) for key in others}
+    else:
         work, explained, found = asked.run(late, limit, most)
         left = {one.key: one for one in found}
         explained -= sum(one.explained for one in found)
-    else:
-        left = {key: native.Found(key, "LIMIT", -1, 0) for key in keys}
     findings: dict[int, Finding] = {}
     while left:
         for key, one in list(left.items()):
@@ -176,14 +181,14 @@ def _by_kernel(
             break
         limit = 4 * limit if len(left) > 1 else native.NEVER
         for key in list(left):
-            more, known, found = asked.run(late, limit, most, only=key)
+            more, reached, found = asked.run(late, limit, most, only=key)
             work += more
             if found:
                 left[key] = found[0]._replace(explained=max(found[0].explained, left[key].explained))
                 if left[key].answer == "INVALID":
                     break
             else:
-                explained += known
+                explained += reached
                 del left[key]
     return _decision(findings, explained, work)
 

@@ -13,6 +13,8 @@ from harness.checkers.kinds import OK, Kinds
 from harness.checkers.search import Finding
 
 NEVER = 1 << 62
+EFFORT = 1_000_000  # items looked at to find out what operations of unknown outcome took, about
+TRIES = 4  # at least
 
 
 class Item(NamedTuple):
@@ -38,22 +40,22 @@ Judge = Callable[[Kinds, "list[Item]", "list[int]"], "list[int] | None"]
 def judged(kinds: Kinds, rows: Sequence[int], judge: Judge) -> Finding | None:
     """What is found of the rows of a key; None where an item was put in twice, or sorting does not tell.
 
-    Where nobody knows what some operation took, it may as well not have happened: if the rest is right
-    without it, so is the whole; if not, the engine has to search. An item whose putting is of unknown outcome
-    was put in if somebody took it, and else it may as well not have been.
+    An item whose putting is of unknown outcome was put in if somebody took it, and else it may as well not
+    have been. What is of unknown outcome itself may have taken an item that nobody else took, or nothing: see
+    `_with_lost`.
     """
     c = kinds.columns
     puts: dict[int, int] = {}
     takes: dict[int, list[int]] = {}
     empty: list[int] = []
-    lost = False
+    lost: list[int] = []
     for row in rows:
         if c.fs.values[c.f[row]] in ("enqueue", "push"):
             if c.value[row] in puts:
                 return None
             puts[c.value[row]] = row
         elif c.type[row] != OK:
-            lost = True
+            lost.append(row)
         elif c.result[row] == 0:
             empty.append(row)
         else:
@@ -63,12 +65,53 @@ def judged(kinds: Kinds, rows: Sequence[int], judge: Judge) -> Finding | None:
     pattern: list[int] | None = _by_itself(kinds, puts, takes)
     if not pattern:
         items = [_item(kinds, row, takes.get(value, [-1])[0]) for value, row in puts.items()]
-        pattern = judge(kinds, [item for item in items if item.there < NEVER or item.taken >= 0], empty)
-        if pattern is None or (pattern and lost):
+        items = [item for item in items if item.there < NEVER or item.taken >= 0]
+        pattern = _with_lost(kinds, items, empty, lost, judge) if lost else judge(kinds, items, empty)
+        if pattern is None:
             return None
     if not pattern:
         return Finding("valid", None, "", sum(1 for row in rows if c.type[row] == OK), len(rows))
     return Finding("invalid", pattern[0], "", 0, len(rows), tuple(sorted(pattern)))
+
+
+def _with_lost(
+    kinds: Kinds, items: list[Item], empty: list[int], lost: list[int], judge: Judge
+) -> list[int] | None:
+    """`judge` where nobody knows what the rows `lost` took; None where that is not found out.
+
+    Wrong is what is wrong even if each item that nobody took could have been taken from the first of those
+    invocations on. Right is what is right with some of them taken: whatever is in the way is given to one
+    that was invoked before it was in the way, the most urgent to the first of them, until nothing is.
+    """
+    call, ret = kinds.columns.call, kinds.columns.ret
+    first = min(call[row] for row in lost)
+    wrong = judge(kinds, [one._replace(leaving=first) if one.taken < 0 else one for one in items], empty)
+    if wrong is None or wrong:
+        return wrong
+    place = {item.put: at for at, item in enumerate(items) if item.taken < 0}
+    left = sorted(lost, key=call.__getitem__)
+    urgent: dict[int, int] = {}  # place of an item that must have been taken -> before when that was invoked
+    tried = list(items)
+    for _ in range(max(TRIES, EFFORT // max(1, len(items)))):
+        pattern = judge(kinds, tried, empty)
+        if not pattern:
+            return pattern
+        stuck = [place[row] for row in pattern if row in place]
+        if not stuck:
+            return None
+        untaken = [at for at in stuck if tried[at].taken < 0]
+        if untaken:
+            urgent[max(untaken, key=lambda at: items[at].called)] = max(ret[row] for row in pattern)
+        else:
+            latest = max(stuck, key=lambda at: tried[at].leaving)
+            urgent[latest] = tried[latest].leaving
+        tried, free = list(items), iter(left)
+        for at in sorted(urgent, key=urgent.__getitem__):
+            chosen = next(free, -1)
+            if chosen < 0 or call[chosen] >= urgent[at]:
+                return None
+            tried[at] = items[at]._replace(taken=chosen, leaving=call[chosen])
+    return None
 
 
 def _item(kinds: Kinds, put: int, taken: int) -> Item:
