@@ -52,7 +52,7 @@ def structure(
             for o in planned[len(planned) * 9 // 10 :]
             if o["type"] == "ok" and o["f"] in ("pop", "dequeue", "read", "contains")
         ]
-        one, other = late[len(late) // 2], late[len(late) // 2 + clients * 3]
+        one, other = late[0], late[min(clients * 3, len(late) - 1)]
         if name in ("counter", "set"):
             one["result"] = one["result"] + clients + 3 if name == "counter" else not one["result"]
         else:
