@@ -28,6 +28,7 @@ from harness.checkers import (
     native,
     priority,
     unique,
+    versioned,
 )
 from harness.checkers.decide import decide, rows_of
 from harness.checkers.kinds import Kinds
@@ -85,6 +86,25 @@ def unique_register() -> Real:
         return ("read", None) if rnd.random() < 0.5 else ("write", next(made))
 
     return Real(draw, real.do, {"read": lambda rnd: rnd.choice((None, 0, 1, 2, 3, 4))})
+
+
+def versioned_register(unique: bool = False) -> Real:
+    made = iter(range(100))
+    held: list[Any] = [None, 0]
+
+    def do(f: str, value: Any) -> Done:
+        if f == "write":
+            held[:] = [value, held[1] + (1 if held[1] % 3 else 2)]
+        return "ok", list(held) if f == "read" else held[1]
+
+    def draw(rnd: random.Random) -> tuple[str, Any]:
+        return ("read", None) if rnd.random() < 0.6 else ("write", next(made) if unique else small_int(rnd))
+
+    return Real(
+        draw, do,
+        {"read": lambda rnd: rnd.choice(([None, 0], [0, 2], [1, 3], [1, 5], [0, 3], [2, 5])),
+         "write": lambda rnd: rnd.randrange(1, 7)},
+    )  # fmt: skip
 
 
 def multi_register() -> Real:
@@ -228,6 +248,8 @@ FAMILIES: dict[str, tuple[str, Callable[[random.Random], Real]]] = {
     "register, values once": ("register", lambda rnd: unique_register()),
     "cas-register": ("cas-register", lambda rnd: register(True)),
     "multi-register": ("multi-register", lambda rnd: multi_register()),
+    "versioned-register": ("versioned-register", lambda rnd: versioned_register()),
+    "versioned-register, once": ("versioned-register", lambda rnd: versioned_register(unique=True)),
     "map": ("map", lambda rnd: mapping()),
     "text": ("text", lambda rnd: text(False)),
     "text, values once": ("text", lambda rnd: text(True)),
@@ -262,6 +284,7 @@ DIRECT: dict[str, Callable[[Kinds, list[int]], object]] = {
     "priority-queue, once": priority.judged,
     "stack, items once": lifo.judged,
     "counter, by one": counting.judged,
+    "versioned-register, once": versioned.judged,
     "set, by element": lambda kinds, rows: elements.apart(kinds),
 }
 

@@ -11,7 +11,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from time import monotonic
 
-from harness.checkers import counting, elements, fifo, lifo, native, priority, unique
+from harness.checkers import counting, elements, fifo, lifo, native, priority, unique, versioned
 from harness.checkers.kinds import OK, Kinds
 from harness.checkers.models import MODELS
 from harness.checkers.search import Budget, Finding, ended, explore
@@ -28,6 +28,7 @@ SORTED = {  # models of which some histories need no search, beside registers an
     "priority-queue": priority.judged,
     "queue": fifo.judged,
     "stack": lifo.judged,
+    "versioned-register": versioned.judged,
 }
 
 

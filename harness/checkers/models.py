@@ -97,6 +97,23 @@ def _map(state: Any, f: str, value: Any, result: Any) -> Next:
     return frozenset(held.items())
 
 
+def _versioned(state: Any, f: str, value: Any, result: Any) -> Next:
+    """``write`` reports a version, greater than all before it; ``read`` reports [value, version].
+
+    Of a write that nobody heard back from only the least version that it may have is known, until it is read.
+    """
+    held, version, known = state
+    if result is NOT_KNOWN:
+        return (value, version + 1, False) if f == "write" else state
+    if f == "write":
+        later = result > version
+        return (value, result, True) if later else Inconsistent(f"wrote {result!r} but there is {version!r}")
+    seen, its = result
+    if not same(seen, held) or its < version or (known and its > version):
+        return Inconsistent(f"read {result!r} but there is {[held, version]!r}")
+    return (held, its, True)
+
+
 # ------------------------------------------------------------------------------------------------ locks
 
 
@@ -249,6 +266,7 @@ MODELS: Mapping[str, Model] = MappingProxyType(
                 "multi-register", frozenset(), _multi_register, ("read", "write"), shape=_pairs,
                 reads=("read",),
             ),
+            Model("versioned-register", (None, 0, True), _versioned, ("read", "write")),
             Model("map", frozenset(), _map, ("put", "get", "delete"), shape=_pair("put"), reads=("get",)),
             Model("text", "", _text, ("get", "put", "append"), shape=_texts, reads=("get",), native=_TEXT,
                   forget=_prefixes),
