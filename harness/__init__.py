@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         assert_available as assert_available,
         assert_coherent as assert_coherent,
         assert_linearizable as assert_linearizable,
+        assert_list_append as assert_list_append,
         assert_monotonic_reads as assert_monotonic_reads,
         assert_monotonic_writes as assert_monotonic_writes,
         assert_no_dirty_read as assert_no_dirty_read,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         assert_no_stale_read as assert_no_stale_read,
         assert_read_your_writes as assert_read_your_writes,
         assert_recovers as assert_recovers,
+        assert_rw_register as assert_rw_register,
         assert_writes_follow_reads as assert_writes_follow_reads,
         check as check,
         judge as judge,
@@ -122,10 +124,11 @@ if TYPE_CHECKING:
 _HOMES = {
     "harness.chaos": "Chaos",
     "harness.checkers": (
-        "assert_available assert_coherent assert_linearizable assert_monotonic_reads assert_monotonic_writes "
-        "assert_no_dirty_read assert_no_lost_update assert_no_lost_write "
-        "assert_no_non_monotonic_read assert_no_stale_read assert_read_your_writes assert_recovers "
-        "assert_writes_follow_reads check judge"
+        "assert_available assert_coherent assert_linearizable assert_list_append "
+        "assert_monotonic_reads assert_monotonic_writes assert_no_dirty_read assert_no_lost_update "
+        "assert_no_lost_write assert_no_non_monotonic_read assert_no_stale_read "
+        "assert_read_your_writes assert_recovers assert_rw_register assert_writes_follow_reads check "
+        "judge"
     ),
     "harness.compose_target": "ComposeTarget",
     "harness.condition": "event leader_elected restarted",

@@ -15,6 +15,7 @@ import random
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -33,8 +34,9 @@ from harness.checkers import (
 from harness.checkers.decide import decide, rows_of
 from harness.checkers.kinds import Kinds
 from harness.history import History
-from tests.fuzz_registers import REGISTERS
+from tests.fuzz_registers import REGISTERS, fuzz_registers
 from tests.unit.checkers.histories import history, spans, wing_gong
+from tests.unit.checkers.txns import fuzz_cycles, fuzz_transactions
 
 Done = tuple[str, Any]  # outcome and result
 
@@ -352,8 +354,6 @@ def verdicts(h: History, model: str) -> dict[str, str]:
 def fuzz(family: str, seed: int, cases: int) -> tuple[int, list[str]]:
     """How many of the cases are illegal, and what disagrees."""
     rnd = random.Random(f"fuzz/{family}/{seed}")
-    if family in REGISTERS:
-        return fuzz_register(family, rnd, cases)
     illegal, direct, wrong = 0, 0, []
     for case in range(cases):
         h, bent = drawn_history(rnd, family)
@@ -372,15 +372,16 @@ def fuzz(family: str, seed: int, cases: int) -> tuple[int, list[str]]:
     return illegal, wrong
 
 
-def fuzz_register(family: str, rnd: random.Random, cases: int) -> tuple[int, list[str]]:
-    """The same of a checker of `tests.fuzz_registers`."""
-    illegal, wrong = 0, []
-    for case in range(cases):
-        h, said, true = REGISTERS[family](rnd)
-        illegal += true == "invalid"
-        if said != true:
-            wrong.append(f"case {case}: it says {said}, brute force {true}: {list(h.operations)}")
-    return illegal, wrong
+# Judged by oracles of their own: (seed, cases) -> how many are illegal, what disagrees.
+OTHERS: dict[str, Callable[[int, int], tuple[int, list[str]]]] = {
+    "list-append": lambda seed, cases: fuzz_transactions(seed, cases, lists=True),
+    "rw-register": lambda seed, cases: fuzz_transactions(seed, cases, lists=False),
+    "rw-register, predicates": lambda seed, cases: fuzz_transactions(
+        seed, cases, lists=False, predicates=True
+    ),
+    "cycles": fuzz_cycles,
+    **{name: partial(fuzz_registers, name) for name in REGISTERS},
+}
 
 
 def main() -> int:
@@ -388,13 +389,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="the engine against brute force")
     parser.add_argument("cases", type=int, nargs="?", default=2000, help="of each model")
     parser.add_argument("--seed", type=int, default=0)
-    families = [*FAMILIES, *REGISTERS]
-    parser.add_argument("--model", choices=sorted(families))
+    parser.add_argument("--model", choices=sorted([*FAMILIES, *OTHERS]))
     options = parser.parse_args()
     failed = False
     print(f"{'model':<24}{'cases':>9}{'illegal':>9}{'mismatches':>12}   judged by {native.kernel()}")
-    for family in [options.model] if options.model else families:
-        illegal, wrong = fuzz(family, options.seed, options.cases)
+    for family in [options.model] if options.model else [*FAMILIES, *OTHERS]:
+        judge = OTHERS.get(family) or partial(fuzz, family)
+        illegal, wrong = judge(options.seed, options.cases)
         share = illegal / options.cases
         failed = failed or bool(wrong) or not 0.2 <= share <= 0.8
         print(f"{family:<24}{options.cases:>9,}{share:>9.0%}{len(wrong):>12}", flush=True)

@@ -79,3 +79,15 @@ REGISTERS: Mapping[str, Callable[[random.Random], Case]] = {
     "coherence": coherence,
     "stale, dirty, back": reads,
 }
+
+
+def fuzz_registers(name: str, seed: int, cases: int) -> tuple[int, list[str]]:
+    """How many of the cases are illegal, and what disagrees."""
+    rnd = random.Random(f"fuzz/{name}/{seed}")
+    illegal, wrong = 0, []
+    for case in range(cases):
+        h, it_says, true = REGISTERS[name](rnd)
+        illegal += true == "invalid"
+        if it_says != true:
+            wrong.append(f"case {case}: it says {it_says}, brute force {true}: {list(h.operations)}")
+    return illegal, wrong

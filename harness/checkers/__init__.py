@@ -9,6 +9,7 @@ from harness.checkers.asserts import (
     assert_available,
     assert_coherent,
     assert_linearizable,
+    assert_list_append,
     assert_monotonic_reads,
     assert_monotonic_writes,
     assert_no_dirty_read,
@@ -18,6 +19,7 @@ from harness.checkers.asserts import (
     assert_no_stale_read,
     assert_read_your_writes,
     assert_recovers,
+    assert_rw_register,
     assert_writes_follow_reads,
     check,
     checkers,
@@ -35,17 +37,19 @@ from harness.checkers.sessions import (
     read_your_writes,
     writes_follow_reads,
 )
+from harness.checkers.transactions import list_append, rw_register
 from harness.checkers.updates import no_lost_update, no_lost_write
 from harness.checkers.vacuity import missing
 from harness.checkers.words import headline, table, text
 
 __all__ = [
     "MODELS", "NOT_KNOWN", "Budget", "Call", "CheckError", "Checker", "Effect", "Inconsistent", "Model",
-    "assert_available", "assert_coherent", "assert_linearizable", "assert_monotonic_reads",
-    "assert_monotonic_writes", "assert_no_dirty_read", "assert_no_lost_update", "assert_no_lost_write",
-    "assert_no_non_monotonic_read", "assert_no_stale_read", "assert_read_your_writes", "assert_recovers",
-    "assert_writes_follow_reads", "available", "check", "checkers", "coherent", "headline", "judge",
-    "linearizable", "missing", "model", "monotonic_reads", "monotonic_writes", "no_dirty_read",
-    "no_lost_update", "no_lost_write", "no_non_monotonic_read", "no_stale_read", "read_your_writes",
-    "recovers", "table", "text", "writes_follow_reads",
+    "assert_available", "assert_coherent", "assert_linearizable", "assert_list_append",
+    "assert_monotonic_reads", "assert_monotonic_writes", "assert_no_dirty_read", "assert_no_lost_update",
+    "assert_no_lost_write", "assert_no_non_monotonic_read", "assert_no_stale_read",
+    "assert_read_your_writes", "assert_recovers", "assert_rw_register", "assert_writes_follow_reads",
+    "available", "check", "checkers", "coherent", "headline", "judge", "linearizable", "list_append",
+    "missing", "model", "monotonic_reads", "monotonic_writes", "no_dirty_read", "no_lost_update",
+    "no_lost_write", "no_non_monotonic_read", "no_stale_read", "read_your_writes", "recovers",
+    "rw_register", "table", "text", "writes_follow_reads",
 ]  # fmt: skip

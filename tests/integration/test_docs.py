@@ -40,6 +40,7 @@ DOCUMENTS = [
             "plans",
             "verdicts",
             "sessions",
+            "transactions",
             "histories",
             "options",
             "images",
