@@ -9,16 +9,20 @@ demands. (Linearizability does compose.)
 Where the values that were read were written once, this is decided exactly in linear time, for then an order
 of the *versions* is enough: one in which those that each session met are in the order in which it met them,
 and an update stands right behind what it replaced (Gibbons & Korach, "Testing shared memories", 1997).
-Otherwise, and where that alone does not place a refused cas, orders are tried, up to a limit: past it, the
-verdict is unknown.
+Otherwise, and where that alone does not place a refused cas, a key that is linearizable is coherent; of
+others orders are tried, up to a limit: past it, the verdict is unknown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from heapq import heapify, heappop, heappush
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from harness.checkers import native
+from harness.checkers.kinds import Kinds
+from harness.checkers.model import ANY, NOT_KNOWN, SAME, Effect, Inconsistent, Model, same
+from harness.checkers.models import effect
 from harness.checkers.order import (
     Before,
     Reason,
@@ -30,14 +34,17 @@ from harness.checkers.order import (
     rows_of,
     told,
 )
+from harness.checkers.search import Budget, search
 from harness.checkers.vacuity import judged
-from harness.checkers.versions import INITIAL, LOST, NONE, OK, Register, Values, shown_version
+from harness.checkers.versions import FS, INITIAL, LOST, NONE, OK, Register, Values, shown_version
 from harness.checkers.words import at, in_force, key_of, number
 from harness.history import History
 from harness.verdict import Edge, Verdict, Witness
 
-CONFIGURATIONS = 200_000  # of one key that are tried at most
-SHRINKING = 400_000  # in all, to make a witness smaller
+CONFIGURATIONS = 50_000  # of all keys that are tried at most
+LONGEST = 2.0  # seconds of one key, where there is no native kernel
+LINEAR = 1 << 22  # expanded at most to see whether a key is linearizable
+SHRINKING = 100_000  # operations looked at to make a witness smaller, about
 REASONS = (Reason.WRITES, Reason.READS, Reason.OWN, Reason.FOLLOWS, Reason.UPDATE)
 
 
@@ -49,12 +56,17 @@ def coherent(history: History) -> Verdict:
     values = Values(history)
     keys = searched = 0
     undecided: list[str] = []
+    linear, left = _Linear(values), CONFIGURATIONS
     for register in values.by_key():
         keys += 1
         found = _odd(values, register) or _contradiction(values, register)
-        if found is None and (register.unclear or not _refusals_fit(values, register)):
+        if found is not None or not (register.unclear or not _refusals_fit(values, register)):
+            pass  # the versions tell
+        elif not linear.explains(register):
             searched += 1
-            answer = Orders(values, register).explained(CONFIGURATIONS)
+            orders_ = Orders(values, register)
+            answer = orders_.explained(left)
+            left -= orders_.tried
             if answer is False and not register.guessed:
                 found = _no_order(values, register)
             elif answer is not True:
@@ -281,6 +293,44 @@ def _line(joined: Iterable[Before], chains: Chains) -> list[int]:
 # --------------------------------------------------------------------------------- where orders must be tried
 
 
+class _Linear:
+    """Says which keys are surely linearizable, by the engine."""
+
+    def __init__(self, values: Values) -> None:
+        self.values = values
+        self.kinds = Kinds(values.columns, REGISTER)
+        self.asked: native.Asked | None = None
+
+    def explains(self, register: Register) -> bool:
+        """Whether the operations on a key are linearizable, as far as is known."""
+        if any(self.values.left[row] == LOST for row in register.rows):
+            return False
+        if native.kernel() == "python":
+            return search(self.kinds, register.rows, Budget(LONGEST)).judgement == "valid"
+        if self.asked is None:
+            self.asked = native.Asked(self.kinds)
+        return not self.asked.run(None, LINEAR, Budget().configurations, only=register.key)[2]
+
+
+def _effect(f: str, value: Any, result: Any) -> Effect:
+    """What an operation of a register does, an rmw among them."""
+    if f != "rmw":
+        return effect(f, value, result)
+    if result is NOT_KNOWN:
+        return Effect()
+    return Effect(needs=result[0]) if same(*result) else Effect(needs=result[0], makes=result[1])
+
+
+def _step(state: Any, f: str, value: Any, result: Any) -> Hashable | Inconsistent:
+    does = _effect(f, value, result)
+    if (does.needs is not ANY and not same(does.needs, state)) or same(does.unlike, state):
+        return Inconsistent(f"it holds {state!r}")
+    return state if does.makes is SAME else does.makes  # type: ignore[no-any-return]
+
+
+REGISTER = Model("register with rmw", None, _step, FS, _effect)
+
+
 class Orders:
     """Tries orders of a register's operations, depth first, each state of affairs once."""
 
@@ -298,6 +348,7 @@ class Orders:
             if self.left[row] != LOST:
                 self.sessions.setdefault(c.process[row], []).append(row)
         self.known = {row for row in register.rows if c.type[row] == OK}
+        self.tried = 0
 
     def explained(self, most: int) -> bool | None:
         """Whether some order explains all; None where `most` configurations do not tell."""
@@ -319,8 +370,9 @@ class Orders:
             for _, i, row in sorted(following, reverse=True):
                 moved = self._settled(lines, (*places[:i], places[i] + 1, *places[i + 1 :]), row)
                 if (moved, row) not in seen:
-                    if len(seen) >= most:
+                    if self.tried >= most:
                         return None
+                    self.tried += 1
                     seen.add((moved, row))
                     stack.append((moved, row))
         return False
@@ -372,7 +424,7 @@ def _no_order(values: Values, register: Register) -> Witness:
         most = max(0, min(CONFIGURATIONS, effort))
         tried = Orders(values, its)
         answer = tried.explained(most)
-        effort -= len(rows) * 10
+        effort -= len(rows) + tried.tried
         return answer is False
 
     kept = list(register.rows)

@@ -46,7 +46,8 @@ def _register(state: Any, f: str, value: Any, result: Any) -> Next:
     return Inconsistent(f"cas from {old!r} succeeded but it holds {state!r}")
 
 
-def _effect(f: str, value: Any, result: Any) -> Effect:
+def effect(f: str, value: Any, result: Any) -> Effect:
+    """What a read, write or cas of a register does."""
     if f == "read":
         return Effect() if result is NOT_KNOWN else Effect(needs=result)
     if f == "write":
@@ -257,9 +258,9 @@ MODELS: Mapping[str, Model] = MappingProxyType(
     {
         made.name: made
         for made in (
-            Model("register", None, _register, ("read", "write"), _effect, native=_REGISTER),
+            Model("register", None, _register, ("read", "write"), effect, native=_REGISTER),
             Model(
-                "cas-register", None, _register, ("read", "write", "cas"), _effect, _pair("cas"),
+                "cas-register", None, _register, ("read", "write", "cas"), effect, _pair("cas"),
                 native=(*_REGISTER, ("cas", "CAS")),
             ),
             Model(
