@@ -41,6 +41,7 @@ DOCUMENTS = [
             "verdicts",
             "sessions",
             "transactions",
+            "promises",
             "histories",
             "options",
             "images",
