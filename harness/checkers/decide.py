@@ -113,6 +113,10 @@ def _by_kernel(asked: native.Asked, budget: Budget, deadline: float) -> Decision
     limit = native.FIRST if len(asked.columns.keys) > 2 else native.NEVER  # None is always a key, used or not
     most = budget.configurations
     work, explained, found = asked.run(late, limit, most)
+    if not found:
+        return Decision(None, VALID, explained, work)
+    if found[-1].answer == "INVALID":  # the kernel stops there
+        return Decision(found[-1].key, _finding(asked, found[-1], budget, deadline), explained, work)
     left = {one.key: one for one in found}
     explained -= sum(one.explained for one in found)
     findings: dict[int, Finding] = {}

@@ -13,6 +13,7 @@ from harness.checkers.model import (
     NOT_KNOWN,
     NOWHERE,
     SAME,
+    Call,
     CheckError,
     Effect,
     Inconsistent,
@@ -49,7 +50,8 @@ class Kinds:
         self.refuses: list[bool] = []
         self.states: list[Any] = []
         self.table: list[dict[int, int]] = []
-        self._calls: list[tuple[str, Any, Any]] = []
+        self._step = model.by_call or (lambda state, call: model.step(state, *call))
+        self._calls: list[Call] = []
         self._by_columns: dict[Place, int] = {}
         self._by_row: dict[int, int] = {}
         self._by_identity: dict[Any, int] = {}
@@ -102,7 +104,7 @@ class Kinds:
         self._by_columns[place] = kind
         if kind < len(self.effects):
             return kind
-        self._calls.append((f, value, result))
+        self._calls.append(Call(f, value, result))
         self.effects.append(None)
         self.observes.append(f in model.reads)
         self.overwrites.append(False)
@@ -115,8 +117,11 @@ class Kinds:
 
     def state(self, value: Any) -> int:
         """The number of a state."""
-        code = self._states.setdefault(identity(value), len(self.states))
-        if code == len(self.states):
+        kind = type(value)
+        mark = (kind, value) if kind is not tuple else identity(value)
+        code = self._states.get(mark)
+        if code is None:
+            code = self._states[mark] = len(self.states)
             self.states.append(value)
             self.table.append({})
         return code
@@ -200,12 +205,12 @@ class Kinds:
 
     def _asked(self, state: int, kind: int) -> int:
         value, call = self.states[state], self._calls[kind]
-        self._answers += 1
+        self._answers = answers = self._answers + 1
         try:
-            answer = self.model.step(value, *call)
+            answer = self._step(value, call)
         except Exception as error:
             raise CheckError(f"{self._of(call)} in {value!r}: {type(error).__name__}: {error}") from error
-        if self._answers <= TRIED or not self._answers & (self._answers - 1):
+        if answers <= TRIED or not answers & (answers - 1):
             self._pure(value, answer, call)
         if isinstance(answer, Inconsistent):
             return ILLEGAL
@@ -231,15 +236,15 @@ class Kinds:
             self._kept = self.model.forget(results[code] for code in set(self.columns.result))
         return self._kept(state)
 
-    def _of(self, call: tuple[str, Any, Any]) -> str:
+    def _of(self, call: Call) -> str:
         f, value, result = call
         told = "unknown" if result is NOT_KNOWN else repr(result)
         return f"the model {self.model.name}, asked for {f!r} of {value!r} with result {told},"
 
-    def _pure(self, value: Any, answer: Any, call: tuple[str, Any, Any]) -> None:
+    def _pure(self, value: Any, answer: Any, call: Call) -> None:
         """That the model answers the same again, and does not change what it is given."""
         before = value if isinstance(value, PLAIN) else copy.deepcopy(value)
-        again = self.model.step(value, *call)
+        again = self._step(value, call)
         if before != value:
             raise CheckError(
                 f"{self._of(call)} changed the state it was given, {before!r}, into {value!r}: {FROZEN}"
