@@ -147,7 +147,7 @@ static void map_put(Pool *pool, Map *map, u64 key, i32 value) {
    `kind`; or there is a `step`, which is asked once for each pair of state and operation, the latter by the first row
    that has the same f, value and result.  `looks` says by f which never change the state. */
 
-typedef struct { const u8 *bytes; i64 size; } Text;
+typedef struct { const u8 *bytes; i64 size; u64 head; } Text;  /* head: the first 8 bytes, ordered as they are */
 typedef struct { i32 mode, needs, makes; } Act;  /* what one operation does */
 
 typedef struct {
@@ -229,7 +229,14 @@ static i32 stepped(Key *key, i32 state, i32 kind) {
    Only what is a prefix of something that was read can be told apart by any later operation; every other text is
    `dead` until it is overwritten.  So a state is a prefix of outputs: exact, and no text is ever put together. */
 
+static u64 head_of(const u8 *bytes, i64 size) {
+    u64 head = 0;
+    for (int i = 0; i < 8; i++) head = head << 8 | (i < size ? bytes[i] : 0);
+    return head;
+}
+
 static int compare(const Text *a, const Text *b) {
+    if (a->head != b->head) return a->head < b->head ? -1 : 1;
     int order = memcmp(a->bytes, b->bytes, (size_t)(a->size < b->size ? a->size : b->size));
     return order ? order : a->size < b->size ? -1 : a->size > b->size;
 }
@@ -1026,13 +1033,11 @@ static int texts_placed(Key *key, const i32 *written, int writes, i32 *outputs, 
         parts = 0;
         int now = -1, at_rank = 1;
         for (i64 at = 0; at < text->size;) {
+            const Text rest = { text->bytes + at, text->size - at, head_of(text->bytes + at, text->size - at) };
             int low = 0, high = writes;  /* the last value that is not above the rest of the text */
             while (low < high) {
                 int middle = (low + high) / 2;
-                const Text *value = &texts[written[middle]];
-                i64 have = text->size - at;
-                int order = memcmp(value->bytes, text->bytes + at, (size_t)(value->size < have ? value->size : have));
-                if (order < 0 || (order == 0 && value->size <= have)) low = middle + 1; else high = middle;
+                if (compare(&texts[written[middle]], &rest) <= 0) low = middle + 1; else high = middle;
             }
             if (!low || !begins_with(text, at, &texts[written[low - 1]])) return 0;
             i32 value = written[low - 1], op = chains->writer[value];
@@ -1443,6 +1448,7 @@ static int judged(Job *job, i64 *found, int *count, u64 *sums) {
 
 /* ------------------------------------------------------------------------------------------- the face to Python */
 
+/* False, with an exception, where a value is neither None nor a text, or is one that UTF-8 cannot hold. */
 static int texts_taken(Job *job, PyObject *values, Text **texts) {
     *texts = calloc((size_t)job->values + 1, sizeof(Text));
     if (!*texts) { PyErr_NoMemory(); return 0; }
@@ -1452,11 +1458,14 @@ static int texts_taken(Job *job, PyObject *values, Text **texts) {
         const char *bytes = "";
         char *held;
         if (!value) return 0;
-        if (PyUnicode_Check(value)) bytes = PyUnicode_AsUTF8AndSize(value, &size);
-        else if (PyBytes_Check(value)) { if (PyBytes_AsStringAndSize(value, &held, &size)) return 0; bytes = held; }
-        if (!bytes) return 0;
+        if (PyUnicode_Check(value)) {
+            if (!(bytes = PyUnicode_AsUTF8AndSize(value, &size))) return 0;
+        } else if (value != Py_None) {
+            if (PyBytes_AsStringAndSize(value, &held, &size)) return 0;  /* a TypeError where it is something else */
+            bytes = held;
+        }
         if (size > MOST) { PyErr_SetString(PyExc_OverflowError, "a text is too long"); return 0; }
-        (*texts)[i] = (Text){ (const u8 *)bytes, (i64)size };
+        (*texts)[i] = (Text){ (const u8 *)bytes, (i64)size, head_of((const u8 *)bytes, (i64)size) };
     }
     job->texts = *texts;
     return 1;

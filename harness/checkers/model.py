@@ -86,7 +86,8 @@ class Model:
     the model. `reads` never change the state. `effect` is for registers only. `shape` says what is wrong with
     an operation's value, or "". `forget` takes all results that were seen and returns what of a state still
     matters: states that no later operation can tell apart become one. `native` names what each operation is
-    for the native kernel, which then need not ask `step`. `by_call` is `step` as a function of two. See `Model.of` for one in a few lines.
+    for the native kernel, which then need not ask `step`. `by_call` is `step` as a function of two.
+    See `Model.of` for one in a few lines.
 
     >>> from harness.checkers import model
     >>> register = model("register")

@@ -67,8 +67,8 @@ class Asked:
     def _texts(self) -> list[Any] | None:
         """The values, where all are texts that UTF-8 can hold."""
         values = self.columns.values.values
-        plain = all(value is None or (isinstance(value, str) and value.isascii()) for value in values)
-        if plain:
+        told = values[1:]  # the first is None, always
+        if set(map(type, told)) <= {str} and all(map(str.isascii, told)):
             return values
         try:
             return [b"" if value is None else value.encode() for value in values]
