@@ -61,12 +61,13 @@ def _paired(
     rows = _rows(processes, invokes)
     if rows is None:
         return None
-    for column, table, told in ((c.f, c.fs, [f for _, _, f in events]), (c.key, c.keys, keys)):
-        codes = table.codes(told)
-        column.extend(compress(codes, invokes))
-        if any(column[row] != code for row, code in compress(zip(rows, codes, strict=True), returns)):
+    fs, names = c.fs.codes([f for _, _, f in events]), c.keys.codes(keys)
+    c.f.extend(compress(fs, invokes))
+    c.key.extend(compress(names, invokes))
+    for row, f, name in compress(zip(rows, fs, names, strict=True), returns):
+        if c.f[row] != f or c.key[row] != name:
             return None  # returns from something else than it invoked
-    codes = c.values.codes([None if value == _NIL else value for value in values])
+    codes = c.values.codes(values, nil=_NIL)
     c.process.extend(compress(processes, invokes))
     c.value.extend(compress(codes, invokes))
     c.call.extend(compress(range(len(rows)), invokes))
