@@ -243,7 +243,8 @@ class Kinds:
     def _of(self, kind: int) -> str:
         f, value, result = self._calls[kind]
         told = "unknown" if result is NOT_KNOWN else repr(result)
-        return f"operation {self._first[kind]}: the model {self.model.name}, asked for {f!r} of {value!r} with result {told},"
+        where = f"operation {self._first[kind]}: the model {self.model.name}"
+        return f"{where}, asked for {f!r} of {value!r} with result {told},"
 
     def _pure(self, value: Any, answer: Any, kind: int) -> None:
         """That the model answers the same again, and does not change what it is given."""
