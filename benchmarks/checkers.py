@@ -31,7 +31,7 @@ from typing import Any
 
 from benchmarks import growth, logs
 from benchmarks.plot import Line
-from harness.checkers import NOT_KNOWN, Budget, Inconsistent, Model, model, native
+from harness.checkers import NOT_KNOWN, Budget, Inconsistent, Model, list_append, model, native
 from harness.checkers.decide import decide
 from harness.checkers.kinds import Kinds
 from harness.history import History
@@ -250,6 +250,7 @@ def tables(peer: Peer | None, where: Path, times: int, quick: bool) -> Iterator[
         name = f"{operations:,} c{clients} crashed {crashed} {'stale' if stale else 'ok'}"
         events = logs.generated(operations, clients, crashed=crashed, stale=stale)
         yield from side_by_side(peer, where, name, events, True, cas, times)
+    yield from lists(times)
     if peer is not None:
         path, written = peer.data / "jepsen/etcd_000.log", where / "etcd_000.log"
         logs.for_porcupine(logs.etcd(path), False, written)
@@ -258,6 +259,21 @@ def tables(peer: Peer | None, where: Path, times: int, quick: bool) -> Iterator[
         yield process(peer, path, path, "text", "kv log c50-ok.txt, a process")
     if not quick:
         yield million(where)
+
+
+def lists(times: int) -> Iterator[str]:
+    """Transactions on lists, by all models of consistency at once; Porcupine has none for them."""
+    for stale in (False, True):
+        history = History.from_events(logs.transactions(100_000, 20, stale=stale))
+        took = []
+        for _ in range(times):
+            began = perf_counter()
+            judgement = list_append(history).judgement
+            took.append(perf_counter() - began)
+            if sum(took) > 20:
+                break
+        name = f"list-append, 100,000 transactions{', stale' if stale else ''}"
+        yield line(name, statistics.median(took), judgement, None)
 
 
 def grid(seed: int, quick: bool) -> Iterator[str]:

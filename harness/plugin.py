@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -72,19 +73,26 @@ def pytest_configure(config: pytest.Config) -> None:
     # SIGTERM must clean up as Ctrl-C does: clusters are taken down where the exception passes
     main = threading.current_thread() is threading.main_thread()
     if main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        config.stash[SIGTERM] = signal.signal(signal.SIGTERM, _terminate)
+        config.stash[SIGTERM] = signal.signal(signal.SIGTERM, partial(_terminate, config))
         if hasattr(config, "workerinput"):
             from harness.orphan import end_with_parent
 
             end_with_parent()
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
+def _terminate(config: pytest.Config, number: int, frame: FrameType | None) -> None:
+    said = "terminated (SIGTERM)"
+    if hasattr(config, "workerinput"):
+        # execnet interrupts a worker that lives 5 s longer than its controller: cleaning up may take as long
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     while frame is not None:
         if frame.f_code.co_name == "_finish" and frame.f_globals.get("__name__") == "harness.run":
-            return  # a run is being cleaned up already: to break that off would leave things behind
+            # a run is being cleaned up already: to break that off would leave things behind
+            if (session := config.pluginmanager.getplugin("session")) is not None:
+                session.shouldstop = said
+            return
         frame = frame.f_back
-    raise KeyboardInterrupt("terminated (SIGTERM)")
+    raise KeyboardInterrupt(said)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -2,42 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Hashable, Iterable
 from dataclasses import replace
+from typing import Any
 
 from harness.checkers import words
+from harness.checkers.anomalies import no_dirty_read, no_non_monotonic_read, no_stale_read
 from harness.checkers.availability import available, recovers
+from harness.checkers.bank import bank
+from harness.checkers.causal import causal
+from harness.checkers.causal_reverse import causal_reverse
+from harness.checkers.coherence import coherent
+from harness.checkers.counter_sum import counter
+from harness.checkers.kafka import kafka
 from harness.checkers.linearizable import linearizable
-from harness.checkers.model import CheckError, Model
-from harness.checkers.models import MODELS
+from harness.checkers.long_fork import long_fork
+from harness.checkers.model import Model
+from harness.checkers.monotonic import monotonic
+from harness.checkers.registry import Checker, check
 from harness.checkers.search import Budget
+from harness.checkers.sessions import (
+    monotonic_reads,
+    monotonic_writes,
+    read_your_writes,
+    writes_follow_reads,
+)
+from harness.checkers.set_full import set_full
+from harness.checkers.total_queue import total_queue
+from harness.checkers.transactions import list_append, rw_register
+from harness.checkers.unique_ids import unique_ids
 from harness.checkers.updates import no_lost_update, no_lost_write
 from harness.checkers.vacuity import missing
+from harness.checkers.write_skew import write_skew
 from harness.history import History
 from harness.verdict import Undecided, Verdict, Violation
-
-Checker = Callable[[History], Verdict]
-
-
-def checkers() -> dict[str, Checker]:
-    """The checkers that need no more than a history, by name, as ``header["checks"]`` names them."""
-
-    def of(name: str) -> Checker:
-        return lambda history: linearizable(history, name)
-
-    return {
-        **{f"linearizable:{name}": of(name) for name in MODELS},
-        "no-lost-update": no_lost_update,
-        "no-lost-write": no_lost_write,
-    }
-
-
-def check(history: History, name: str) -> Verdict:
-    """The verdict of the checker of that name; fails nothing. Raises CheckError, listing the names."""
-    known = checkers()
-    if name not in known:
-        raise CheckError(f"unknown check {name!r}; there are: {', '.join(known)}")
-    return known[name](history)
 
 
 def judge(history: History, checker: str | Checker | Verdict) -> Verdict:
@@ -88,6 +86,24 @@ def assert_linearizable(
     return _remember(history, linearizable(history, model, budget))
 
 
+def assert_list_append(history: History, model: str = "strict-serializable") -> Verdict:
+    """Fail if transactions on lists show an anomaly that a model rules out. See `list_append`."""
+    __tracebackhide__ = True
+    return _remember(history, list_append(history, model))
+
+
+def assert_rw_register(
+    history: History, model: str = "strict-serializable", *, sequential_keys: bool = False,
+    linearizable_keys: bool = False,
+) -> Verdict:  # fmt: skip
+    """Fail if transactions on registers show an anomaly that a model rules out. See `rw_register`."""
+    __tracebackhide__ = True
+    return _remember(
+        history,
+        rw_register(history, model, sequential_keys=sequential_keys, linearizable_keys=linearizable_keys),
+    )
+
+
 def assert_no_lost_update(history: History) -> Verdict:
     """Fail if two acknowledged updates of a key were built on the same read. See `no_lost_update`."""
     __tracebackhide__ = True
@@ -98,6 +114,123 @@ def assert_no_lost_write(history: History) -> Verdict:
     """Fail if an acknowledged add is missing from a final read of any node. See `no_lost_write`."""
     __tracebackhide__ = True
     return _remember(history, no_lost_write(history))
+
+
+def assert_coherent(history: History) -> Verdict:
+    """Fail unless each key is sequentially consistent by itself. See `coherent`."""
+    __tracebackhide__ = True
+    return _remember(history, coherent(history))
+
+
+def assert_monotonic_reads(history: History) -> Verdict:
+    """Fail if a session read an older version of a key than before. See `monotonic_reads`."""
+    __tracebackhide__ = True
+    return _remember(history, monotonic_reads(history))
+
+
+def assert_monotonic_writes(history: History) -> Verdict:
+    """Fail if a session's writes of a key were read out of order. See `monotonic_writes`."""
+    __tracebackhide__ = True
+    return _remember(history, monotonic_writes(history))
+
+
+def assert_no_dirty_read(history: History) -> Verdict:
+    """Fail if a value was read that was never there. See `no_dirty_read`."""
+    __tracebackhide__ = True
+    return _remember(history, no_dirty_read(history))
+
+
+def assert_no_non_monotonic_read(history: History) -> Verdict:
+    """Fail if a value was read again after a newer one. See `no_non_monotonic_read`."""
+    __tracebackhide__ = True
+    return _remember(history, no_non_monotonic_read(history))
+
+
+def assert_no_stale_read(history: History) -> Verdict:
+    """Fail if a value was read after it had been overwritten. See `no_stale_read`."""
+    __tracebackhide__ = True
+    return _remember(history, no_stale_read(history))
+
+
+def assert_read_your_writes(history: History) -> Verdict:
+    """Fail if a session read an older version than it had written. See `read_your_writes`."""
+    __tracebackhide__ = True
+    return _remember(history, read_your_writes(history))
+
+
+def assert_writes_follow_reads(history: History) -> Verdict:
+    """Fail if a write was read before what its session had read. See `writes_follow_reads`."""
+    __tracebackhide__ = True
+    return _remember(history, writes_follow_reads(history))
+
+
+def assert_set_full(history: History, linearizable: bool = False) -> Verdict:
+    """Fail if a set lost, invented or doubled an element; `linearizable`: or hid one. See `set_full`."""
+    __tracebackhide__ = True
+    return _remember(history, set_full(history, linearizable))
+
+
+def assert_total_queue(history: History) -> Verdict:
+    """Fail if a queue lost, invented or doubled a value. See `total_queue`."""
+    __tracebackhide__ = True
+    return _remember(history, total_queue(history))
+
+
+def assert_unique_ids(history: History) -> Verdict:
+    """Fail if an id was given twice. See `unique_ids`."""
+    __tracebackhide__ = True
+    return _remember(history, unique_ids(history))
+
+
+def assert_counter(history: History, initial: int = 0, final_only: bool = False) -> Verdict:
+    """Fail if a read of a counter is no possible sum of the adds. See `counter`."""
+    __tracebackhide__ = True
+    return _remember(history, counter(history, initial, final_only))
+
+
+def assert_bank(
+    history: History, total: int | None = None, accounts: Iterable[Hashable] | None = None,
+    negative: bool = False,
+) -> Verdict:  # fmt: skip
+    """Fail if a read of all accounts has another total, or a wrong balance or account. See `bank`."""
+    __tracebackhide__ = True
+    return _remember(history, bank(history, total, accounts, negative))
+
+
+def assert_no_long_fork(history: History) -> Verdict:
+    """Fail if reads disagree about the order of writes. See `long_fork`."""
+    __tracebackhide__ = True
+    return _remember(history, long_fork(history))
+
+
+def assert_monotonic(history: History, real_time: bool = True) -> Verdict:
+    """Fail if a value, or its timestamp, fell. See `monotonic`."""
+    __tracebackhide__ = True
+    return _remember(history, monotonic(history, real_time))
+
+
+def assert_no_write_skew(history: History) -> Verdict:
+    """Fail if two inserts that exclude each other succeeded. See `write_skew`."""
+    __tracebackhide__ = True
+    return _remember(history, write_skew(history))
+
+
+def assert_causal(history: History, initial: Any = None) -> Verdict:
+    """Fail if a read misses a cause, or has none. See `causal`."""
+    __tracebackhide__ = True
+    return _remember(history, causal(history, initial))
+
+
+def assert_no_causal_reverse(history: History, ordered: bool = False) -> Verdict:
+    """Fail if a read has a later write without an earlier one. See `causal_reverse`."""
+    __tracebackhide__ = True
+    return _remember(history, causal_reverse(history, ordered))
+
+
+def assert_kafka(history: History) -> Verdict:
+    """Fail if a log lost, doubled or reordered a message. See `kafka`."""
+    __tracebackhide__ = True
+    return _remember(history, kafka(history))
 
 
 def assert_recovers(history: History, within: float) -> Verdict:

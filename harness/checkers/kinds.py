@@ -74,11 +74,9 @@ class Kinds:
     def all(self) -> array[int]:
         """The kind of every row. Raises CheckError as `kind` does."""
         places = self.places()
-        # of each place the first row: of equal keys the last one stays
-        first = dict(zip(reversed(places), range(len(places) - 1, -1, -1), strict=True))
-        for place in dict.fromkeys(places):
+        for row, place in enumerate(places):
             if place not in self._by_columns:
-                self._new(place, first[place])
+                self._new(place, row)
         return array("q", map(self._by_columns.__getitem__, places))
 
     def kind(self, row: int) -> int:

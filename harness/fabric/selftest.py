@@ -21,7 +21,6 @@ from harness.fabric.watch import PATIENCE
 WINDOW = 0.005  # seconds that a forbidden probe has at least: the kernel alone makes it cross, or not
 LATE = 5 * PATIENCE  # seconds that all the allowed ones may take
 AGAIN = 0.25  # seconds after which a datagram that has not arrived is sent once more
-ANEW = 1.0  # seconds after which a connection that has not opened is begun anew, from another port
 AT_ONCE = 300  # links probed at the same time
 NAMED = 8  # findings in an error's text
 
@@ -156,7 +155,7 @@ def _probe(volley: Volley, turn: int, links: Sequence[Pair], due: Collection[Sig
     volley.datagrams(turn, [link for link in links if link[0] != CLIENT])
     volley.connections(turn, links)
     volley.stock(links)  # of the next round, while these are under way
-    began = sent = dialled = now = time.monotonic()
+    began = sent = now = time.monotonic()
     while (missing := wanted - volley.seen) or now < began + WINDOW:
         if now > began + LATE:
             break
@@ -165,9 +164,6 @@ def _probe(volley: Volley, turn: int, links: Sequence[Pair], due: Collection[Sig
         if missing and now > sent + AGAIN:
             sent = now
             volley.datagrams(turn, [pair for kind, _, pair in missing if kind == DATAGRAM])
-        if missing and now > dialled + ANEW:
-            dialled = now
-            volley.connections(turn, sorted({link for kind, _, link in missing if kind != DATAGRAM}))
     volley.receive(0)
     volley.hang_up()
 

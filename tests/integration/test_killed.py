@@ -17,6 +17,7 @@ import pytest
 from harness.journal import load
 
 ROOT = Path(__file__).resolve().parents[2]
+GONE_WITHIN = 30  # seconds
 SUITE = """
 import pytest
 from harness import Plan, assert_linearizable, at, isolate, partition, register_workload
@@ -34,6 +35,13 @@ def await_true(condition: Callable[[], bool], within: float, what: str) -> None:
     end = time.monotonic() + within
     while not condition():
         assert time.monotonic() < end, f"{what} within {within} s"
+        time.sleep(0.05)
+
+
+def await_gone(base: Path, what: str, label: bytes = b"NEMESIS_RUN=") -> None:
+    end = time.monotonic() + GONE_WITHIN
+    while left := ours(base, label):
+        assert time.monotonic() < end, f"{what}: after {GONE_WITHIN} s there are\n" + "\n".join(left)
         time.sleep(0.05)
 
 
@@ -128,11 +136,9 @@ def test_killed(start: Callable[..., Suite], workers: int, number: int) -> None:
     await_true(lambda: time.monotonic() >= moment, 5, "the moment did not come")
     os.kill(suite.process.pid, signal.SIGKILL)
     suite.process.wait(5)
-    await_true(lambda: not ours(suite.base), 10, "nodes ran on after their test process was killed")
+    await_gone(suite.base, "nodes ran on after their test process was killed")
     # a worker that outlived its controller may still be zipping its history
-    await_true(
-        lambda: not ours(suite.base, b"TMPDIR="), 30, "workers ran on after their controller was killed"
-    )
+    await_gone(suite.base, "workers ran on after their controller was killed", b"TMPDIR=")
 
     killed = suite.histories()
     for path in killed:
@@ -159,11 +165,8 @@ def test_interrupted(start: Callable[..., Suite], sign: signal.Signals, workers:
     await_true(lambda: working(suite, max(1, workers)), 40, "the clients did not begin")
     os.kill(suite.process.pid, sign)  # as a CI job does that is cancelled: the controller only
     assert suite.process.wait(40) == pytest.ExitCode.INTERRUPTED
-    await_true(lambda: not ours(suite.base), 10, "nodes ran on after their test was interrupted")
-    # a worker that outlived its controller may still be zipping its history
-    await_true(
-        lambda: not ours(suite.base, b"TMPDIR="), 30, "workers ran on after their controller was killed"
-    )
+    await_gone(suite.base, "nodes ran on after their test was interrupted")
+    await_gone(suite.base, "workers ran on after their controller was interrupted", b"TMPDIR=")
     for path in suite.histories():
         history = load(path)
         assert path.suffix == ".gz" and len(history)

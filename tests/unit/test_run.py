@@ -10,8 +10,10 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from types import SimpleNamespace
+from typing import Any, ClassVar, cast
 
 import pytest
 
@@ -228,7 +230,10 @@ def test_a_sigterm_while_it_cleans_up_does_not_break_that_off(
         stopped.append("to the end")
         return ""
 
-    before = signal.signal(signal.SIGTERM, _terminate)
+    plugins, session = pytest.PytestPluginManager(), SimpleNamespace(shouldstop="")
+    plugins.register(session, "session")
+    config = cast(pytest.Config, SimpleNamespace(pluginmanager=plugins))
+    before = signal.signal(signal.SIGTERM, partial(_terminate, config))
     try:
         run = Run(MemoryKV(nodes=3), QUICK, CUT, settings)
         with pytest.raises(KeyboardInterrupt), run:
@@ -238,6 +243,7 @@ def test_a_sigterm_while_it_cleans_up_does_not_break_that_off(
     finally:
         signal.signal(signal.SIGTERM, before)
     assert stopped == ["to the end"] and run.history.path is not None and run.history.path.suffix == ".gz"
+    assert session.shouldstop == "terminated (SIGTERM)", "the tests that are left would begin"
 
 
 def test_a_cluster_that_cannot_be_stopped_costs_no_history(

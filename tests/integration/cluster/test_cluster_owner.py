@@ -80,7 +80,7 @@ def test_signals(tmp_path: Path, number: signal.Signals) -> None:
             len(alive(tmp_path, run_id)) == 3 + 3 + 3
         )  # nodes, a family of three, owner, supervisor and proxy
         process.send_signal(number)
-        process.wait(10)
+        process.wait(30)
         until(lambda: not alive(tmp_path, run_id), GONE_WITHIN, "its end")
         cleaned = number == signal.SIGINT  # the others end a Python process where it stands
         assert (tmp_path / "base" / "runs" / run_id).exists() is not cleaned

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
@@ -84,17 +85,33 @@ def without(fabric: Routed, pair: Pair, *starts: str) -> Rules:
     return rules
 
 
+# ctnetlink: an IPCTNL_MSG_CT_DELETE that names no connection means all; it is acknowledged by an errno
+FORGET = """
+import os, socket, struct, sys
+sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)
+sock.send(struct.pack("=IHHIIBBH", 20, 1 << 8 | 2, 1 | 4, 1, 0, 2, 0, 0))
+error = -struct.unpack_from("=i", sock.recv(4096), 16)[0]
+sys.exit(os.strerror(error) if error else 0)
+"""
+
+
 @contextmanager
 def missing(fabric: Routed, rule: str) -> Iterator[None]:
-    """The router without one of its rules of translation."""
+    """The router without one of its rules of translation.
+
+    It forgets what it tracks, too: a connection that was cut while it opened is remembered for two minutes,
+    and the next one from the same port would be translated as that one was, whatever the rules are by then.
+    """
     router = fabric._inside[ROUTER]
     saved = router.run(["iptables-save", "-t", "nat"])
     (line,) = [line for line in saved.splitlines() if line.startswith("-A ") and rule in line + " "]
     router.run(["iptables", "-t", "nat", *line.replace("-A ", "-D ", 1).split()])
+    router.run([sys.executable, "-S", "-c", FORGET])
     try:
         yield
     finally:
         router.run(["iptables-restore"], saved)  # in its place
+        router.run([sys.executable, "-S", "-c", FORGET])
 
 
 def test_a_healthy_fabric_passes(routed: Routed) -> None:
@@ -149,7 +166,7 @@ def swapped(fabric: Routed, one: Pair, other: Pair) -> Rules:
 
 def test_two_links_that_are_swapped(routed: Routed) -> None:
     pairs = routed.layout.pairs
-    for one, other in zip(pairs, pairs[7:] + pairs[:7], strict=True):
+    for one, other in zip(pairs[::3], (pairs[7:] + pairs[:7])[::3], strict=True):
         found = findings(routed, swapped(routed, one, other))
         assert {f.link for f in found if f.protocol == "UDP"} == {one, other}
 
@@ -163,14 +180,14 @@ def test_a_way_into_the_proxy_that_is_missing(routed: Routed) -> None:
 
 def test_a_way_out_of_the_proxy_that_is_missing(routed: Routed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selftest, "LATE", 1.0)  # the connect, which is not missing, must not be late
-    for a, b in routed.layout.pairs:
+    for a, b in routed.layout.pairs[::3]:
         with missing(routed, f"-A OUTPUT -d {routed.layout.upstream(a, b)}/32 "):
             found = {(f.protocol, f.link) for f in findings(routed)}
             assert {("proxy leg connect", (a, b)), ("TCP echo", (a, b))} <= found
 
 
 def test_a_sender_that_is_not_restored(routed: Routed) -> None:
-    for a, b in routed.layout.pairs:
+    for a, b in routed.layout.pairs[::3]:
         with missing(routed, f"--ctorigdst {routed.layout.upstream(a, b)} "):
             assert ("proxy leg connect", (a, b)) in {(f.protocol, f.link) for f in findings(routed)}
 
