@@ -87,7 +87,7 @@ differed would have ended the run. `make bench` measures it again.
 Medians; *ratio* is Porcupine's time by ours. The first part is the decision alone, from the history in
 memory, preparation included; *from text* parses as well, on both sides; *a process* is from its start to
 its end. *in Python* is what judges where no compiler was at hand when the package was installed: the
-same search and the same verdicts, only slower.
+same search and never another verdict, only slower: *unknown* is where 60 s were not enough.
 
 ```text
 {tables}
