@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import heapq
 import random
 import re
@@ -9,7 +10,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from harness.history import History
+from harness.journal import SCHEMA
 
 Event = dict[str, Any]
 ETCD = re.compile(r"^INFO\s+jepsen\.util\s+-\s+(\d+)\s+:(invoke|ok|fail)\s+:(read|write|cas)\s+(.*)$")
@@ -133,26 +137,58 @@ def for_porcupine(events: Iterable[Event], keyed: bool, path: Path) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-def written(path: Path) -> Iterator[Event]:
-    """The events that `for_porcupine` wrote, each operation by a process of its own."""
-    what: dict[str, tuple[str, str]] = {}
-    for line in path.read_text().splitlines():
-        words = line.split("\t")
-        if words[0] == "call":
-            _, number, key, f, a, b = words
-            what[number] = f, key
-            value: Any = [_plain(f, a), _plain(f, b)] if f == "cas" else None if not a else _plain(f, a)
-            yield {"process": int(number), "type": "invoke", "f": f, "value": [key, value]}
+def texts_generated(operations: int, clients: int, keys: int, seed: int = 0) -> Iterator[Event]:
+    """Events of a key-value store with append that works; a text is written once, as in Porcupine's logs."""
+    rnd = random.Random(f"texts-{operations}-{clients}-{keys}-{seed}")
+    queue = [(rnd.random(), process) for process in range(clients)]
+    heapq.heapify(queue)
+    planned: list[Event] = []
+    while len(planned) < operations:
+        now, process = heapq.heappop(queue)
+        took = 0.2 + 1.6 * rnd.random()
+        f, key = rnd.choice(("get", "put", "append")), str(rnd.randrange(keys))
+        planned.append(
+            {"process": process, "f": f, "key": key, "value": f"x {process} {len(planned)} y",
+             "start": now, "end": now + took, "at": now + took * rnd.random()}
+        )  # fmt: skip
+        heapq.heappush(queue, (now + took + rnd.random() * 0.2 + 1e-9, process))
+    held: dict[str, str] = {}
+    for op in sorted(planned, key=lambda op: float(op["at"])):
+        there = held.get(op["key"], "")
+        if op["f"] == "get":
+            op["value"] = there
         else:
-            f, key = what.pop(words[1])
-            told = None if not words[2] else _plain(f, words[2])
-            yield {"process": int(words[1]), "type": "ok", "f": f, "value": [key, told]}
+            held[op["key"]] = op["value"] if op["f"] == "put" else there + op["value"]
+    events = []
+    for number, op in enumerate(planned):
+        common = {"process": op["process"], "f": op["f"]}
+        asked = None if op["f"] == "get" else op["value"]
+        events.append((op["start"], number, {**common, "type": "invoke", "value": [op["key"], asked]}))
+        events.append((op["end"], number, {**common, "type": "ok", "value": [op["key"], op["value"]]}))
+    events.sort(key=lambda event: event[:2])
+    return (event for _, _, event in events)
 
 
-def _plain(f: str, word: str) -> Any:
-    if f in ("get", "put", "append"):
-        return word
-    return {"true": True, "false": False}[word] if word in ("true", "false") else int(word)
+def as_texts(events: Iterable[Event], path: Path) -> None:
+    """Write the events as Porcupine's logs of a key-value store have them."""
+    with path.open("w") as file:
+        for event in events:
+            key, value = event["value"]
+            told = "nil" if value is None else f'"{value}"'
+            file.write(
+                f"{{:process {event['process']}, :type :{event['type']}, :f :{event['f']}, "
+                f':key "{key}", :value {told}}}\n'
+            )
+
+
+def as_ours(events: Iterable[Event], path: Path, model: str) -> None:
+    """Write the events as a run of ours leaves them: a header, an event a line, gzipped."""
+    encode = msgspec.json.Encoder().encode
+    with gzip.open(path, "wb", compresslevel=6) as file:
+        file.write(encode({"nemesis": SCHEMA, "keyed": True, "checks": [f"linearizable:{model}"]}) + b"\n")
+        for index, event in enumerate(events):
+            node = {"node": f"n{event['process'] % 5}"} if event["type"] == "invoke" else {}
+            file.write(encode({"index": index, "time": 10_000 * index, **event, **node}) + b"\n")
 
 
 def transactions(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import io
 import math
 import os
 import threading
@@ -14,17 +15,19 @@ import time
 import zlib
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import msgspec
 
 from harness.history import DEEPEST, History, HistoryError
+from harness.pairing import ClientEvent, Event, pair
 
 SCHEMA = 1
 _SUFFIX = ".gz"
 _DEEPEST = 50  # levels of a value that are kept as such where JSON cannot hold it as it is
 LONGEST = 1 << 28  # bytes of a line that are read: more is no event, but what a gzip bomb expands to
 _HEADER: dict[str, Any] = {"plan": dict, "checks": list, "time_limit": (int, float)}  # what judging reads
+_BLOCK = 1 << 16  # bytes that are unzipped at once
 _TOLD = 400  # characters of what is wrong with an event
 
 
@@ -144,7 +147,7 @@ def _odd(value: Any) -> bool:
 
 def _deep(line: bytes, value: Any) -> bool:
     """Whether `value`, whose JSON `line` is, has more levels than any reader takes."""
-    if len(line) < 2 * DEEPEST or line.count(b"[") + line.count(b"{") <= DEEPEST:
+    if _shallow(line):
         return False
     level = [value]
     for _ in range(DEEPEST):
@@ -157,6 +160,11 @@ def _deep(line: bytes, value: Any) -> bool:
         if not level:
             return False
     return True
+
+
+def _shallow(line: bytes) -> bool:
+    """Whether a JSON text can be seen at once to have no more levels than any reader takes."""
+    return len(line) < 2 * DEEPEST or line.count(b"[") + line.count(b"{") <= DEEPEST
 
 
 def _safe(value: Any, depth: int = 0) -> Any:
@@ -172,6 +180,10 @@ def _safe(value: Any, depth: int = 0) -> Any:
     if depth < _DEEPEST and isinstance(value, (list, tuple)):
         return [_safe(item, depth + 1) for item in value]
     return ascii(value)
+
+
+class _Written(ClientEvent, gc=False):
+    value: msgspec.Raw = msgspec.Raw(b"null")
 
 
 def load(path: str | Path, *, keyed: bool = False) -> History:
@@ -195,17 +207,23 @@ def load(path: str | Path, *, keyed: bool = False) -> History:
         header["keyed"] = True
     at = 1
 
-    def events() -> Iterator[Mapping[str, Any]]:
+    def events() -> Iterator[Event]:
         nonlocal at
-        for number, line in lines:
-            at = number
-            event = _decode(path, number, line)
+        of_client = msgspec.json.Decoder(_Written).decode
+        for at, line in lines:
+            try:
+                if _shallow(line):
+                    yield of_client(line)
+                    continue
+            except ValueError:
+                pass  # no event of a client, or not as we write it
+            event = _decode(path, at, line)
             if not isinstance(event, dict):
-                raise HistoryError(f"{path}: line {number} is {type(event).__name__}, not an event object")
+                raise HistoryError(f"{path}: line {at} is {type(event).__name__}, not an event object")
             yield event
 
     try:
-        return History.from_events(events(), header, path)
+        return pair(events(), header, path)
     except HistoryError as error:
         if str(path) in str(error):
             raise
@@ -262,8 +280,9 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     try:
         with path.open("rb") as raw:
             zipped = raw.peek(2)[:2] == b"\x1f\x8b"
-            with gzip.GzipFile(fileobj=raw) if zipped else raw as file:
-                yield cast(BinaryIO, file)
+            # buffered once more: the lines of a GzipFile are found in Python
+            with io.BufferedReader(gzip.GzipFile(fileobj=raw), _BLOCK) if zipped else raw as file:
+                yield file
     except EOFError:
         raise HistoryError(
             f"{path}: the gzip file is cut short; the run beside it may have left history.jsonl"

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from msgspec import Raw, Struct, json, structs
 
 from harness.history import EVENT_TYPES, OUTCOMES, Columns, Fault, History, HistoryError, NodeEvent
 
@@ -15,24 +17,50 @@ _INFO = OUTCOMES.index("info")
 _TYPES: dict[str, int] = {name: place for place, name in enumerate(OUTCOMES)}
 _FAULT_TYPES = {"start": int, "end": int, "nodes": list, "links": list, "grudge": dict, "asked": list}
 _TOLD = ("id", "fault", "done", "proof", "error", "start", "end")
+_KEPT = 1 << 17  # texts of values whose numbers are remembered
 
 
-def pair(events: Iterable[Mapping[str, Any]], header: Mapping[str, Any], path: Path | None) -> History:
+class ClientEvent(Struct):
+    """An event of a client, each thing in its place; others, and what is odd, are mappings.
+
+    A `value` that is still the text of JSON (`Raw`) is read once, however often it comes.
+    """
+
+    index: int
+    type: Literal["invoke", "ok", "fail", "info"]
+    process: int
+    f: str
+    time: int = -1
+    value: Any = None
+    node: Any = None
+    error: Any = None
+    final: bool = False
+
+
+Event = Mapping[str, Any] | ClientEvent
+
+
+def pair(events: Iterable[Event], header: Mapping[str, Any], path: Path | None) -> History:
     """The history of these events. Raises HistoryError that names the event and the rule it breaks."""
     if not isinstance(plan := header.get("plan") or {}, Mapping):
         raise HistoryError(f"header: plan is {plan!r}, not an object")
     builder = _Builder(keyed=bool(header.get("keyed")))
     for event in events:
         try:
-            builder.add(event)
+            if isinstance(event, ClientEvent):
+                builder.client(event)
+            else:
+                builder.add(event)
         except HistoryError:
             raise
         except (TypeError, ValueError, OverflowError, LookupError, AttributeError) as error:
+            told = event if isinstance(event, Mapping) else structs.asdict(event)
             raise HistoryError(
-                f"event {event.get('index')!r}: something in it is not of the type it must be "
-                f"({type(error).__name__}: {error}): {str(dict(event))[:200]}"
+                f"event {told.get('index')!r}: something in it is not of the type it must be "
+                f"({type(error).__name__}: {error}): {str(dict(told))[:200]}"
             ) from None
-    builder.columns.number_events(timed=builder.timed and not header.get("ordered"))
+    if builder.timed and not header.get("ordered") and not builder.sorted:
+        builder.columns.number_events()
     return History(
         header,
         builder.columns,
@@ -58,8 +86,12 @@ class _Builder:
         self.notes: list[str] = []
         self.last = -1
         self.timed = True  # whether every event of a client has a time: else their order is all there is
+        self.position = 0  # of the next event of an operation, in the order in which they come
+        self.sorted, self.latest = True, -1  # whether that is the order of time, too; twice the latest time
+        self._texts: dict[bytes, tuple[int, int]] = {}  # of values -> numbers of key and value
 
     def add(self, event: Mapping[str, Any]) -> None:
+        """Any event, of which nothing is known yet."""
         try:
             index, kind, process, f = event["index"], event["type"], event["process"], event["f"]
         except KeyError as missing:
@@ -71,18 +103,17 @@ class _Builder:
             raise HistoryError(
                 f"event {index}: index {index!r} and time {time!r} must be integers (time in ns)"
             )
-        if index <= self.last:
-            raise HistoryError(f"event {index}: index does not grow (the one before it is {self.last})")
-        self.last = index
         if kind not in EVENT_TYPES:
+            self.grown(index)
             raise HistoryError(f"event {index}: type {kind!r} is none of {', '.join(EVENT_TYPES)}")
         if type(process) is int:
-            self.timed = self.timed and time >= 0
-            if kind == "invoke":
-                self.invoke(event, index, time, process, str(f))
-            else:
-                self.complete(event, index, time, process, str(f), kind)
-        elif process == "nemesis":
+            value, node, error = event.get("value"), event.get("node"), event.get("error")
+            told = ClientEvent(
+                index, kind, process, str(f), time, value, node, error, bool(event.get("final"))
+            )
+            return self.client(told)
+        self.grown(index)
+        if process == "nemesis":
             self.nemesis(event, index, time, str(f))
         elif process == "cluster":
             detail = dict(event.get("value") or {})
@@ -95,45 +126,71 @@ class _Builder:
             self.phases.append((time, str(event.get("value"))))
         elif not isinstance(process, str):
             raise HistoryError(f"event {index}: process {process!r} is neither an integer nor a name")
+        return None
 
-    def invoke(self, event: Mapping[str, Any], index: int, time: int, process: int, f: str) -> None:
+    def grown(self, index: int) -> None:
+        """Note the index of an event, which is above that of the one before it."""
+        if index <= self.last:
+            raise HistoryError(f"event {index}: index does not grow (the one before it is {self.last})")
+        self.last = index
+
+    def client(self, event: ClientEvent) -> None:
+        """An event of a client: of these a long history has millions."""
+        if event.index <= self.last:
+            self.grown(event.index)
+        self.last = event.index
+        if event.time < 0:
+            self.timed = False
+        if event.type == "invoke":
+            self.invoke(event)
+        else:
+            self.complete(event)
+
+    def invoke(self, event: ClientEvent) -> None:
+        process, time, position, c = event.process, event.time, self.position, self.columns
         if process in self.open:
             raise HistoryError(
-                f"event {index}: process {process} invokes again before its operation completed"
+                f"event {event.index}: process {process} invokes again before its operation completed"
             )
         if process in self.ended:
             raise HistoryError(
-                f"event {index}: process {process} ended with an unknown outcome and may not invoke again; "
-                "a new process number takes its place"
+                f"event {event.index}: process {process} ended with an unknown outcome and may not invoke "
+                "again; a new process number takes its place"
             )
-        c = self.columns
-        key, value = self.split(index, event.get("value"))
-        self.open[process] = len(c)
-        c.index.append(index)
+        key, value = self.codes(event)
+        self.open[process] = len(c.index)
+        c.index.append(event.index)
         c.process.append(process)
         c.start.append(time)
         c.end.append(-1)
         c.completion.append(-1)
-        c.f.append(c.fs.code(f))
-        c.key.append(c.keys.code(key))
-        c.value.append(c.values.code(value))
+        c.f.append(c.fs.code(event.f))
+        c.key.append(key)
+        c.value.append(value)
         c.result.append(0)
         c.type.append(_INFO)
-        c.node.append(c.nodes.code(event.get("node")))
+        c.node.append(c.nodes.code(event.node))
         c.error.append(0)
-        c.final.append(bool(event.get("final")))
+        c.final.append(event.final)
+        c.call.append(position)
+        c.ret.append(-1)
+        self.position = position + 1
+        if 2 * time < self.latest:
+            self.sorted = False
+        self.latest = 2 * time
 
-    def complete(
-        self, event: Mapping[str, Any], index: int, time: int, process: int, f: str, kind: str
-    ) -> None:
+    def complete(self, event: ClientEvent) -> None:
+        index, time, process, kind = event.index, event.time, event.process, event.type
         row = self.open.pop(process, None)
         if row is None:
             raise HistoryError(
                 f"event {index}: process {process} completes an operation that it never invoked"
             )
         c = self.columns
-        if f != (invoked := c.fs.values[c.f[row]]):
-            raise HistoryError(f"event {index}: process {process} completes {f!r} but invoked {invoked!r}")
+        if event.f != (invoked := c.fs.values[c.f[row]]):
+            raise HistoryError(
+                f"event {index}: process {process} completes {event.f!r} but invoked {invoked!r}"
+            )
         c.type[row] = _TYPES[kind]
         c.completion[row] = index
         if kind == "info":
@@ -144,25 +201,44 @@ class _Builder:
             )
         else:
             c.end[row] = time if time >= 0 else index
+            c.ret[row] = self.position
+            self.position += 1
+            # intervals are closed: of an invocation and a return at one time, the invocation is the first
+            if 2 * time + 1 < self.latest:
+                self.sorted = False
+            self.latest = 2 * time + 1
         if kind == "ok":
-            key, result = self.split(index, event.get("value"))
-            if self.keyed and c.keys.code(key) != c.key[row]:
+            key, c.result[row] = self.codes(event)
+            if key != c.key[row] and self.keyed:
                 raise HistoryError(
-                    f"event {index}: process {process} completes an operation on key {key!r}, "
-                    f"but invoked it on {c.keys.values[c.key[row]]!r}"
+                    f"event {index}: process {process} completes an operation on key "
+                    f"{c.keys.values[key]!r}, but invoked it on {c.keys.values[c.key[row]]!r}"
                 )
-            c.result[row] = c.values.code(result)
-        if (error := event.get("error")) is not None:
+        if (error := event.error) is not None:
             c.error[row] = c.errors.code(error if isinstance(error, str) else str(error))
 
-    def split(self, index: int, value: Any) -> tuple[Any, Any]:
+    def codes(self, event: ClientEvent) -> tuple[int, int]:
+        """The numbers of the key and of the value in what it says."""
+        value = event.value
+        if type(value) is not Raw:
+            return self.interned(event.index, value)
+        text = bytes(value)
+        known = self._texts.get(text)
+        if known is None:
+            if len(self._texts) >= _KEPT:
+                self._texts.clear()
+            known = self._texts[text] = self.interned(event.index, json.decode(text))
+        return known
+
+    def interned(self, index: int, value: Any) -> tuple[int, int]:
+        c = self.columns
         if not self.keyed:
-            return None, value
+            return 0, c.values.code(value)
         if not isinstance(value, (list, tuple)) or len(value) != 2:
             raise HistoryError(
                 f"event {index}: values are said to be keyed, but {value!r} is not [key, value]"
             )
-        return value[0], value[1]
+        return c.keys.code(value[0]), c.values.code(value[1])
 
     def nemesis(self, event: Mapping[str, Any], index: int, time: int, f: str) -> None:
         value = event.get("value")
@@ -212,4 +288,4 @@ def _fault(number: int, told: Mapping[str, Any]) -> Fault:
     )
 
 
-__all__ = ["pair"]
+__all__ = ["ClientEvent", "Event", "pair"]

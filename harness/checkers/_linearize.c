@@ -45,24 +45,34 @@ enum { OBSERVES = 1, OVERWRITES = 2, TOTAL = 4 };                             /*
 enum { OK, FAIL };                                                            /* outcomes; the third is unknown */
 enum { ILLEGAL = -1 };
 enum { NEVER = 0x40000000 };  /* when a crashed operation returns: NEVER + its number, so that ties are ordered */
+enum { WIDEST_BEAM = 1 << 26 };
 enum { EVERY = 64 };          /* events between two checkpoints */
 enum { FEW_OPEN = 5 };        /* with fewer open at once, looking for doomed configurations costs more than it saves */
 enum { FIRST_HASHED = 12, SCANNED = 100 };  /* members of a set before it is hashed; looked at for dominance */
 enum { LOOK_UP = 2048 };      /* configurations expanded between two looks at the clock */
+enum { MOST = 1 << 29 };      /* of rows, keys, values, states and bytes of a text: what the small numbers hold */
 
 /* What a beam keeps: the lowest cost.  Using up writes is what kills a beam, so that weighs most. */
 enum { COST_USED = 18, COST_CRASHED = 24, COST_LEFT = 4, COST_SOON = 8, COST_STUCK = 12, SOON = 8, HIGHEST = 4096 };
 
 /* ------------------------------------------------------------------------------------------------- memory
 
-   All memory of a key hangs in one list, so that giving up is one jump from wherever it was. */
+   All memory of a key hangs in one list, so that giving up is one jump from wherever it was: to whoever filled `out`
+   last, who returns `why`. */
 
 typedef struct Block { struct Block *before, *after; } Block;
-typedef struct { Block all; jmp_buf out; } Pool;
+typedef struct { jmp_buf out; int why; } Escape;
+typedef struct { Block all; Escape *escape; } Pool;
 
-static void pool_open(Pool *pool) { pool->all.before = pool->all.after = &pool->all; }
+static void pool_open(Pool *pool, Escape *escape) {
+    pool->all.before = pool->all.after = &pool->all;
+    pool->escape = escape;
+}
 
-static void give_up(Pool *pool, int why) { longjmp(pool->out, why); }
+static void give_up(Pool *pool, int why) {
+    pool->escape->why = why;
+    longjmp(pool->escape->out, 1);
+}
 
 static void *resized(Pool *pool, void *old, size_t bytes) {
     Block *block = old ? (Block *)old - 1 : NULL;
@@ -92,7 +102,7 @@ static void pool_close(Pool *pool) {
         next = block->after;
         free(block);
     }
-    pool_open(pool);
+    pool_open(pool, pool->escape);
 }
 
 /* A map from positive numbers to numbers. */
@@ -137,7 +147,7 @@ static void map_put(Pool *pool, Map *map, u64 key, i32 value) {
    `kind`; or there is a `step`, which is asked once for each pair of state and operation, the latter by the first row
    that has the same f, value and result.  `looks` says by f which never change the state. */
 
-typedef struct { const u8 *bytes; i64 size; } Text;
+typedef struct { const u8 *bytes; i64 size; u64 head; } Text;  /* head: the first 8 bytes, ordered as they are */
 typedef struct { i32 mode, needs, makes; } Act;  /* what one operation does */
 
 typedef struct {
@@ -153,6 +163,7 @@ typedef struct {
     i64 only, until, limit, configurations, beam, zones;
     PyThreadState *thread;            /* while Python runs other threads */
     Map steps;                        /* (state, kind) -> state */
+    Escape escape;
     Pool pool;
     i32 *events, *event_of, *rows_of, *row_of;  /* by key: the first of its events and rows, and these */
     Act *acts;                        /* beside rows_of */
@@ -179,9 +190,9 @@ typedef struct {
     Map longer, known;                /* (state, kind) -> state; (low, size) -> state */
 } Key;
 
-static int python_lost(Job *job, PyObject *answer) {  /* hands Python back to other threads; true if it raised */
-    int raised = answer == NULL;
+static int python_raised(Job *job, PyObject *answer) {  /* and hand Python back to other threads */
     Py_XDECREF(answer);
+    int raised = PyErr_Occurred() != NULL;
     job->thread = PyEval_SaveThread();
     return raised;
 }
@@ -192,7 +203,7 @@ static void look_at_the_clock(Key *key) {
     PyEval_RestoreThread(job->thread);
     PyObject *answer = PyObject_CallNoArgs(job->tick);
     int stop = answer && PyObject_IsTrue(answer);
-    if (python_lost(job, answer) || stop) give_up(key->pool, STOPPED);
+    if (python_raised(job, answer) || stop) give_up(key->pool, STOPPED);
 }
 
 static i32 stepped(Key *key, i32 state, i32 kind) {
@@ -201,11 +212,16 @@ static i32 stepped(Key *key, i32 state, i32 kind) {
     i32 *known = map_find(&job->steps, pair);
     if (known) return *known;
     PyEval_RestoreThread(job->thread);
-    PyObject *answer = PyObject_CallFunction(job->step, "ii", (int)state, (int)kind);
-    i32 following = answer ? (i32)PyLong_AsLong(answer) : ILLEGAL;
-    if (python_lost(job, answer)) give_up(key->pool, STOPPED);
-    map_put(&job->pool, &job->steps, pair, following);
-    return following;
+    PyObject *its_state = PyLong_FromLong(state), *its_kind = PyLong_FromLong(kind), *answer = NULL;
+    if (its_state && its_kind) answer = PyObject_CallFunctionObjArgs(job->step, its_state, its_kind, NULL);
+    Py_XDECREF(its_state);
+    Py_XDECREF(its_kind);
+    long following = answer ? PyLong_AsLong(answer) : ILLEGAL;
+    if (answer && !PyErr_Occurred() && (following < ILLEGAL || following > MOST))
+        PyErr_Format(PyExc_ValueError, "the model's next state is number %ld", following);
+    if (python_raised(job, answer)) give_up(key->pool, STOPPED);
+    map_put(&job->pool, &job->steps, pair, (i32)following);
+    return (i32)following;
 }
 
 /* -------------------------------------------------------------------------------------------------- texts
@@ -213,7 +229,14 @@ static i32 stepped(Key *key, i32 state, i32 kind) {
    Only what is a prefix of something that was read can be told apart by any later operation; every other text is
    `dead` until it is overwritten.  So a state is a prefix of outputs: exact, and no text is ever put together. */
 
+static u64 head_of(const u8 *bytes, i64 size) {
+    u64 head = 0;
+    for (int i = 0; i < 8; i++) head = head << 8 | (i < size ? bytes[i] : 0);
+    return head;
+}
+
 static int compare(const Text *a, const Text *b) {
+    if (a->head != b->head) return a->head < b->head ? -1 : 1;
     int order = memcmp(a->bytes, b->bytes, (size_t)(a->size < b->size ? a->size : b->size));
     return order ? order : a->size < b->size ? -1 : a->size > b->size;
 }
@@ -898,7 +921,6 @@ static int refuted(Search *x, int failed, int window, int relaxed, int most) {
 static void search_begun(Search *x, Key *key, int W) {
     Pool *pool = key->pool;
     const size_t words = (size_t)W, slots = 64 * words, named = words * (size_t)key->named;
-    memset(x, 0, sizeof *x);
     x->key = key;
     x->W = W;
     x->slot = fresh(pool, 4ul * (size_t)(key->count + 1));
@@ -927,7 +949,8 @@ static int searched(Search *x, int most_open) {
     int level = 0, furthest = -1, window = 0;
     Way way = { .until = key->events, .saving = 1, .calm = INT32_MAX };
     for (;;) {
-        way.beam = (int)(key->job->beam << 2 * level);
+        const i64 beam = key->job->beam << 2 * level;
+        way.beam = (int)(beam < WIDEST_BEAM ? beam : WIDEST_BEAM);
         x->sparing = level == 0;
         int end = walked(x, &way);
         x->sparing = 0;
@@ -1010,13 +1033,11 @@ static int texts_placed(Key *key, const i32 *written, int writes, i32 *outputs, 
         parts = 0;
         int now = -1, at_rank = 1;
         for (i64 at = 0; at < text->size;) {
+            const Text rest = { text->bytes + at, text->size - at, head_of(text->bytes + at, text->size - at) };
             int low = 0, high = writes;  /* the last value that is not above the rest of the text */
             while (low < high) {
                 int middle = (low + high) / 2;
-                const Text *value = &texts[written[middle]];
-                i64 have = text->size - at;
-                int order = memcmp(value->bytes, text->bytes + at, (size_t)(value->size < have ? value->size : have));
-                if (order < 0 || (order == 0 && value->size <= have)) low = middle + 1; else high = middle;
+                if (compare(&texts[written[middle]], &rest) <= 0) low = middle + 1; else high = middle;
             }
             if (!low || !begins_with(text, at, &texts[written[low - 1]])) return 0;
             i32 value = written[low - 1], op = chains->writer[value];
@@ -1203,7 +1224,7 @@ static void outputs_sorted(Key *key) {
         key->output[key->outputs++] = value;
     }
     sort_texts(key->pool, job->texts, key->output, key->outputs);
-    key->dead = prefix_state(key, (Prefix){ -1, -1, -1 });
+    key->dead = prefix_state(key, (Prefix){ 0, 0, INT32_MAX });
     key->initial = extended(key, (Prefix){ 0, key->outputs, 0 }, 0);  /* value 0 is the empty text */
     for (int i = 0; i < key->outputs; i++)
         job->numbers[key->output[i]] = extended(key, (Prefix){ i, key->outputs, 0 }, key->output[i]);
@@ -1254,12 +1275,9 @@ static void kinds_numbered(Key *key) {
     dropped(kinds);
 }
 
-/* Read the key's operations; false where there is none that says anything. */
 static void key_read(Key *key, Job *job, i64 which) {
     Pool *pool = key->pool;
-    memset(key, 0, sizeof *key);
     key->job = job;
-    key->pool = pool;
     key->texts = job->texts != NULL;
     key->count = job->row_of[which + 1] - job->row_of[which];
     key->events = job->event_of[which + 1] - job->event_of[which];
@@ -1279,7 +1297,6 @@ static int key_judged(Key *key, Search *x) {
     if (key->job->zones && !key->job->step) {
         int answer = zones_judged(key);
         if (answer >= 0) {
-            x->failed = -1;
             x->explained = answer == VALID ? key->events : 0;
             return answer;
         }
@@ -1350,6 +1367,7 @@ static int partitioned(Job *job) {
         if (acts[row].mode == NOTHING) continue;
         job->row_of[key + 1]++;
         job->event_of[key + 1] += 1 + returned;
+        if (at[job->call[row]] >= 0 || (returned && at[job->ret[row]] >= 0)) return SHAPE;
         at[job->call[row]] = (i32)row << 1;
         if (returned) at[job->ret[row]] = (i32)row << 1 | 1;
     }
@@ -1384,32 +1402,34 @@ static i64 returns_among(const i32 *event, i64 count) {
     return returns;
 }
 
+static int history_read(Job *job) {
+    if (setjmp(job->escape.out)) return job->escape.why;
+    job->numbers = zeroed(&job->pool, 16ul * (size_t)(job->values + 1));
+    job->stamps = job->numbers + job->values;
+    job->places = job->stamps + job->values;  /* and when they were placed */
+    return partitioned(job);
+}
+
+static int key_answered(Key *key, Search *search, Job *job, i64 which) {
+    if (setjmp(job->escape.out)) return job->escape.why;
+    key_read(key, job, which);
+    return key_judged(key, search);
+}
+
 /* Judge the keys one after another up to the first violation.  `found` gets (key, answer, row, returns explained) of
    each that is not valid; `sums` the work and the returns explained in all. */
 static int judged(Job *job, i64 *found, int *count, u64 *sums) {
     Pool pool;
-    Key key;
-    Search search;
-    pool_open(&job->pool);
-    pool_open(&pool);
-    volatile int whole = setjmp(job->pool.out);
-    if (!whole) {
-        job->numbers = zeroed(&job->pool, 4ul * (size_t)(4 * job->values + 4));
-        job->stamps = job->numbers + job->values;
-        job->places = job->stamps + job->values;  /* and when they were placed */
-        whole = partitioned(job);
-    }
-    for (volatile i64 which = 0; whole == VALID && which < job->keys; which++) {
+    pool_open(&job->pool, &job->escape);
+    pool_open(&pool, &job->escape);
+    const int read = history_read(job);
+    for (i64 which = 0; read == VALID && which < job->keys; which++) {
         if (job->event_of[which] == job->event_of[which + 1]) continue;
-        key.pool = &pool;
-        memset(&search, 0, sizeof search);
-        int answer = setjmp(pool.out);
-        if (!answer) {
-            key_read(&key, job, which);
-            answer = key_judged(&key, &search);
-        }
+        Key key = { .pool = &pool };
+        Search search = { .failed = -1 };
+        const int answer = key_answered(&key, &search, job, which);
         const i32 *event = job->events + job->event_of[which];
-        i64 explained = returns_among(event, search.explained);
+        const i64 explained = returns_among(event, search.explained);
         sums[0] += search.work;
         sums[1] += (u64)explained;
         if (answer != VALID) {
@@ -1422,13 +1442,13 @@ static int judged(Job *job, i64 *found, int *count, u64 *sums) {
         pool_close(&pool);
         if (answer == INVALID || answer == STOPPED) break;
     }
-    pool_close(&pool);
     pool_close(&job->pool);
-    return whole;
+    return read;
 }
 
 /* ------------------------------------------------------------------------------------------- the face to Python */
 
+/* False, with an exception, where a value is neither None nor a text, or is one that UTF-8 cannot hold. */
 static int texts_taken(Job *job, PyObject *values, Text **texts) {
     *texts = calloc((size_t)job->values + 1, sizeof(Text));
     if (!*texts) { PyErr_NoMemory(); return 0; }
@@ -1438,10 +1458,14 @@ static int texts_taken(Job *job, PyObject *values, Text **texts) {
         const char *bytes = "";
         char *held;
         if (!value) return 0;
-        if (PyUnicode_Check(value)) bytes = PyUnicode_AsUTF8AndSize(value, &size);
-        else if (PyBytes_Check(value)) { if (PyBytes_AsStringAndSize(value, &held, &size)) return 0; bytes = held; }
-        if (!bytes) return 0;
-        (*texts)[i] = (Text){ (const u8 *)bytes, (i64)size };
+        if (PyUnicode_Check(value)) {
+            if (!(bytes = PyUnicode_AsUTF8AndSize(value, &size))) return 0;
+        } else if (value != Py_None) {
+            if (PyBytes_AsStringAndSize(value, &held, &size)) return 0;  /* a TypeError where it is something else */
+            bytes = held;
+        }
+        if (size > MOST) { PyErr_SetString(PyExc_OverflowError, "a text is too long"); return 0; }
+        (*texts)[i] = (Text){ (const u8 *)bytes, (i64)size, head_of((const u8 *)bytes, (i64)size) };
     }
     job->texts = *texts;
     return 1;
@@ -1452,6 +1476,35 @@ PyDoc_STRVAR(search_doc,
 "       initial, step, tick, only, until, limit, configurations, beam, zones) -> (answer, work, explained, found)\n\n"
 "Judge each key (or `only` one, from 0), up to the first violation; see harness.checkers.native for the arguments.\n"
 "`found` has (key, answer, row, returns explained) of each that is not valid; row -1 where no search was needed.");
+
+static int within(const i64 *column, i64 count, i64 low, i64 high) {
+    int all = 1;
+    for (i64 i = 0; i < count; i++) all &= column[i] >= low && column[i] < high;
+    return all;
+}
+
+/* Whether no number in the columns leads out of the tables: what is wrong here would be read from foreign memory. */
+static int sound(const Job *job, const Py_buffer *columns, int growing) {
+    const i64 rows = job->rows, values = job->values;
+    enum { CALL, RET, KEY, F, VALUE, RESULT, TYPE, ROLES, HALVES, KIND, EFFECTS, LOOKS };
+    for (int i = CALL; i < TYPE; i++) if (columns[i].len != 8 * rows) return 0;
+    if (rows > MOST || values < 1 || values > MOST || job->keys < 0 || job->keys > MOST || job->beam < 1) return 0;
+    if (!within(job->call, rows, 0, 2 * rows) || !within(job->ret, rows, -1, 2 * rows) || !within(job->key, rows, 0, job->keys)) return 0;
+    for (i64 row = 0; row < rows; row++) if (job->ret[row] >= 0 && job->ret[row] <= job->call[row]) return 0;
+    if (!job->step && !job->roles) {
+        const i64 kinds = columns[EFFECTS].len / 24;
+        if (columns[KIND].len != 8 * rows || !within(job->kind, rows, 0, kinds)) return 0;
+        for (const i64 *effect = job->effects; effect < job->effects + 3 * kinds; effect += 3)
+            if (!within(effect + 1, 2, 0, values) || (!within(effect, 1, READ, CAS + 1) && *effect != NOTHING)) return 0;
+        return job->initial >= 0 && job->initial < values;
+    }
+    const i64 fs = columns[job->step ? LOOKS : ROLES].len / 8;
+    if (!within(job->f, rows, 0, fs)) return 0;
+    if (job->step) return job->initial >= 0 && job->initial <= MOST;
+    if (job->initial || !within(job->value, rows, 0, values) || !within(job->result, rows, 0, values)) return 0;
+    for (i64 f = 0; f < fs; f++) if (job->roles[f] == REFUSED || job->roles[f] == (growing ? CAS : APPEND)) return 0;
+    return within(job->roles, fs, -1, APPEND + 1) && columns[HALVES].len == 16 * values && within(job->halves, 2 * values, -1, values);
+}
 
 static PyObject *search(PyObject *module, PyObject *arguments) {
     Job job = { 0 };
@@ -1472,9 +1525,8 @@ static PyObject *search(PyObject *module, PyObject *arguments) {
     job.roles = columns[7].buf; job.halves = columns[8].buf; job.kind = columns[9].buf; job.effects = columns[10].buf; job.looks = columns[11].buf;
     job.rows = (i64)columns[6].len;
     job.step = step == Py_None ? NULL : step;
-    for (int i = 0; i < 6; i++) {
-        if (columns[i].len == 8 * columns[6].len) continue;
-        PyErr_SetString(PyExc_ValueError, "the columns are not of one length, or not of 64-bit integers");
+    if (!sound(&job, columns, texts != Py_None)) {
+        PyErr_SetString(PyExc_ValueError, "the columns are not of one length, or not of 64-bit integers, or some number is in no table");
         goto out;
     }
     if (texts != Py_None && !texts_taken(&job, texts, &taken)) goto out;
@@ -1514,6 +1566,7 @@ PyMODINIT_FUNC PyInit__linearize(void) {
         { "STOPPED", STOPPED }, { "SHAPE", SHAPE }, { "READ", READ }, { "REFUSED", REFUSED }, { "WRITE", WRITE },
         { "CAS", CAS }, { "APPEND", APPEND }, { "STEP", STEP }, { "LOOK", LOOK }, { "NOTHING", NOTHING },
     };
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) PyModule_AddIntConstant(module, names[i].name, names[i].value);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (PyModule_AddIntConstant(module, names[i].name, names[i].value)) { Py_DECREF(module); return NULL; }
     return module;
 }

@@ -166,6 +166,10 @@ def _by_kernel(
         left = {key: native.Found(key, "LIMIT", -1, 0) for key in others}
     else:
         work, explained, found = asked.run(late, limit, most)
+        if not found:
+            return Decision(None, VALID, explained, work)
+        if found[-1].answer == "INVALID":  # the kernel stops there
+            return Decision(found[-1].key, _finding(asked, found[-1], budget, deadline), explained, work)
         left = {one.key: one for one in found}
         explained -= sum(one.explained for one in found)
     findings: dict[int, Finding] = {}

@@ -13,6 +13,7 @@ from harness.checkers.model import (
     NOT_KNOWN,
     NOWHERE,
     SAME,
+    Call,
     CheckError,
     Effect,
     Inconsistent,
@@ -49,7 +50,9 @@ class Kinds:
         self.refuses: list[bool] = []
         self.states: list[Any] = []
         self.table: list[dict[int, int]] = []
-        self._calls: list[tuple[str, Any, Any]] = []
+        self._step = model.by_call or (lambda state, call: model.step(state, *call))
+        self._calls: list[Call] = []
+        self._first: list[int] = []  # by kind: the index of an operation of it
         self._by_columns: dict[Place, int] = {}
         self._by_row: dict[int, int] = {}
         self._by_identity: dict[Any, int] = {}
@@ -102,7 +105,8 @@ class Kinds:
         self._by_columns[place] = kind
         if kind < len(self.effects):
             return kind
-        self._calls.append((f, value, result))
+        self._calls.append(Call(f, value, result))
+        self._first.append(c.index[row])
         self.effects.append(None)
         self.observes.append(f in model.reads)
         self.overwrites.append(False)
@@ -115,8 +119,11 @@ class Kinds:
 
     def state(self, value: Any) -> int:
         """The number of a state."""
-        code = self._states.setdefault(identity(value), len(self.states))
-        if code == len(self.states):
+        kind = type(value)
+        mark = (kind, value) if kind is not tuple else identity(value)
+        code = self._states.get(mark)
+        if code is None:
+            code = self._states[mark] = len(self.states)
             self.states.append(value)
             self.table.append({})
         return code
@@ -200,18 +207,18 @@ class Kinds:
 
     def _asked(self, state: int, kind: int) -> int:
         value, call = self.states[state], self._calls[kind]
-        self._answers += 1
+        self._answers = answers = self._answers + 1
         try:
-            answer = self.model.step(value, *call)
+            answer = self._step(value, call)
         except Exception as error:
-            raise CheckError(f"{self._of(call)} in {value!r}: {type(error).__name__}: {error}") from error
-        if self._answers <= TRIED or not self._answers & (self._answers - 1):
-            self._pure(value, answer, call)
+            raise CheckError(f"{self._of(kind)} in {value!r}: {type(error).__name__}: {error}") from error
+        if answers <= TRIED or not answers & (answers - 1):
+            self._pure(value, answer, kind)
         if isinstance(answer, Inconsistent):
             return ILLEGAL
         if self.observes[kind] and answer is not value and identity(answer) != identity(value):
             raise CheckError(
-                f"{self._of(call)} made {answer!r} of {value!r}, "
+                f"{self._of(kind)} made {answer!r} of {value!r}, "
                 f"but {call[0]!r} is among its reads, which change nothing"
             )
         if self.model.forget is not None:
@@ -220,7 +227,7 @@ class Kinds:
             return self.state(answer)
         except TypeError:
             raise CheckError(
-                f"{self._of(call)} left {answer!r}, a {type(answer).__name__}, "
+                f"{self._of(kind)} left {answer!r}, a {type(answer).__name__}, "
                 f"which is not hashable: {FROZEN}"
             ) from None
 
@@ -231,19 +238,21 @@ class Kinds:
             self._kept = self.model.forget(results[code] for code in set(self.columns.result))
         return self._kept(state)
 
-    def _of(self, call: tuple[str, Any, Any]) -> str:
-        f, value, result = call
+    def _of(self, kind: int) -> str:
+        f, value, result = self._calls[kind]
         told = "unknown" if result is NOT_KNOWN else repr(result)
-        return f"the model {self.model.name}, asked for {f!r} of {value!r} with result {told},"
+        where = f"operation {self._first[kind]}: the model {self.model.name}"
+        return f"{where}, asked for {f!r} of {value!r} with result {told},"
 
-    def _pure(self, value: Any, answer: Any, call: tuple[str, Any, Any]) -> None:
+    def _pure(self, value: Any, answer: Any, kind: int) -> None:
         """That the model answers the same again, and does not change what it is given."""
+        call = self._calls[kind]
         before = value if isinstance(value, PLAIN) else copy.deepcopy(value)
-        again = self.model.step(value, *call)
+        again = self._step(value, call)
         if before != value:
             raise CheckError(
-                f"{self._of(call)} changed the state it was given, {before!r}, into {value!r}: {FROZEN}"
+                f"{self._of(kind)} changed the state it was given, {before!r}, into {value!r}: {FROZEN}"
             )
         alike = isinstance(answer, Inconsistent) == isinstance(again, Inconsistent)
         if not alike or (not isinstance(answer, Inconsistent) and answer != again):
-            raise CheckError(f"{self._of(call)} answered {answer!r} and then {again!r}: a model must be pure")
+            raise CheckError(f"{self._of(kind)} answered {answer!r} and then {again!r}: a model must be pure")

@@ -86,10 +86,8 @@ def _without_observer(kinds: Kinds) -> list[str]:
     columns = kinds.columns
     succeeded: dict[int, dict[int, None]] = {}  # f -> the distinct ones
     happened: dict[int, dict[int, None]] = {}
-    first: dict[tuple[int, int, int, int], int] = {}
-    for row, what in enumerate(zip(columns.type, columns.f, columns.value, columns.result, strict=True)):
-        first.setdefault(what, row)
-    for (outcome, f, _, _), row in first.items():
+    what = zip(columns.type, columns.f, columns.value, columns.result, strict=True)
+    for (outcome, f, _, _), row in dict(zip(what, range(len(columns)), strict=True)).items():
         if outcome == FAIL:
             continue
         if len(these := happened.setdefault(f, {})) < LOOKED_AT:

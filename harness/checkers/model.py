@@ -86,7 +86,8 @@ class Model:
     the model. `reads` never change the state. `effect` is for registers only. `shape` says what is wrong with
     an operation's value, or "". `forget` takes all results that were seen and returns what of a state still
     matters: states that no later operation can tell apart become one. `native` names what each operation is
-    for the native kernel, which then need not ask `step`. See `Model.of` for one in a few lines.
+    for the native kernel, which then need not ask `step`. `by_call` is `step` as a function of two.
+    See `Model.of` for one in a few lines.
 
     >>> from harness.checkers import model
     >>> register = model("register")
@@ -105,6 +106,7 @@ class Model:
     reads: tuple[str, ...] = ()
     forget: Callable[[Iterable[Any]], Callable[[Any], Hashable]] | None = None
     native: tuple[tuple[str, str], ...] = ()
+    by_call: Callable[[Any, Call], Hashable | Inconsistent] | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -132,7 +134,7 @@ class Model:
         def four(state: Any, f: str, value: Any, result: Any) -> Hashable | Inconsistent:
             return step(state, Call(f, value, result))
 
-        return cls(getattr(step, "__name__", "model"), initial, four, reads=reads)
+        return cls(getattr(step, "__name__", "model"), initial, four, reads=reads, by_call=step)
 
 
 FROZEN = "return a tuple, a frozenset or another value that does not change"

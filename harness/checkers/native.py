@@ -49,14 +49,15 @@ class Asked:
         c, model = self.columns, kinds.model
         kinds.state(model.initial)  # the first, so that its number is the kernel's for it, 0
         self._kinds: tuple[Any, ...]
-        fs = c.fs.values
+        fs = c.fs.values[1:]
         # the kernel's own data types begin with nothing; one that begins otherwise is as any other model
         roles = dict(model.native) if model.initial is None or model.initial in ("", ()) else {}
         texts: list[Any] | None = None
-        if "APPEND" in roles.values():
+        growing = "APPEND" in roles.values()
+        if growing:
             texts = self._texts() if isinstance(model.initial, str) else self._items()
-        if roles and all(f in roles for f in fs[1:]) and (texts or "APPEND" not in roles.values()):
-            codes = array("q", [-1, *(getattr(KERNEL, roles[f]) for f in fs[1:])])
+        if roles and roles.keys() >= set(fs) and (texts or not growing):
+            codes = array("q", [-1, *[ROLES[roles[f]] for f in fs]])
             self._kinds = (codes, c.values.halves, c.values.known(False), texts, None, None, None, 0, None)
         elif kinds.declared:
             self._declared(kinds.all())
@@ -66,8 +67,8 @@ class Asked:
     def _texts(self) -> list[Any] | None:
         """The values, where all are texts that UTF-8 can hold."""
         values = self.columns.values.values
-        plain = all(value is None or (isinstance(value, str) and value.isascii()) for value in values)
-        if plain:
+        told = values[1:]  # the first is None, always
+        if set(map(type, told)) <= {str} and all(map(str.isascii, told)):
             return values
         try:
             return [b"" if value is None else value.encode() for value in values]
@@ -143,5 +144,6 @@ class Asked:
         return work, explained, [Found(key, NAMES[answer], row, n) for key, answer, row, n in found]
 
 
+ROLES = {name: getattr(KERNEL, name, -1) for name in ("READ", "WRITE", "CAS", "APPEND")}
 ANSWERS = ("VALID", "INVALID", "LIMIT", "MEMORY", "WIDE", "STOPPED", "SHAPE")
 NAMES = {getattr(KERNEL, name): name for name in ANSWERS} if KERNEL is not None else {}

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from harness.history import OUTCOMES, History, HistoryError
-from harness.interchange import elle, jepsen
+from harness.interchange import elle, jepsen, porcupine
 from harness.interchange.broken import Broken
 from harness.interchange.events import history
 from harness.journal import load, opened
@@ -98,10 +98,11 @@ def _parsed(path: Path, content: bytes, format: str, keyed: bool) -> History:
         if not content.strip():
             raise Broken("the file is empty: there is no operation in it", 0)
         if format == "json":
-            operations = elle.operations(content)
-        else:
-            operations = jepsen.operations(text := content.decode())
-        return history(operations, format, keyed, path)
+            return history(elle.operations(content), format, keyed, path)
+        text = content.decode()
+        if not keyed and (found := porcupine.history(text, format, path)) is not None:
+            return found
+        return history(jepsen.operations(text), format, keyed, path)
     except UnicodeDecodeError as error:
         line, what = content.count(b"\n", 0, error.start) + 1, f"this is no UTF-8 ({error.reason})"
     except Broken as error:

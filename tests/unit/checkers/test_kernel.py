@@ -169,3 +169,37 @@ def test_a_model_that_fails_in_a_state_that_never_comes_is_asked_no_further() ->
     own = Model.of(step, initial=0, reads=("read",))
     assert not Kinds(h.columns, own).infer(10_000)
     assert linearizable(h, own).valid
+
+
+@pytest.mark.parametrize("column", ["call", "ret", "key", "f", "value", "result"])
+@pytest.mark.parametrize("number", [-2, 1 << 20, 1 << 40, -(1 << 63)])
+def test_a_number_that_leads_out_of_its_table_is_refused(built: None, column: str, number: int) -> None:
+    """Nobody asks so; but then foreign memory would be read, which nobody would see."""
+    h = simulated(1, 20, 3)
+    model = MODELS["cas-register"]
+    declared = Model("declared", None, model.step, model.fs, model.effect)
+    for machine in (model,) if column in ("f", "value", "result") else (model, declared):
+        asked = native.Asked(Kinds(h.columns, machine))
+        whole = getattr(h.columns, column)
+        broken = whole[:]
+        broken[3] = number
+        setattr(h.columns, column, broken)
+        with pytest.raises(ValueError, match="some number is in no table"):
+            asked.run(None, FAR, 1 << 20)
+        setattr(h.columns, column, whole[:-1])
+        with pytest.raises(ValueError, match="not of one length"):
+            asked.run(None, FAR, 1 << 20)
+        setattr(h.columns, column, whole)
+        assert not asked.run(None, FAR, 1 << 20)[2]
+
+
+@pytest.mark.parametrize(
+    "answer, error", [("x", TypeError), (1 << 70, OverflowError), (1 << 40, ValueError), (-2, ValueError)]
+)
+def test_a_step_that_answers_no_state_is_refused(
+    built: None, answer: Any, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds = Kinds(simulated(1, 20, 3).columns, Model.of(lambda state, op: state))
+    monkeypatch.setattr(kinds, "step_row", lambda state, row: answer)
+    with pytest.raises(error):
+        native.Asked(kinds).run(None, FAR, 1 << 20)
