@@ -10,12 +10,16 @@ from typing import Literal
 
 from harness.history import History
 from harness.report import sections
+from harness.report.answers import answers
 from harness.report.clocks import KINDS, clock_table, drawn_clocks, observed, plot
 from harness.report.columns import Rows, arrange, pack, packed_json
+from harness.report.coverage import coverage
 from harness.report.drawing import drawing
+from harness.report.keys import keys
 from harness.report.logs import tails
 from harness.report.markup import Child, asset, document, el, joined, judged, mark
 from harness.report.nodes import drawn, rivals, spans
+from harness.report.recovery import recoveries, recovery_table
 from harness.report.redact import Redact, redacted, redactor
 from harness.report.text import counted, name_text, shorten, visible
 from harness.report.witness import story
@@ -116,7 +120,14 @@ def render(page: Page, path: Path) -> str:
         test=redact(page.test),
         totals=sections.totals(history),
         facts=sections.facts(history, page.history_link, redact),
-        replay=_replay(redact(page.replay)),
+        answers=answers(
+            history,
+            page.verdicts,
+            by_index,
+            redact(page.replay),
+            bool(page.error or page.findings),
+            redact,
+        ),
         findings=sections.findings(page.findings, page.error, redact),
         story=_story(page, by_index, redact),
         empty="" if len(history) or history.faults or history.events else "empty",
@@ -126,6 +137,10 @@ def render(page: Page, path: Path) -> str:
         clocks=plot(clocks),
         clock_table=clock_table(clocks, history.faults, redact),
         verdicts=sections.verdict_table(page.verdicts, redact),
+        coverage=coverage(history),
+        keys=_section("keys", "Keys", keys(history, page.verdicts)),
+        keys_link=el("a", "Keys", href="#keys") if len(history.columns.keys) > 1 else None,
+        recovery=recovery_table(recoveries(history), history, redact),
         faults=sections.fault_table(history.faults, redact),
         plan=sections.plan_text(history.header, redact),
         environment=sections.environment(history, redacted(page.environment), redact),
@@ -151,18 +166,6 @@ def save(path: Path, text: str) -> Path:
     finally:
         beside.unlink(missing_ok=True)
     return path
-
-
-def _replay(command: str) -> Child:
-    if not command:
-        return None
-    code = el("code", command, id="replay", tabindex=0)
-    return el(
-        "div",
-        el("dt", "replay"),
-        el("dd", code, el("button", "Copy", id="b-copy", type="button")),
-        class_="fact-replay",
-    )
 
 
 def _story(page: Page, by_index: dict[int, int], redact: Redact) -> Child:
@@ -195,6 +198,13 @@ def _story(page: Page, by_index: dict[int, int], redact: Redact) -> Child:
         else "What was checked"
     )
     return joined((el("h2", title, id="h-witness"), *parts))
+
+
+def _section(name: str, title: str, content: Child) -> Child:
+    """A section of the page; None where it has nothing to say."""
+    if content is None:
+        return None
+    return el("section", el("h2", title, id=f"h-{name}"), content, id=name, aria_labelledby=f"h-{name}")
 
 
 def _notes(history: History, rows: Rows, every: int) -> Child:

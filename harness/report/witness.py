@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from harness.history import NANOSECONDS, Fault, History, NodeEvent, Operation
+from harness.report.heard import heard, heard_picture
 from harness.report.markup import Child, Markup, el, family, joined, table
 from harness.report.nodes import event_text, spans
 from harness.report.redact import Redact
@@ -14,7 +15,7 @@ from harness.report.text import counted, lasted, name_text, operation_text, seco
 from harness.verdict import Edge, Verdict
 
 BANDS, DRAWN, LISTED = 6, 24, 100
-WIDTHS = (340, 660, 1120)
+WIDTHS = (340, 660, 900)
 """A picture is drawn once per width, in Python: it needs no script, and its words never shrink."""
 
 
@@ -49,9 +50,10 @@ def story(history: History, verdict: Verdict, rows: dict[int, int], redact: Reda
         edges = [e for e in witness.edges if e.before in where and e.after in where][:12]
         arrows = [(where[e.before], where[e.after], e.why) for e in edges]
         sentence = redact(shorten(witness.sentence, 400))
-        parts.append(
-            el("div", *(_picture(history, timed, arrows, w, sentence) for w in WIDTHS), class_="picture")
-        )
+        drawn = el("div", *(_picture(history, timed, arrows, w, sentence) for w in WIDTHS), class_="picture")
+        last = _last(operations, events, witness.culprit)
+        seen = None if last is None else heard(history, *last)
+        parts.append(el("div", drawn, heard_picture(seen), class_="scene") if seen else drawn)
         if len(lines) > len(timed):
             parts.append(
                 el("p", f"The picture shows the first {len(timed)} of {len(lines)} lines.", class_="hint")
@@ -67,6 +69,16 @@ def story(history: History, verdict: Verdict, rows: dict[int, int], redact: Reda
             el("p", f"{counted(missing, 'operation')} of the witness not in this history.", class_="hint")
         )
     return joined(parts)
+
+
+def _last(
+    operations: Sequence[Operation], events: Sequence[NodeEvent], culprit: int | None
+) -> tuple[int, str | None] | None:
+    """When the story comes to its end (ns), and which node was asked then."""
+    found = [op for op in operations if op.index == culprit] or list(operations[-1:])
+    if found:
+        return (found[0].start, found[0].node) if found[0].start >= 0 else None
+    return (events[-1].time, events[-1].node) if events else None
 
 
 def _row(op: Operation, culprit: int | None, anchor: int | None) -> Row:
@@ -187,7 +199,8 @@ def _band(fault: Fault, x: Callable[[float], float], y: int, bottom: int, low: f
     a, b = x(fault.start), max(x(end), x(fault.start) + 2)
     look = family(fault.kind)
     until = f", healed at {seconds(fault.end)}" if fault.end is not None else ", not healed"
-    text = f"{fault.what}" if narrow else f"{shorten(fault.what, 80)} · since {seconds(fault.start)}{until}"
+    whole = f"{shorten(fault.what, 80)} · since {seconds(fault.start)}{until}"
+    text = fault.what if narrow or 7.2 * len(whole) > right - max(a, left) else whole
     text = shorten(text, 46 if narrow else 130)
     text = f"{'◂ ' if fault.start < low else ''}{text}{' ▸' if end > high else ''}"
     found = [

@@ -389,3 +389,47 @@ def test_the_index_is_inert(tmp_path: Path, open_page: OPEN) -> None:
     assert len(hrefs) == 2 and all(href.startswith("file:///") for href in hrefs)
     page.set_viewport_size({"width": 390, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+ON_SCREEN = """id => { const box = document.getElementById(id).getBoundingClientRect();
+    return box.top >= 0 && box.bottom <= innerHeight && box.left >= 0 && box.right <= innerWidth; }"""
+
+
+def test_the_first_screen_answers_the_five_questions(tmp_path: Path, open_page: OPEN) -> None:
+    model = bent()
+    witness = model.verdicts[0].witness
+    assert witness is not None and witness.culprit is not None
+    page = open_page(write_page(tmp_path / "index.html", model))
+    culprit = next(op for op in model.history.operations if op.index == witness.culprit)
+    assert page.evaluate("scrollY") == 0
+    assert page.locator("h1").inner_text() == f"{model.verdicts[0].key}: not linearizable"
+    answers = {
+        "proof": (f"#{culprit.index}", operation_text(culprit), f"process {culprit.process}", culprit.node),
+        "force": ("partition", "n2 cut from n1, n3, n4, n5", "2.010 s to 6.020 s", "stall"),
+        "recovery": ("after the heal at 6.020 s",),
+        "again": ("pytest test_x",),
+    }
+    for name, words in answers.items():
+        text = page.locator(f"#answer-{name}").inner_text()
+        assert all(word in text for word in words if word), text
+        assert page.evaluate(ON_SCREEN, f"answer-{name}"), name
+    # the picture of the witness begins on the first screen, too
+    assert page.evaluate("document.querySelector('.picture').getBoundingClientRect().top < innerHeight - 200")
+
+
+@pytest.mark.parametrize(
+    ("page", "proof", "force", "recovery"),
+    [
+        (Page(synthetic.history(300), (synthetic.VALID,), "t"), "no violation among 300 operations", "3 of 4 took effect", "after the heal"),
+        (Page(synthetic.history(300), (synthetic.UNKNOWN,), "t"), "nothing is proven, cause time", "took effect", "after"),
+        (Page(synthetic.history(300), (), "t", error="boom"), "the run itself failed", "took effect", "after"),
+        (Page(History.from_events([]), (), "t"), "nothing was judged", "none was started", "nothing to recover from"),
+    ],
+    ids=["valid", "unknown", "crashed", "empty"],
+)  # fmt: skip
+def test_every_ending_answers_or_says_why_not(
+    tmp_path: Path, open_page: OPEN, page: Page, proof: str, force: str, recovery: str
+) -> None:
+    opened = open_page(write_page(tmp_path / "index.html", page))
+    for name, text in (("proof", proof), ("force", force), ("recovery", recovery)):
+        assert text in opened.locator(f"#answer-{name}").inner_text()
