@@ -34,9 +34,10 @@ def answers(
     decided = worst(verdicts)
     operation = _proof(history, decided)
     faults = _in_force(history, decided, operation)
+    then = "Fault in force then" if operation or faults else "Faults"
     asked: list[tuple[str, str, Child]] = [
         ("proof", "Which operation proves it", _which(history, decided, operation, rows, troubled, redact)),
-        ("force", "Fault in force then" if operation or faults else "Faults", _faults(history, faults, operation, redact)),
+        ("force", then, _faults(history, faults, operation, redact)),
         ("recovery", "Until recovery", _recovery(history, faults, redact)),
     ]  # fmt: skip
     if replay:

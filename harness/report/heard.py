@@ -22,7 +22,7 @@ Link = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """The cluster at `time` (ns): ordered pairs that are `cut` or `touched`, who led with its term, who was down."""
+    """The cluster at `time` (ns): ordered pairs `cut` or `touched`, who led with its term, who was down."""
 
     time: int
     nodes: tuple[str, ...]

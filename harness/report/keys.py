@@ -14,7 +14,7 @@ _RANK = {"invalid": 0, "unknown": 1, "valid": 2}
 
 
 def keys(history: History, verdicts: Sequence[Verdict]) -> Markup | None:
-    """The keys of a history; None where it has none. Of many, the busiest and those with a verdict of their own."""
+    """The keys of a history; None where it has none. Of many, those with a verdict and the busiest."""
     c = history.columns
     tallies = [[0] * len(OUTCOMES) for _ in range(len(c.keys))]
     for key, kind in zip(c.key, c.type, strict=True):
@@ -24,39 +24,35 @@ def keys(history: History, verdicts: Sequence[Verdict]) -> Markup | None:
         return None
     place = {(type(key), key): k for k, key in enumerate(c.keys.values)}
     own: dict[int, list[Verdict]] = {}
-    for verdict in verdicts:
-        key = frozen(verdict.key)
-        if verdict.key is not None and (type(key), key) in place:
-            own.setdefault(place[type(key), key], []).append(verdict)
-    numbers.sort(
-        key=lambda k: (min((_RANK[v.judgement] for v in own.get(k, ())), default=3), -sum(tallies[k]))
-    )
+    for verdict in sorted(verdicts, key=lambda v: _RANK[v.judgement]):
+        name = frozen(verdict.key)
+        if name is not None and (type(name), name) in place:
+            own.setdefault(place[type(name), name], []).append(verdict)
+
+    def order(k: int) -> tuple[int, int]:
+        return (_RANK[own[k][0].judgement] if k in own else len(_RANK), -sum(tallies[k]))
+
+    numbers.sort(key=order)
     rows: list[Sequence[Child]] = []
     for k in numbers[:LISTED]:
-        said: Child = (
-            joined(
-                el("div", judged(v.judgement), f" {v.checker}")
-                for v in sorted(own[k], key=lambda v: _RANK[v.judgement])[:6]
-            )
-            if k in own
-            else DASH
-        )
+        said = [el("div", judged(v.judgement), f" {v.checker}") for v in own.get(k, ())[:6]]
+        parts = list(zip(OUTCOMES, tallies[k], strict=True))
+        words = el("small", ", ".join(f"{n:,} {name}" for name, n in parts if n))
         rows.append(
             (
                 el("b", name_text(c.keys.values[k], 60), class_="mono"),
-                said,
+                joined(said) if said else DASH,
                 f"{sum(tallies[k]):,}",
-                joined((bar(zip(OUTCOMES, tallies[k], strict=True)),
-                        el("small", ", ".join(f"{n:,} {name}" for n, name in zip(tallies[k], OUTCOMES, strict=True) if n)))),
+                joined((bar(parts), words)),
             )
-        )  # fmt: skip
+        )
     cut = len(numbers) - LISTED
     return joined(
         (
             table("Keys", ("key", "verdict of its own", "operations", "by outcome"), rows, "keys"),
             el(
                 "p",
-                f"{counted(cut, 'more key')} with fewer operations left out; the search below finds theirs.",
+                f"{counted(cut, 'more key')} left out; the search below finds theirs.",
                 class_="hint",
             )
             if cut > 0

@@ -38,7 +38,7 @@ class Recovery:
 
     @property
     def lasted(self) -> int | None:
-        """Nanoseconds from the heal until everything had succeeded; None: it never had, or nothing was tried."""
+        """Nanoseconds from the heal until everything had succeeded; None: it never had, or none was tried."""
         found = [time for time in self.after.values() if time is not None]
         return max(found) if found and len(found) == len(self.after) else None
 
@@ -87,10 +87,11 @@ def _times(history: History) -> tuple[dict[Name, list[int]], dict[Name, list[int
                 good[name].append(end)
 
     def named(found: Mapping[tuple[int, int], list[int]]) -> dict[Name, list[int]]:
+        tables = (("kind", c.fs.values), ("node", c.nodes.values))
         return {
-            ("node", name_text(c.nodes.values[n], 40)) if is_node else ("kind", name_text(c.fs.values[n], 40)):
-            sorted(times) for (is_node, n), times in found.items()
-        }  # fmt: skip
+            (tables[which][0], name_text(tables[which][1][number], 40)): sorted(times)
+            for (which, number), times in found.items()
+        }
 
     return named(tried), named(good)
 
@@ -117,7 +118,8 @@ def told(recovery: Recovery) -> str:
         return "not seen: no operation was tried after the heal"
     watched = lasted(max(recovery.until - (recovery.fault.end or 0), 0) / NANOSECONDS)
     what = shorten(", ".join(recovery.missing), 60)
-    return f"not seen within {watched}, when {'the run ended' if recovery.ended else 'the next fault came'}: no success of {what}"
+    then = "the run ended" if recovery.ended else "the next fault came"
+    return f"not seen within {watched}, when {then}: no success of {what}"
 
 
 def last_heal(found: Sequence[Recovery], within: Sequence[Fault] = ()) -> Recovery | None:
@@ -157,8 +159,8 @@ def recovery_table(found: Sequence[Recovery], history: History, redact: Redact) 
         (
             el(
                 "p",
-                "From the heal until an operation of every kind that was tried had succeeded, and one on every "
-                "node that was asked.",
+                "From the heal until an operation of every kind that was tried had succeeded, "
+                "and one on every node that was asked.",
                 f" The run's own word: {word}." if word else None,
                 class_="hint",
             ),

@@ -418,18 +418,20 @@ def test_the_first_screen_answers_the_five_questions(tmp_path: Path, open_page: 
 
 
 @pytest.mark.parametrize(
-    ("page", "proof", "force", "recovery"),
+    ("verdicts", "error", "proof", "force", "recovery"),
     [
-        (Page(synthetic.history(300), (synthetic.VALID,), "t"), "no violation among 300 operations", "3 of 4 took effect", "after the heal"),
-        (Page(synthetic.history(300), (synthetic.UNKNOWN,), "t"), "nothing is proven, cause time", "took effect", "after"),
-        (Page(synthetic.history(300), (), "t", error="boom"), "the run itself failed", "took effect", "after"),
-        (Page(History.from_events([]), (), "t"), "nothing was judged", "none was started", "nothing to recover from"),
+        ((synthetic.VALID,), "", "no violation among 300 operations", "3 of 4 took effect", "after the heal"),
+        ((synthetic.UNKNOWN,), "", "nothing is proven, cause time", "took effect", "after the heal"),
+        ((), "boom", "the run itself failed", "took effect", "after the heal"),
+        (None, "", "nothing was judged", "none was started", "nothing to recover from"),
     ],
     ids=["valid", "unknown", "crashed", "empty"],
-)  # fmt: skip
+)
 def test_every_ending_answers_or_says_why_not(
-    tmp_path: Path, open_page: OPEN, page: Page, proof: str, force: str, recovery: str
+    tmp_path: Path, open_page: OPEN, verdicts: Any, error: str, proof: str, force: str, recovery: str
 ) -> None:
+    history = History.from_events([]) if verdicts is None else synthetic.history(300)
+    page = Page(history, verdicts or (), "test_x", error=error)
     opened = open_page(write_page(tmp_path / "index.html", page))
     for name, text in (("proof", proof), ("force", force), ("recovery", recovery)):
         assert text in opened.locator(f"#answer-{name}").inner_text()
