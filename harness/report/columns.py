@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.history import OUTCOMES, Columns, History
-from harness.report.text import name_text, value_text, visible
+from harness.report.text import is_steps, name_text, value_text, visible
 
 MAX_LANES = 128
 TABLE_TEXT = 400_000
@@ -179,7 +179,7 @@ def tables(history: History) -> dict[str, list[Any]]:
             return difference
         if room <= 0:
             return f"(value {number}, see the raw history)"
-        if isinstance(value, tuple) and len(value) == 2:
+        if isinstance(value, tuple) and len(value) == 2 and not is_steps(value):
             shown: Any = [value_text(item, 60) for item in value]
             room -= len(shown[0]) + len(shown[1])
         else:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from harness.history import OUTCOMES, Fault, History
 from harness.report.markup import Child, Markup, bar, chip, el, joined, judged, table
-from harness.report.text import counted, name_text, visible
+from harness.report.text import name_text, visible
 
 KINDS, FUNCTIONS = 40, 8
 _FOREVER = 1 << 62
@@ -64,17 +64,11 @@ def coverage(history: History) -> Markup | None:
     kinds = list(dict.fromkeys(fault.kind for fault in history.faults))
     rows: list[Sequence[Child]] = []
     for kind in kinds[:KINDS]:
-        found = tally(history, [fault for fault in history.faults if fault.kind == kind])
-        rows.append((chip(visible(kind)[:40]), *(_cell(found.get(f)) for f in shown)))
+        met = tally(history, [fault for fault in history.faults if fault.kind == kind])
+        rows.append((chip(visible(kind)[:40]), *(_cell(met.get(f)) for f in shown)))
     cut = [
-        counted(len(used) - FUNCTIONS, "kind of operation").replace(
-            "kind of operations", "kinds of operation"
-        )
-        if len(used) > FUNCTIONS
-        else "",
-        counted(len(kinds) - KINDS, "kind of fault").replace("kind of faults", "kinds of fault")
-        if len(kinds) > KINDS
-        else "",
+        f"{len(found) - most:,} more kinds of {noun}" if len(found) > most else ""
+        for found, most, noun in ((used, FUNCTIONS, "operation"), (kinds, KINDS, "fault"))
     ]
     left = " and ".join(filter(None, cut))
     names = [name_text(c.fs.values[f], 40) for f in shown]

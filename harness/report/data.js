@@ -57,7 +57,7 @@ const valueText = (f, shown) => (shown === null ? 'nil' : Array.isArray(shown) ?
 function argument(i) { // as text.py's `argument`
   const f = run.fs[ops.f[i]], value = ops.value[i], result = ops.result[i], text = (code) => valueText(f, run.values[code]);
   if (ops.type[i] !== OK || !result) return !value && ops.type[i] !== OK && run.reads.includes(f) ? '?' : text(value);
-  return !value || value === result ? text(result) : `${text(value)} ⇒ ${text(result)}`;
+  return !value || value === result || run.wholes.includes(f) ? text(result) : `${text(value)} ⇒ ${text(result)}`;
 }
 const label = (i) => `${run.fs[ops.f[i]]} ${argument(i)}`;
 const keyName = (i) => run.keys[ops.key[i]];

@@ -12,7 +12,8 @@ from harness.report.markup import family
 from harness.report.nodes import drawn, event_text, rivals, spans
 from harness.report.redact import Redact
 from harness.report.sections import asked
-from harness.report.text import READS, name_text, shorten, visible
+from harness.report.text import READS, WHOLES, name_text, shorten, visible
+from harness.report.witness import last_word
 from harness.verdict import Verdict
 
 
@@ -30,6 +31,7 @@ def drawing(
         "to": end,
         "types": OUTCOMES,
         "reads": sorted(READS),
+        "wholes": sorted(WHOLES),
         **_redacted(tables(history), redact),
         "members": _members(history),
         "faults": [_fault(fault, redact) for fault in history.faults],
@@ -44,9 +46,9 @@ def drawing(
         ],
         "phases": [[time / NANOSECONDS, redact(shorten(visible(name), 60))] for time, name in history.phases],
         "flags": [
-            [by_index[v.witness.culprit], redact(shorten(visible(v.summary), 60))]
+            [by_index[culprit], redact(shorten(visible(v.summary), 60))]
             for v in verdicts
-            if v.witness and v.witness.culprit is not None and v.witness.culprit in by_index
+            if v.witness and (culprit := last_word(v.witness)) is not None and culprit in by_index
         ],
         "witnesses": [
             sorted(by_index[i] for i in v.witness.operations if i in by_index) for v in verdicts if v.witness
