@@ -22,10 +22,11 @@ def drawing(
 ) -> dict[str, Any]:
     """Values for the script, seconds as float; `by_index` are page rows by operation index."""
     events, _ = drawn([event for event in history.events if event.kind not in KINDS])  # clocks have a plot
-    start, end = _whole(history, rows)
+    start, end = whole(history, rows)
     found = spans(history.events, round(end * NANOSECONDS))
     return {
         "count": len(rows.order),
+        "total": len(rows.order),
         "lanes": rows.lanes,
         "from": start,
         "to": end,
@@ -60,7 +61,7 @@ def _redacted(found: dict[str, list[Any]], redact: Redact) -> dict[str, list[Any
     return {**found, "errors": [error and redact(error) for error in found["errors"]]}
 
 
-def _whole(history: History, rows: Rows) -> tuple[float, float]:
+def whole(history: History, rows: Rows) -> tuple[float, float]:
     """First and last instant of anything; a run begins at 0 unless its history plainly does not."""
     times = [t / 1e6 for t in (*rows.start, *(end for end in rows.end if end >= 0))]
     if not rows.timeless:

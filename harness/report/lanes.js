@@ -108,6 +108,14 @@ function drawProcess(s, lane) {
   const { list, y, height } = lane, { start, shownEnd, rank, process, type } = ops, scale = view.width / (view.to - view.from), width = Math.ceil(view.width);
   const worst = lane.worst?.length === width ? lane.worst.fill(0) : (lane.worst = new Uint8Array(width)), boxes = [];
   let first = -1, last = -1;
+  if (coarse()) {
+    const { bins } = run, ranks = bins.worst[lane.index], wide = bins.width * scale;
+    for (let k = binAt(view.from); k <= binAt(view.to); k++) {
+      if (!ranks[k]) continue;
+      const x0 = (bins.from + k * bins.width - view.from) * scale, stop = Math.min(x0 + wide, width - 1) | 0;
+      for (let x = Math.max(x0 | 0, 0); x <= stop; x++) if (worst[x] < ranks[k]) worst[x] = ranks[k];
+    }
+  }
   for (let k = Math.max(lowerBound(list.length, (j) => start[list[j]], view.from) - 1, 0); k < list.length; k++) {
     const i = list[k], x0 = (start[i] - view.from) * scale, x1 = (shownEnd[i] - view.from) * scale;
     if (x0 > width) break;

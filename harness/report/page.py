@@ -6,15 +6,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from harness.history import History
 from harness.report import sections
+from harness.report.aggregate import Aggregate, aggregate, small
 from harness.report.answers import answers
 from harness.report.clocks import KINDS, clock_table, drawn_clocks, observed, plot
 from harness.report.columns import Rows, arrange, pack, packed_json
 from harness.report.coverage import coverage
-from harness.report.drawing import drawing
+from harness.report.drawing import drawing, whole
 from harness.report.keys import keys
 from harness.report.logs import tails
 from harness.report.markup import Child, asset, document, el, joined, judged, mark
@@ -105,8 +106,10 @@ def render(page: Page, path: Path) -> str:
         for op in (*v.witness.operations, v.witness.culprit)
         if op is not None
     }
-    by_index = rows.row_of(history.columns, shown)
-    layout, columns = pack(history, rows)
+    coarse = aggregate(history, rows, page.verdicts)
+    carried, shown_rows = (history, rows) if coarse is None else small(history, rows, coarse.kept)
+    by_row = shown_rows.row_of(carried.columns, shown)
+    layout, columns = pack(carried, shown_rows)
     clocks = observed(history, redact)
     return document(
         "page.html",
@@ -123,16 +126,16 @@ def render(page: Page, path: Path) -> str:
         answers=answers(
             history,
             page.verdicts,
-            by_index,
+            by_row,
             redact(page.replay),
             bool(page.error or page.findings),
             redact,
         ),
         findings=sections.findings(page.findings, page.error, redact),
-        story=_story(page, by_index, redact),
+        story=_story(page, by_row, redact),
         empty="" if len(history) or history.faults or history.events else "empty",
         legend=sections.legend(page.verdicts, history.faults, bool(rivals(spans(history.events, 0)))),
-        notes=_notes(history, rows, clocks.every),
+        notes=_notes(history, rows, clocks.every, coarse),
         periods=sections.periods(history),
         clocks=plot(clocks),
         clock_table=clock_table(clocks, history.faults, redact),
@@ -149,7 +152,8 @@ def render(page: Page, path: Path) -> str:
             {
                 "layout": layout,
                 "clocks": drawn_clocks(clocks),
-                **drawing(history, rows, page.verdicts, by_index, redact),
+                **drawing(carried, shown_rows, page.verdicts, by_row, redact),
+                **({} if coarse is None else _coarse(history, rows, coarse)),
             }
         ),
         columns=columns,
@@ -207,9 +211,16 @@ def _section(name: str, title: str, content: Child) -> Child:
     return el("section", el("h2", title, id=f"h-{name}"), content, id=name, aria_labelledby=f"h-{name}")
 
 
-def _notes(history: History, rows: Rows, every: int) -> Child:
+def _coarse(history: History, rows: Rows, coarse: Aggregate) -> dict[str, Any]:
+    """What the script draws in place of the operations that are not carried."""
+    start, end = whole(history, rows)
+    exact = [[a / 1e6, b / 1e6] for a, b in coarse.whole]
+    return {"from": start, "to": end, "total": coarse.total, "bins": coarse.bins, "exact": exact}
+
+
+def _notes(history: History, rows: Rows, every: int, coarse: Aggregate | None) -> Child:
     """What the timeline leaves out or puts together."""
-    notes = []
+    notes = [coarse.words] if coarse else []
     if rows.timeless:
         notes.append("This history has no times: the axis shows the order of events, a millisecond each.")
     if rows.shared:
