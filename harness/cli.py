@@ -54,8 +54,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     one.set_defaults(run=_check)
 
     one = commands.add_parser("report", help="write the page of a stored history")
-    one.add_argument("history", type=Path, metavar="HISTORY", help=HISTORY)
-    one.add_argument("--output", type=Path, metavar="PAGE", help="by default history.html beside the history")
+    one.add_argument("histories", nargs="*", type=Path, metavar="HISTORY", help=HISTORY)
+    one.add_argument(
+        "--output", type=Path, metavar="PAGE",
+        help="by default history.html beside the history; with --extract the history file",
+    )  # fmt: skip
+    one.add_argument(
+        "--extract", type=Path, metavar="PAGE",
+        help="give the history back out of a page: times in whole microseconds, secrets blanked",
+    )  # fmt: skip
     _add_stored(one)
     one.set_defaults(run=_report)
 
@@ -163,26 +170,50 @@ def _check(given: argparse.Namespace) -> int:
 
 
 def _report(given: argparse.Namespace) -> int:
+    if given.extract is not None:
+        return _extract(given)
+    if not given.histories:
+        raise ValueError("name a history, or a page with --extract")
+    if given.output is not None and len(given.histories) > 1:
+        raise ValueError("--output names one page; of several histories each has its page beside it")
+    for path in given.histories:
+        print(_page_of(path, given))
+    return 0
+
+
+def _page_of(path: Path, given: argparse.Namespace) -> Path:
     from harness.check_command import verdicts
     from harness.report import Page, write_page
 
     request = _request(given)
-    history = request.read(given.history)
+    history = request.read(path)
     judged = verdicts(history, request) if given.check or history.header.get("checks") else ()
-    logs = {name: given.history.with_name(f"{name}.log") for name in history.header.get("nodes") or ()}
+    logs = {name: path.with_name(f"{name}.log") for name in history.header.get("nodes") or ()}
     # not index.html: that is the page of the run itself, which knows more
-    output = given.output or given.history.with_name(f"{given.history.name.partition('.')[0]}.html")
+    output = given.output or path.with_name(f"{path.name.partition('.')[0]}.html")
     test = str(history.header.get("test", ""))
     page = Page(
         history=history,
         verdicts=judged,
-        test=test or given.history.name,
-        replay=shlex.join(["pytest", test, f"--nemesis-replay={given.history}"]) if test else "",
-        logs={name: path for name, path in logs.items() if path.exists()},
+        test=test or path.name,
+        replay=shlex.join(["pytest", test, f"--nemesis-replay={path}"]) if test else "",
+        logs={name: log for name, log in logs.items() if log.exists()},
         findings=history.findings,
-        history_link=os.path.relpath(given.history, output.parent),
+        history_link=os.path.relpath(path, output.parent),
     )
-    print(write_page(output, page))
+    return write_page(output, page)
+
+
+def _extract(given: argparse.Namespace) -> int:
+    from harness.report.extract import history_of, write_history
+
+    if given.histories:
+        raise ValueError("--extract takes the page alone: nemesis report --extract PAGE [--output HISTORY]")
+    header, events = history_of(given.extract)
+    output = given.output or given.extract.with_suffix(".extracted.jsonl.gz")
+    if output.exists():
+        raise ValueError(f"{output} is there already; name another file with --output")
+    print(write_history(output, header, events))
     return 0
 
 

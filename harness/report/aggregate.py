@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.history import OUTCOMES, Columns, History
 from harness.report.columns import Rows, deflated
-from harness.report.text import counted, seconds
+from harness.report.text import seconds
 from harness.verdict import Verdict
 
 WHOLE = 250_000
@@ -47,8 +47,9 @@ class Aggregate:
         """What is aggregated and what is not."""
         around = ", ".join(f"{seconds(a * 1000)} to {seconds(b * 1000)}" for a, b in self.whole[:5])
         text = (
-            f"Of {counted(self.total, 'operation')} the charts show counts, quantiles and the worst outcome "
-            f"in {STRETCHES:,} stretches of {self.width * 1e3:.3g} ms; {len(self.kept):,} are here one by one: "
+            f"Of {self.total:,} operations the charts show counts, quantiles and the worst outcome "
+            f"in {STRETCHES:,} stretches of {self.width * 1e3:.3g} ms; "
+            f"{len(self.kept):,} are here one by one: "
         )
         text += f"every one from {around}, around the witness, and " if around else ""
         text += (

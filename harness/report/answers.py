@@ -91,7 +91,7 @@ def _which(
         number = el("a", f"#{op.index}", href=f"#op={rows[op.index]}") if op.index in rows else f"#{op.index}"
         return joined(
             (
-                el("b", number, f" {shorten(operation_text(op), 60)}", class_="mono"),
+                el("b", number, f" {redact(shorten(operation_text(op), 60))}", class_="mono"),
                 f"{key}, process {op.process}{where}{when}",
                 f", against {counted(others, 'other')} below" if others > 0 else None,
             )

@@ -58,7 +58,12 @@ def drawing(
 
 
 def _redacted(found: dict[str, list[Any]], redact: Redact) -> dict[str, list[Any]]:
-    return {**found, "errors": [error and redact(error) for error in found["errors"]]}
+    def blanked(shown: Any) -> Any:
+        if isinstance(shown, list):
+            return [blanked(text) for text in shown]
+        return redact(shown) if isinstance(shown, str) and len(shown) > 7 else shown
+
+    return {name: [blanked(shown) for shown in texts] for name, texts in found.items()}
 
 
 def whole(history: History, rows: Rows) -> tuple[float, float]:

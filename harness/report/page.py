@@ -16,6 +16,7 @@ from harness.report.clocks import KINDS, clock_table, drawn_clocks, observed, pl
 from harness.report.columns import Rows, arrange, pack, packed_json
 from harness.report.coverage import coverage
 from harness.report.drawing import drawing, whole
+from harness.report.extract import carried as beside
 from harness.report.keys import keys
 from harness.report.logs import tails
 from harness.report.markup import Child, asset, document, el, joined, judged, mark
@@ -111,6 +112,8 @@ def render(page: Page, path: Path) -> str:
     by_row = shown_rows.row_of(carried.columns, shown)
     layout, columns = pack(carried, shown_rows)
     clocks = observed(history, redact)
+    drawn_run = drawing(carried, shown_rows, page.verdicts, by_row, redact)
+    carried_beside = beside(history, drawn_run["values"], page.verdicts, redact, coarse is not None)
     return document(
         "page.html",
         asset("common.css") + asset("page.css"),
@@ -152,11 +155,12 @@ def render(page: Page, path: Path) -> str:
             {
                 "layout": layout,
                 "clocks": drawn_clocks(clocks),
-                **drawing(carried, shown_rows, page.verdicts, by_row, redact),
+                **drawn_run,
                 **({} if coarse is None else _coarse(history, rows, coarse)),
             }
         ),
         columns=columns,
+        extract=packed_json(carried_beside),
     )
 
 

@@ -43,7 +43,7 @@ def story(history: History, verdict: Verdict, rows: dict[int, int], redact: Reda
     operations = [history.operations[by_index[i]] for i in witness.operations if i in by_index]
     events = [history.events[i] for i in witness.node_events if 0 <= i < len(history.events)]
     culprit = last_word(witness)
-    lines = [_row(op, culprit, rows.get(op.index)) for op in operations]
+    lines = [_row(op, culprit, rows.get(op.index), redact) for op in operations]
     lines += [Row(e.node, e.kind, event_text(e), e.time, e.time, "event") for e in events]
     lines.sort(key=lambda row: row.start)
     timed = [row for row in lines if row.start >= 0][:DRAWN]
@@ -89,11 +89,12 @@ def _last(
     return (events[-1].time, events[-1].node) if events else None
 
 
-def _row(op: Operation, culprit: int | None, anchor: int | None) -> Row:
+def _row(op: Operation, culprit: int | None, anchor: int | None, redact: Redact) -> Row:
     look = "anomaly" if op.index == culprit else op.type
     key = "" if op.key is None else f" · {name_text(op.key, 24)}"
-    return Row(f"process {op.process}", "" if op.node is None else f"→ {name_text(op.node, 24)}",
-               shorten(operation_text(op), 60) + key, op.start, op.end, look, op.index, anchor)  # fmt: skip
+    label = redact(shorten(operation_text(op), 60)) + key
+    where = "" if op.node is None else f"→ {name_text(op.node, 24)}"
+    return Row(f"process {op.process}", where, label, op.start, op.end, look, op.index, anchor)
 
 
 def _edge(edge: Edge, redact: Redact) -> Markup:
@@ -128,7 +129,7 @@ def _cells(
     faults = history.in_force(op.start, op.end)[:BANDS]
     return (
         _anchor(op, rows), op.process, None if op.node is None else name_text(op.node, 40),
-        None if op.key is None else name_text(op.key), operation_text(op), seconds(op.start, 6),
+        None if op.key is None else name_text(op.key), redact(operation_text(op)), seconds(op.start, 6),
         "unknown" if op.end is None else seconds(op.end, 6), el("span", word, class_=f"outcome {word}"),
         "; ".join(redact(shorten(f"{f.kind}: {f.what}", 100)) for f in faults) or "none",
     )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.history import History
-from harness.report import Entry, Page, write_index, write_page
+from harness.report import Entry, Page, aggregate, write_index, write_page
 from harness.report.text import operation_text
 from harness.verdict import Edge, Verdict, Witness
 from tests.integration.report import synthetic
@@ -328,7 +328,7 @@ def test_nothing_in_a_history_runs(tmp_path: Path, open_page: OPEN, scripts: boo
     path = write_page(tmp_path / "index.html", hostile_page(tmp_path))
     page = open_page(path, painted=scripts, java_script_enabled=scripts)
     assert page.locator("img, [onerror], [onload], [onmouseover], b b").count() == 0
-    assert page.locator("script").count() == 3 and page.locator("style").count() == 1
+    assert page.locator("script").count() == 4 and page.locator("style").count() == 1
     assert all(
         href.startswith(("#", "./"))
         for href in page.locator("a").evaluate_all("all => all.map(a => a.getAttribute('href'))")
@@ -435,3 +435,34 @@ def test_every_ending_answers_or_says_why_not(
     opened = open_page(write_page(tmp_path / "index.html", page))
     for name, text in (("proof", proof), ("force", force), ("recovery", recovery)):
         assert text in opened.locator(f"#answer-{name}").inner_text()
+
+
+def test_a_long_history_is_counted_and_says_so(
+    tmp_path: Path, open_page: OPEN, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aggregate, "WHOLE", 5000)
+    monkeypatch.setattr(aggregate, "AROUND", 200)
+    model = bent(20_000)
+    page = open_page(write_page(tmp_path / "index.html", model))
+    for plot in ("map", "lanes", "latency", "rate"):
+        assert page.evaluate(INK, plot), plot
+    said = page.locator("#timeline .hint").last.inner_text()
+    assert "Of 20,000 operations" in said and "around the witness" in said and "raw history" in said
+    rate = "document.getElementById('rate-says').textContent"
+    assert page.evaluate(rate).endswith("20,000 of 20,000 operations in view")
+    page.locator("#b-witness").click()  # there every operation is, and as it was
+    await_(page, f"!{rate}.includes('20,000 of')")
+    from_, to = await_(
+        page, "location.hash.includes('t=') && location.hash.match(/t=([^&]*)/)[1].split('..').map(Number)"
+    )
+    there = sum(from_ <= round(op.start / 1e3) / 1e6 < to for op in model.history.operations)
+    assert page.evaluate(rate).endswith(f"{there:,} of 20,000 operations in view")
+    await_(page, f"document.getElementById('table-says').textContent.startsWith('{there:,} in view')")
+    assert "the others are only counted" in page.inner_text("#table-says")
+
+
+def test_nothing_moves_after_painted(tmp_path: Path, open_page: OPEN) -> None:
+    page = open_page(write_page(tmp_path / "index.html", bent()))
+    first = page.screenshot()
+    page.wait_for_timeout(1000)
+    assert page.screenshot() == first
