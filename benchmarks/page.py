@@ -105,15 +105,15 @@ def events(operations: int, seed: int = 1) -> Iterator[dict[str, Any]]:
 
 
 def page_of(operations: int) -> Page:
-    """A page with a witness in the middle of its run. What it accuses is made up: only drawing is measured."""
+    """A page with a witness in the middle of its run; made up, for only drawing is measured."""
     header = {"keyed": True, "nodes": [f"n{k + 1}" for k in range(NODES)], "concurrency": CLIENTS}
     history = History.from_events(events(operations), header)
     rows = range(len(history) // 2, len(history) // 2 + 3)
     its = tuple(history.columns.index[row] for row in rows)
     edges = (Edge(its[0], its[1], "for the picture"), Edge(its[1], its[2], "for the picture"))
-    verdict = Verdict(
-        "linearizable", "invalid", "made up", witness=Witness("A made-up story.", its, its[-1], edges)
-    )
+    witness = Witness("A made-up story.", its, its[-1], edges)
+    witness = Witness("A made-up story.", its, its[-1], edges)
+    verdict = Verdict("linearizable", "invalid", "made up", witness=witness)
     return Page(history, (verdict,), "benchmarks/page.py", replay="python -m benchmarks.page")
 
 

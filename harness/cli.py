@@ -25,6 +25,7 @@ from harness.interchange import FORMATS
 
 if TYPE_CHECKING:
     from harness.check_command import Request
+    from harness.report import Page
 
 HISTORY = "history.jsonl or history.jsonl.gz, or what Jepsen, elle-cli or Porcupine wrote"
 
@@ -58,6 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     one.add_argument(
         "--output", type=Path, metavar="PAGE",
         help="by default history.html beside the history; with --extract the history file",
+    )  # fmt: skip
+    one.add_argument(
+        "--compare", action="store_true",
+        help="write one page of two histories over one time axis: the failed run, then a good one",
     )  # fmt: skip
     one.add_argument(
         "--extract", type=Path, metavar="PAGE",
@@ -174,6 +179,8 @@ def _report(given: argparse.Namespace) -> int:
         return _extract(given)
     if not given.histories:
         raise ValueError("name a history, or a page with --extract")
+    if given.compare:
+        return _compare(given)
     if given.output is not None and len(given.histories) > 1:
         raise ValueError("--output names one page; of several histories each has its page beside it")
     for path in given.histories:
@@ -181,18 +188,35 @@ def _report(given: argparse.Namespace) -> int:
     return 0
 
 
+def _compare(given: argparse.Namespace) -> int:
+    from harness.report import write_comparison
+
+    if len(given.histories) != 2:
+        raise ValueError(f"--compare takes two histories, not {len(given.histories)}")
+    output = given.output or given.histories[0].with_name("comparison.html")
+    one, other = (_shown(path, given, output) for path in given.histories)
+    print(write_comparison(output, one, other))
+    return 0
+
+
 def _page_of(path: Path, given: argparse.Namespace) -> Path:
+    from harness.report import write_page
+
+    # not index.html: that is the page of the run itself, which knows more
+    output = given.output or path.with_name(f"{path.name.partition('.')[0]}.html")
+    return write_page(output, _shown(path, given, output))
+
+
+def _shown(path: Path, given: argparse.Namespace, output: Path) -> Page:
     from harness.check_command import verdicts
-    from harness.report import Page, write_page
+    from harness.report import Page
 
     request = _request(given)
     history = request.read(path)
     judged = verdicts(history, request) if given.check or history.header.get("checks") else ()
     logs = {name: path.with_name(f"{name}.log") for name in history.header.get("nodes") or ()}
-    # not index.html: that is the page of the run itself, which knows more
-    output = given.output or path.with_name(f"{path.name.partition('.')[0]}.html")
     test = str(history.header.get("test", ""))
-    page = Page(
+    return Page(
         history=history,
         verdicts=judged,
         test=test or path.name,
@@ -201,7 +225,6 @@ def _page_of(path: Path, given: argparse.Namespace) -> Path:
         findings=history.findings,
         history_link=os.path.relpath(path, output.parent),
     )
-    return write_page(output, page)
 
 
 def _extract(given: argparse.Namespace) -> int:

@@ -54,7 +54,7 @@ def recoveries(history: History) -> list[Recovery]:
     if not healed or not len(history) or min(history.columns.start) < 0:
         return []
     tried, good = _times(history)
-    last = max(times[-1] for times in tried.values()) if tried else 0
+    last = max((times[-1] for found in (tried, good) for times in found.values()), default=0)
     starts = sorted(f.start for f in history.faults if f.start is not None)
     found = []
     for fault in healed:
@@ -126,6 +126,18 @@ def last_heal(found: Sequence[Recovery], within: Sequence[Fault] = ()) -> Recove
     """The recovery that a reader asks for: of the faults in `within`, else of the run's last heal."""
     ids = {fault.id for fault in within}
     return next((r for r in reversed(found) if r.fault.id in ids), found[-1] if found else None)
+
+
+def recovered(history: History) -> str:
+    """How long the run's last heal took, in a few words; "" where nothing was healed."""
+    found = last_heal(recoveries(history))
+    return (
+        ""
+        if found is None
+        else lasted(found.lasted / NANOSECONDS)
+        if found.lasted is not None
+        else "not seen"
+    )
 
 
 def recovery_table(found: Sequence[Recovery], history: History, redact: Redact) -> Markup:
