@@ -25,7 +25,7 @@ from time import monotonic, perf_counter
 from typing import Any
 
 from benchmarks import logs
-from harness.checkers import NOT_KNOWN, Budget, Inconsistent, Model, model, native
+from harness.checkers import NOT_KNOWN, Budget, Inconsistent, Model, list_append, model, native
 from harness.checkers.decide import decide
 from harness.checkers.kinds import Kinds
 from harness.history import History
@@ -180,8 +180,24 @@ def tables(peer: Peer | None, where: Path, times: int, quick: bool) -> Iterator[
         name = f"{operations:,} c{clients} crashed {crashed} {'stale' if stale else 'ok'}"
         events = logs.generated(operations, clients, crashed=crashed, stale=stale)
         yield side_by_side(peer, where, name, events, True, cas, times)
+    yield from lists(times)
     if peer is not None:
         yield from whole(peer, where)
+
+
+def lists(times: int) -> Iterator[str]:
+    """Transactions on lists, by all models of consistency at once; Porcupine has none for them."""
+    for stale in (False, True):
+        history = History.from_events(logs.transactions(100_000, 20, stale=stale))
+        took = []
+        for _ in range(times):
+            began = perf_counter()
+            judgement = list_append(history).judgement
+            took.append(perf_counter() - began)
+            if sum(took) > 20:
+                break
+        name = f"list-append, 100,000 transactions{', stale' if stale else ''}"
+        yield line(name, statistics.median(took), judgement, None)
 
 
 def grid(times: int, quick: bool) -> Iterator[str]:

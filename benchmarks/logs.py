@@ -153,3 +153,59 @@ def _plain(f: str, word: str) -> Any:
     if f in ("get", "put", "append"):
         return word
     return {"true": True, "false": False}[word] if word in ("true", "false") else int(word)
+
+
+def transactions(
+    count: int, clients: int, *, active: int = 10, most: int = 100, stale: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Events of transactions of one to four steps that read lists and append to them.
+
+    Each takes effect at one instant inside its interval. Of the keys `active` are in use at a time, each
+    until `most` elements were appended to it. `stale`: one of the last read a list as it was long before.
+    """
+    rnd = random.Random(f"transactions/{count}/{clients}")
+    keys, fresh = list(range(active)), active
+    lists: dict[int, list[int]] = {key: [] for key in keys}
+    appended = dict.fromkeys(keys, 0)
+    free = [(rnd.random(), process) for process in range(clients)]
+    planned = []
+    for _ in range(count):
+        start, process = heapq.heappop(free)
+        took = 0.2 + rnd.random()
+        steps: list[list[Any]] = []
+        for _ in range(rnd.randint(1, 4)):
+            place = rnd.randrange(active)
+            key = keys[place]
+            if rnd.random() < 0.5:
+                steps.append(["r", key, None])
+                continue
+            appended[key] += 1
+            steps.append(["append", key, appended[key]])
+            if appended[key] == most:
+                keys[place], fresh = fresh, fresh + 1
+                lists[keys[place]], appended[keys[place]] = [], 0
+        planned.append((start, start + took * rnd.random(), start + took, process, steps))
+        heapq.heappush(free, (start + took + 0.1 * rnd.random(), process))
+    events: list[tuple[float, str, int, list[list[Any]]]] = []
+    results: dict[int, list[list[Any]]] = {}
+    late = False
+    for number in sorted(range(count), key=lambda i: planned[i][1]):
+        start, _, end, process, steps = planned[number]
+        done = []
+        for f, key, value in steps:
+            if f == "append":
+                lists[key].append(value)
+                done.append([f, key, value])
+                continue
+            seen = list(lists[key])
+            if stale and not late and number > count * 99 // 100 and len(seen) > 40:
+                seen, late = seen[:-40], True
+            done.append([f, key, seen])
+        results[number] = done
+    for number, (start, _, end, process, steps) in enumerate(planned):
+        events.append((start, "invoke", process, steps))
+        events.append((end, "ok", process, results[number]))
+    events.sort(key=lambda event: event[0])
+    for index, (time, kind, process, steps) in enumerate(events):
+        yield {"index": index, "time": round(time * 1e6), "type": kind, "process": process, "f": "txn",
+               "value": steps}  # fmt: skip

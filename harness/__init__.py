@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from harness.checkers import (
         assert_available as assert_available,
         assert_linearizable as assert_linearizable,
+        assert_list_append as assert_list_append,
         assert_no_lost_update as assert_no_lost_update,
         assert_no_lost_write as assert_no_lost_write,
         assert_recovers as assert_recovers,
+        assert_rw_register as assert_rw_register,
         check as check,
         judge as judge,
     )
@@ -114,8 +116,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "harness.chaos": "Chaos",
     "harness.checkers": (
-        "assert_available assert_linearizable assert_no_lost_update assert_no_lost_write "
-        "assert_recovers check judge"
+        "assert_available assert_linearizable assert_list_append assert_no_lost_update "
+        "assert_no_lost_write assert_recovers assert_rw_register check judge"
     ),
     "harness.compose_target": "ComposeTarget",
     "harness.condition": "event leader_elected restarted",

@@ -66,7 +66,7 @@ class Request:
     def names(self) -> tuple[str, ...]:
         """The checks by their full names. Raises CheckError, listing the valid ones."""
         known = checkers()
-        if self.model:
+        if self.model and not any(f"{name}:{self.model}" in known for name in self.checks):
             model(self.model)
         found = []
         for name in self.checks or ((_LINEARIZABLE,) if self.model else ()):

@@ -119,20 +119,23 @@ class Pairs(tuple[Any, ...]):
     __slots__ = ()
 
 
+_PLAIN = (int, str, type(None), bool)
+_FLAT = frozenset(_PLAIN)
+
+
 def frozen(value: Any) -> Hashable:
     """`value` as something hashable: lists become tuples, maps sorted tuples of pairs."""
     if isinstance(value, Pairs):
         return value
     if isinstance(value, (list, tuple)):
+        if _FLAT.issuperset(map(type, value)):
+            return tuple(value)  # long lists are common, and this is many times faster
         return tuple(frozen(item) for item in value)
     if isinstance(value, (set, frozenset)):
         return tuple(sorted((frozen(item) for item in value), key=repr))
     if isinstance(value, Mapping):
         return Pairs(sorted(((key, frozen(item)) for key, item in value.items()), key=repr))
     return value  # type: ignore[no-any-return]
-
-
-_PLAIN = (int, str, type(None), bool)
 
 
 class Interned:
@@ -173,6 +176,9 @@ class Interned:
 
 
 def _typed(items: tuple[Any, ...]) -> tuple[Any, ...]:
+    kinds = set(map(type, items))
+    if len(kinds) == 1 and kinds <= _FLAT:
+        return (tuple, kinds.pop(), items)  # no other one begins with a type
     return tuple(_typed(i) if isinstance(i, tuple) else (type(i), i) for i in items)
 
 

@@ -15,6 +15,7 @@ import random
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -23,6 +24,7 @@ from harness.checkers.decide import decide
 from harness.checkers.kinds import Kinds
 from harness.history import History
 from tests.unit.checkers.histories import history, spans, wing_gong
+from tests.unit.checkers.txns import fuzz_cycles, fuzz_transactions
 
 Done = tuple[str, Any]  # outcome and result
 
@@ -315,17 +317,29 @@ def fuzz(family: str, seed: int, cases: int) -> tuple[int, list[str]]:
     return illegal, wrong
 
 
+# Judged by oracles of their own: (seed, cases) -> how many are illegal, what disagrees.
+OTHERS: dict[str, Callable[[int, int], tuple[int, list[str]]]] = {
+    "list-append": lambda seed, cases: fuzz_transactions(seed, cases, lists=True),
+    "rw-register": lambda seed, cases: fuzz_transactions(seed, cases, lists=False),
+    "rw-register, predicates": lambda seed, cases: fuzz_transactions(
+        seed, cases, lists=False, predicates=True
+    ),
+    "cycles": fuzz_cycles,
+}
+
+
 def main() -> int:
     """Print the table; 1 where anything disagrees, or too few of one sort to show anything."""
     parser = argparse.ArgumentParser(description="the engine against brute force")
     parser.add_argument("cases", type=int, nargs="?", default=2000, help="of each model")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--model", choices=sorted(FAMILIES))
+    parser.add_argument("--model", choices=sorted([*FAMILIES, *OTHERS]))
     options = parser.parse_args()
     failed = False
     print(f"{'model':<24}{'cases':>9}{'illegal':>9}{'mismatches':>12}   judged by {native.kernel()}")
-    for family in [options.model] if options.model else FAMILIES:
-        illegal, wrong = fuzz(family, options.seed, options.cases)
+    for family in [options.model] if options.model else [*FAMILIES, *OTHERS]:
+        judge = OTHERS.get(family) or partial(fuzz, family)
+        illegal, wrong = judge(options.seed, options.cases)
         share = illegal / options.cases
         failed = failed or bool(wrong) or not 0.2 <= share <= 0.8
         print(f"{family:<24}{options.cases:>9,}{share:>9.0%}{len(wrong):>12}", flush=True)

@@ -11,6 +11,7 @@ from harness.checkers.linearizable import linearizable
 from harness.checkers.model import CheckError, Model
 from harness.checkers.models import MODELS
 from harness.checkers.search import Budget
+from harness.checkers.transactions import MODELS as CONSISTENCY, list_append, rw_register
 from harness.checkers.updates import no_lost_update, no_lost_write
 from harness.checkers.vacuity import missing
 from harness.history import History
@@ -25,10 +26,17 @@ def checkers() -> dict[str, Checker]:
     def of(name: str) -> Checker:
         return lambda history: linearizable(history, name)
 
+    def by(checker: Callable[[History, str], Verdict], name: str) -> Checker:
+        return lambda history: checker(history, name)
+
     return {
         **{f"linearizable:{name}": of(name) for name in MODELS},
         "no-lost-update": no_lost_update,
         "no-lost-write": no_lost_write,
+        "list-append": list_append,
+        "rw-register": rw_register,
+        **{f"list-append:{name}": by(list_append, name) for name in CONSISTENCY},
+        **{f"rw-register:{name}": by(rw_register, name) for name in CONSISTENCY},
     }
 
 
@@ -86,6 +94,24 @@ def assert_linearizable(
     """Fail unless every key is linearizable by `model`; `budget` in seconds (30). See `linearizable`."""
     __tracebackhide__ = True
     return _remember(history, linearizable(history, model, budget))
+
+
+def assert_list_append(history: History, model: str = "strict-serializable") -> Verdict:
+    """Fail if transactions on lists show an anomaly that a model rules out. See `list_append`."""
+    __tracebackhide__ = True
+    return _remember(history, list_append(history, model))
+
+
+def assert_rw_register(
+    history: History, model: str = "strict-serializable", *, sequential_keys: bool = False,
+    linearizable_keys: bool = False,
+) -> Verdict:  # fmt: skip
+    """Fail if transactions on registers show an anomaly that a model rules out. See `rw_register`."""
+    __tracebackhide__ = True
+    return _remember(
+        history,
+        rw_register(history, model, sequential_keys=sequential_keys, linearizable_keys=linearizable_keys),
+    )
 
 
 def assert_no_lost_update(history: History) -> Verdict:

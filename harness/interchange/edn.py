@@ -227,7 +227,7 @@ def _cut(text: str) -> str:
 
 # ------------------------------------------------------------------------------------------- writing
 
-_SAFE = re.compile(r"[A-Za-z][A-Za-z0-9_*+!?<>=.-]*")  # as a keyword, for every reader
+_SAFE = re.compile(r"[A-Za-z][A-Za-z0-9_*+!?<>=.-]*|=")  # as a keyword, for every reader
 _UNSAFE = re.compile(r'["\\\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]')
 _SHORT = {"\t": "\\t", "\r": "\\r", "\n": "\\n", "\\": "\\\\", '"': '\\"'}
 

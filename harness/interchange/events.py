@@ -71,7 +71,8 @@ class _Events:
             for name, number in (("index", index), ("time", time)):
                 if number is not None and (type(number) is not int or abs(number) >= _MANY):
                     raise Broken(f"{name} is {number!r}: expected an integer of 62 bits", at)
-            if not isinstance(f := operation.get("f"), str) or not f.isprintable() or not f:
+            f = operation.get("f", "txn" if _micro_operations(operation.get("value")) else None)
+            if not isinstance(f, str) or not f.isprintable() or not f:
                 raise Broken(f"f is {f!r}: expected the name of what was done", at)
             if operation.get("type") != "info":  # when nobody knows what happened, nobody asks when
                 self.timed = self.timed and time is not None and time >= 0
@@ -93,6 +94,13 @@ class _Events:
             if (error := operation.get("error")) is not None:
                 event["error"] = told(ValueError(error if isinstance(error, str) else repr(error)))
             yield event
+
+
+def _micro_operations(value: Any) -> bool:
+    """Whether a value is what a transaction does, as Elle and elle-cli have it without saying ``:f :txn``."""
+    return isinstance(value, list) and all(
+        isinstance(step, list) and len(step) > 1 and isinstance(step[0], str) for step in value
+    )
 
 
 def _show_order(history: History) -> None:

@@ -115,8 +115,18 @@ def _field(name: str, event: Mapping[str, Any]) -> str:
     if name in ("type", "f") or (name == "process" and isinstance(value, str)):
         return keyword(value)
     if name == "value" and event["f"] == "txn" and _micro_operations(value):
-        return "[" + " ".join(f"[{' '.join([keyword(f), *map(written, rest)])}]" for f, *rest in value) + "]"
+        return "[" + " ".join(f"[{' '.join(_step(*step))}]" for step in value) + "]"
     return written(value)
+
+
+def _step(f: str, *rest: Any) -> list[str]:
+    """A micro-operation; of a predicate read, the predicate's name is a keyword as well."""
+    if f == "rp" and rest:
+        predicate, *found = rest
+        name, *values = predicate if isinstance(predicate, tuple) and predicate else (predicate,)
+        told = " ".join([keyword(name) if isinstance(name, str) else written(name), *map(written, values)])
+        return [":rp", f"[{told}]" if isinstance(predicate, tuple) else told, *map(written, found)]
+    return [keyword(f), *map(written, rest)]
 
 
 def _micro_operations(value: Any) -> bool:

@@ -35,7 +35,16 @@ DOCUMENTS = [
     ROOT / "README.md",
     *(
         ROOT / "docs" / f"{name}.md"
-        for name in ("targets", "plans", "verdicts", "histories", "options", "images", "own-cluster")
+        for name in (
+            "targets",
+            "plans",
+            "verdicts",
+            "transactions",
+            "histories",
+            "options",
+            "images",
+            "own-cluster",
+        )
     ),
 ]
 BLOCK = re.compile(r"(?:<!-- (?P<how>.*?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)

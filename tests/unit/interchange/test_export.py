@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
+from harness.checkers import list_append, rw_register
 from harness.history import History
 from harness.interchange import read, to_edn, to_json
+from tests.unit.checkers.txns import drawn
 
 STEADY = settings(
     deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
@@ -141,3 +145,49 @@ def test_a_process_that_invokes_when_it_completes_becomes_two() -> None:
     assert [(e["type"], e["process"]) for e in json.loads(to_json(history))] == [
         ("invoke", 3), ("invoke", 4), ("ok", 3), ("ok", 4),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "write"), [("t.edn", to_edn), ("t.json", to_json)])
+@pytest.mark.parametrize(("lists", "predicates"), [(True, False), (False, False), (False, True)])
+def test_transactions_are_judged_alike_by_whoever_reads_them(
+    tmp_path: Path, name: str, write: Callable[[History], str], lists: bool, predicates: bool
+) -> None:
+    rnd = random.Random(f"export/{lists}/{predicates}")
+    for _ in range(40):
+        history = drawn(rnd, lists=lists, predicates=predicates)
+        (tmp_path / name).write_text(write(history))
+        again = read(tmp_path / name)
+        judge = list_append if lists else rw_register
+        if len({op.index for op in history.operations}) and any(op.value for op in history.operations):
+            one, other = judge(history), judge(again)
+            assert (other.judgement, other.evidence) == (one.judgement, one.evidence)
+            assert [(op.value, op.result) for op in again.operations] == [
+                (op.value, op.result) for op in history.operations
+            ]
+
+
+def test_transactions_are_as_elle_has_them() -> None:
+    """Micro-operations and predicates have keywords for names; JSON makes strings of a map's keys."""
+    steps = [["append", 1, 2], ["r", 1, [2]], ["w", "x", 3], ["rp", ["=", 3], {1: 3}], ["rp", "true", {}]]
+    events = [
+        {"index": i, "process": 0, "type": kind, "f": "txn", "value": steps, "time": i}
+        for i, kind in enumerate(("invoke", "ok"))
+    ]
+    history = History.from_events(events)
+    assert '[[:append 1 2] [:r 1 [2]] [:w "x" 3] [:rp [:= 3] {1 3}] [:rp :true {}]]' in to_edn(history)
+    assert json.loads(to_json(history))[1]["value"] == [
+        *steps[:3], ["rp", ["=", 3], {"1": 3}], ["rp", "true", {}],
+    ]  # fmt: skip
+
+
+def test_keys_that_json_made_strings_are_numbers_again(tmp_path: Path) -> None:
+    done = [[["w", 1, 5]], [["rp", ["=", 5], {1: 5}]], [["rp", "true", {}]]]
+    events = [
+        {"process": process, "type": kind, "f": "txn", "value": steps}
+        for process, steps in enumerate(done)
+        for kind in ("invoke", "ok")
+    ]
+    history = History.from_events({"index": i, **event} for i, event in enumerate(events))
+    (tmp_path / "t.json").write_text(to_json(history))
+    found = [list(rw_register(h).evidence["anomalies"]) for h in (history, read(tmp_path / "t.json"))]
+    assert found == [["G-single-realtime"]] * 2

@@ -291,3 +291,18 @@ def test_the_key_value_logs_of_porcupine_have_its_verdicts(porcupine: Path, name
     history = read(porcupine / f"test_data/kv/{name}.txt", "porcupine")
     assert history.counts["ok"] == len(history) > 0
     assert linearizable(history, STRINGS).judgement == {"ok": "valid", "bad": "invalid"}[name[4:]]
+
+
+def test_transactions_need_no_name(tmp_path: Path) -> None:
+    """Elle's and elle-cli's histories have none: a value of micro-operations is that of a transaction."""
+    text = """{:type :invoke, :process 0, :value [[:append 3 1] [:r 4 nil]]}
+{:type :ok, :process 0, :value [[:append 3 1] [:r 4 [2]]]}
+"""
+    (tmp_path / "h.edn").write_text(text)
+    (op,) = read(tmp_path / "h.edn").operations
+    assert (op.f, op.value, op.result) == (
+        "txn", (("append", 3, 1), ("r", 4, None)), (("append", 3, 1), ("r", 4, (2,))),
+    )  # fmt: skip
+    (tmp_path / "h.edn").write_text(text.replace("[[:append 3 1] [:r 4 nil]]", "3"))
+    with pytest.raises(HistoryError, match="line 1: f is None: expected the name of what was done"):
+        read(tmp_path / "h.edn")
