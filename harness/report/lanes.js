@@ -42,6 +42,7 @@ function drawLanes() {
     if (lane.kind === 'node') drawNode(s, lane);
     if (lane.kind === 'process') drawProcess(s, lane);
   }
+  drawTrace(s);
   for (const [row, text] of run.flags) drawFlag(s, toX(ops.start[row]), text);
 }
 
@@ -98,6 +99,18 @@ function drawNode(s, lane) {
     pen.translate(x, middle);
     pen.stroke(new Path2D(GLYPHS[kind]));
     pen.translate(-x, -middle);
+  }
+}
+
+function drawTrace(s) { // the pinned operation's steps in the lanes of the nodes that took them, and its own time above and below
+  const steps = run.traces[view.pin], { pen } = s;
+  if (!steps) return;
+  const its = new Map(lanes.filter((lane) => lane.kind === 'node').map((lane) => [lane.name, lane]));
+  for (const [from, to, node] of steps) {
+    const lane = its.get(node), x = toX(from), width = Math.max(toX(to) - x, 2.5);
+    if (!lane || x > view.width || x + width < 0) continue;
+    paint(pen, theme.ok, x - 1, lane.y + 2, width, lane.height - 5);
+    paint(pen, theme.ink, x - 1, lane.y + 2, width, 1.5);
   }
 }
 

@@ -24,6 +24,7 @@ from harness.report.nodes import drawn, rivals, spans
 from harness.report.recovery import recoveries, recovery_table
 from harness.report.redact import Redact, redacted, redactor
 from harness.report.text import counted, name_text, shorten, visible
+from harness.report.traces import named, traces
 from harness.report.witness import story
 from harness.verdict import Verdict, worst
 
@@ -113,6 +114,7 @@ def render(page: Page, path: Path) -> str:
     layout, columns = pack(carried, shown_rows)
     clocks = observed(history, redact)
     drawn_run = drawing(carried, shown_rows, page.verdicts, by_row, redact)
+    steps, steps_left = traces(carried, shown_rows.row_of(carried.columns, named(carried)), redact)
     carried_beside = beside(history, drawn_run["values"], page.verdicts, redact, coarse is not None)
     return document(
         "page.html",
@@ -138,7 +140,7 @@ def render(page: Page, path: Path) -> str:
         story=_story(page, by_row, redact),
         empty="" if len(history) or history.faults or history.events else "empty",
         legend=sections.legend(page.verdicts, history.faults, bool(rivals(spans(history.events, 0)))),
-        notes=_notes(history, rows, clocks.every, coarse),
+        notes=_notes(history, rows, clocks.every, coarse, steps_left),
         periods=sections.periods(history),
         clocks=plot(clocks),
         clock_table=clock_table(clocks, history.faults, redact),
@@ -156,6 +158,7 @@ def render(page: Page, path: Path) -> str:
                 "layout": layout,
                 "clocks": drawn_clocks(clocks),
                 **drawn_run,
+                "traces": steps,
                 **({} if coarse is None else _coarse(history, rows, coarse)),
             }
         ),
@@ -222,9 +225,11 @@ def _coarse(history: History, rows: Rows, coarse: Aggregate) -> dict[str, Any]:
     return {"from": start, "to": end, "total": coarse.total, "bins": coarse.bins, "exact": exact}
 
 
-def _notes(history: History, rows: Rows, every: int, coarse: Aggregate | None) -> Child:
+def _notes(history: History, rows: Rows, every: int, coarse: Aggregate | None, steps_left: int) -> Child:
     """What the timeline leaves out or puts together."""
     notes = [coarse.words] if coarse else []
+    if steps_left:
+        notes.append(f"Of what nodes did for single operations {counted(steps_left, 'step')} are left out.")
     if rows.timeless:
         notes.append("This history has no times: the axis shows the order of events, a millisecond each.")
     if rows.shared:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.history import History
+from harness.history import History, NodeEvent
 from harness.report import Entry, Page, aggregate, write_index, write_page
 from harness.report.text import operation_text
 from harness.verdict import Edge, Verdict, Witness
@@ -466,3 +466,72 @@ def test_nothing_moves_after_painted(tmp_path: Path, open_page: OPEN) -> None:
     first = page.screenshot()
     page.wait_for_timeout(1000)
     assert page.screenshot() == first
+
+
+def test_what_nodes_did_for_an_operation_is_shown_with_it(tmp_path: Path, open_page: OPEN) -> None:
+    history = synthetic.history(300)
+    op = history.operations[100]
+    steps = [
+        NodeEvent(op.start + 200_000, "n1", "apply", {"ops": [op.index, 10**9], "took": 0.0001}),
+        NodeEvent(op.start + 400_000, "n3", "apply", {"op": op.index}),
+        NodeEvent(op.start + 400_000, "n3", "apply", {"ops": "hostile", "took": "x"}),
+    ]
+    traced = History(history.header, history.columns, history.faults, (*history.events, *steps))
+    page = open_page(write_page(tmp_path / "index.html", Page(traced, (), "test_x")), fragment="#op=100")
+    assert page.locator(".trace li").all_inner_texts() == ["n1 apply +100 µs, for 100 µs", "n3 apply +400 µs"]
+    page.keyboard.press("Escape")
+    await_(page, "document.querySelector('.trace') === null")
+
+
+def test_the_keys_do_what_the_help_says(tmp_path: Path, open_page: OPEN) -> None:
+    page = open_page(write_page(tmp_path / "index.html", bent()))
+    told = set(page.locator("#stack-help kbd").all_inner_texts())
+    assert told == {"W", "S", "A", "D", "[", "]", "F", "Esc"}
+    span = "document.getElementById('range').textContent"
+
+    def press(key: str) -> None:
+        before = page.evaluate(span)
+        page.keyboard.press(key)
+        await_(page, f"{span} !== {before!r}")
+
+    for key in ("w", "w", "d", "a", "s", "f"):
+        press(key)
+    assert page.evaluate(span).startswith("whole run")
+    page.focus("#stack")
+    for key in ("ArrowUp", "ArrowUp", "ArrowRight", "ArrowLeft", "ArrowDown"):
+        press(key)
+    page.locator("#b-fit").click()
+    await_(page, f"{span}.startsWith('whole run')")
+    for name in ("in", "out", "in"):
+        before = page.evaluate(span)
+        page.locator(f"#b-{name}").click()
+        await_(page, f"{span} !== {before!r}")
+
+
+def test_the_page_is_read_without_a_picture(tmp_path: Path, open_page: OPEN) -> None:
+    page = open_page(write_page(tmp_path / "index.html", bent()), reduced_motion="reduce")
+    bare = page.evaluate("""() => [...document.querySelectorAll('canvas, svg[role=img]')].filter(picture =>
+        picture.getAttribute('aria-hidden') !== 'true' && !picture.getAttribute('aria-label')
+        && !picture.querySelector(':scope > title')).length""")
+    assert bare == 0
+    for table in ("Witness", "The charts as a table", "Keys", "Recovery after each heal", "Faults"):
+        assert page.locator(f"[aria-label='{table}'] th").count() > 1, table
+    assert page.locator(".heard ul li").count() == 5
+    seen = set[str]()  # everything that does something is reached by Tab alone
+    for _ in range(200):
+        page.keyboard.press("Tab")
+        where = page.evaluate("document.activeElement.id")
+        seen.add(where)
+        if where == "table-body":
+            break
+    assert {
+        "replay",
+        "b-copy",
+        "b-witness",
+        "b-next",
+        "b-fit",
+        "stack",
+        "in-view",
+        "find",
+        "table-body",
+    } <= seen
