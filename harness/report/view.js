@@ -59,7 +59,7 @@ function tellTrace(i) { // what the nodes did for it, in words: the picture has 
   const steps = run.traces[i];
   if (!steps) return '';
   const since = (t) => `${t < ops.start[i] ? '-' : '+'}${lasted(Math.abs(t - ops.start[i]))}`;
-  return make('div', { class: 'trace' }, make('h3', {}, 'What the nodes did for it'), make('ol', {}, ...steps.slice(0, 200).map(([from, to, node, kind]) =>
+  return make('div', { class: 'trace' }, make('h3', {}, 'What the nodes did for it, as reported'), make('ol', {}, ...steps.slice(0, 200).map(([from, to, node, kind]) =>
     make('li', {}, make('b', {}, node), ` ${kind} ${since(from)}${to > from ? `, for ${lasted(to - from)}` : ''}`))), steps.length > 200 ? make('p', {}, `and ${grouped(steps.length - 200)} more`) : '');
 }
 
