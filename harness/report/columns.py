@@ -19,7 +19,7 @@ from typing import Any
 from harness.history import OUTCOMES, Columns, History
 from harness.report.text import is_steps, name_text, value_text, visible
 
-MAX_LANES = 128
+MAX_LANES = 256
 TABLE_TEXT = 400_000
 """Characters of values and errors that a page carries; later ones show their number in the table only."""
 

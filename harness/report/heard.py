@@ -15,7 +15,8 @@ from harness.report.markup import Markup, el
 from harness.report.nodes import spans
 from harness.report.text import counted, name_text, seconds, shorten
 
-SIZE, RING, MOST = 240, 82, 25
+SIZE, MOST = 240, 25
+FEW = 9  # nodes whose names fit into their circles
 Link = tuple[str, str]
 """From a node to the node that is to hear it."""
 
@@ -84,7 +85,7 @@ def heard_picture(seen: Heard) -> Markup:
         for b in seen.nodes[k + 1 :]:
             parts += _link(seen, a, b, places)
     leading = {node for node, _ in seen.leaders}
-    radius = 18 if len(seen.nodes) <= 9 else 11
+    radius = 18 if len(seen.nodes) <= FEW else 8
     for node in seen.nodes:
         x, y = places[node]
         look = "leads" if node in leading else "down" if node in seen.down else "follows"
@@ -93,16 +94,14 @@ def heard_picture(seen: Heard) -> Markup:
             parts.append(el("circle", **at, r=radius + 5, class_="asked"))
         parts.append(el("circle", **at, r=radius, class_=f"node {look}"))
         label = name_text(node, 24)
-        inside = len(label) * 7.5 < 2 * radius
-        # a longer name stands beside its node, towards the outside
+        inside = radius > 8 and len(label) * 7.5 < 2 * radius
+        away = 0.0 if inside else (radius + 11) / math.hypot(x - SIZE / 2, y - SIZE / 2)
         parts.append(
             el(
                 "text",
                 shorten(label, 14),
-                x=f"{x:.1f}",
-                y=f"{y + 4.5:.1f}"
-                if inside
-                else f"{y + (radius + 14 if y >= SIZE / 2 else -radius - 6):.1f}",
+                x=f"{x + away * (x - SIZE / 2):.1f}",
+                y=f"{y + away * (y - SIZE / 2) + 4.5:.1f}",
                 text_anchor="middle",
                 class_=f"nodename {look}" if inside else "nodename",
             )
@@ -121,7 +120,14 @@ def heard_picture(seen: Heard) -> Markup:
     listed = [el("li", el("b", name_text(node, 40)), _hears(seen, node)) for node in seen.nodes]
     return el(
         "figure",
-        el("svg", el("title", seen.words), *parts, viewBox=f"0 0 {SIZE} {SIZE}", role="img"),
+        el(
+            "svg",
+            el("title", seen.words),
+            *parts,
+            viewBox=f"-16 -8 {SIZE + 32} {SIZE + 16}",
+            role="img",
+            class_="many" if len(seen.nodes) > FEW else None,
+        ),
         el("figcaption", el("b", seen.words), " ", el("small", "; ".join(keys)) if keys else None),
         el("details", el("summary", "Who heard whom, as a list"), el("ul", *listed)),
         class_="heard",
@@ -129,9 +135,9 @@ def heard_picture(seen: Heard) -> Markup:
 
 
 def _places(nodes: Sequence[str]) -> dict[str, tuple[float, float]]:
-    step = 2 * math.pi / len(nodes)
+    step, ring = 2 * math.pi / len(nodes), 82 if len(nodes) <= FEW else 98
     return {
-        node: (SIZE / 2 + RING * math.sin(k * step), SIZE / 2 - RING * math.cos(k * step))
+        node: (SIZE / 2 + ring * math.sin(k * step), SIZE / 2 - ring * math.cos(k * step))
         for k, node in enumerate(nodes)
     }
 

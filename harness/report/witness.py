@@ -15,7 +15,7 @@ from harness.report.text import counted, lasted, name_text, operation_text, seco
 from harness.verdict import Edge, Verdict, Witness
 
 BANDS, DRAWN, LISTED = 6, 24, 100
-WIDTHS = (340, 660, 900)
+WIDTHS = (340, 660, 900, 1320)
 CHARACTER, EDGE = 8.4, 26
 """Widths of a letter of a label, and of a column of edges."""
 """A picture is drawn once per width, in Python: it needs no script, and its words never shrink."""
