@@ -23,6 +23,7 @@ from harness.checkers import MODELS, Budget, native
 from harness.checkers.decide import decide
 from harness.checkers.kinds import Kinds
 from harness.history import History
+from tests.fuzz_stores import STORES
 from tests.unit.checkers.histories import history, spans, wing_gong
 from tests.unit.checkers.txns import fuzz_cycles, fuzz_transactions
 
@@ -242,7 +243,12 @@ FAMILIES: dict[str, tuple[str, Callable[[random.Random], Real]]] = {
 
 def drawn_history(rnd: random.Random, family: str, most: int = 10) -> tuple[History, bool]:
     """A history of a few operations of a real structure, and whether it was bent afterwards."""
-    real = FAMILIES[family][1](rnd)
+    planned, bent = drawn(rnd, FAMILIES[family][1](rnd), most)
+    return history(planned), bent
+
+
+def drawn(rnd: random.Random, real: Real, most: int = 10) -> tuple[list[dict[str, Any]], bool]:
+    """The operations of such a history."""
     clients = rnd.randint(1, 5)
     clocks = {process: rnd.randint(0, 4) for process in range(clients)}
     planned: list[dict[str, Any]] = []
@@ -274,7 +280,7 @@ def drawn_history(rnd: random.Random, family: str, most: int = 10) -> tuple[Hist
                 op["result"] = real.claims[op["f"]](rnd)
             elif op["type"] == "ok":
                 op["type"] = "fail"
-    return history(planned), bent
+    return planned, bent
 
 
 def verdicts(h: History, model: str) -> dict[str, str]:
@@ -317,6 +323,18 @@ def fuzz(family: str, seed: int, cases: int) -> tuple[int, list[str]]:
     return illegal, wrong
 
 
+def fuzz_store(family: str, seed: int, cases: int) -> tuple[int, list[str]]:
+    """The same of a checker of `tests.fuzz_stores`."""
+    rnd = random.Random(f"fuzz/{family}/{seed}")
+    illegal, wrong = 0, []
+    for case in range(cases):
+        h, said, true = STORES[family](rnd)
+        illegal += true.startswith("invalid")
+        if said != true:
+            wrong.append(f"case {case}: it says {said}, brute force {true}: {list(h.operations)}")
+    return illegal, wrong
+
+
 # Judged by oracles of their own: (seed, cases) -> how many are illegal, what disagrees.
 OTHERS: dict[str, Callable[[int, int], tuple[int, list[str]]]] = {
     "list-append": lambda seed, cases: fuzz_transactions(seed, cases, lists=True),
@@ -325,6 +343,7 @@ OTHERS: dict[str, Callable[[int, int], tuple[int, list[str]]]] = {
         seed, cases, lists=False, predicates=True
     ),
     "cycles": fuzz_cycles,
+    **{family: partial(fuzz_store, family) for family in STORES},
 }
 
 

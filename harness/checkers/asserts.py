@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 from harness.checkers import words
 from harness.checkers.availability import available, recovers
+from harness.checkers.bank import bank
+from harness.checkers.causal import causal
+from harness.checkers.causal_reverse import causal_reverse
+from harness.checkers.counter_sum import counter
+from harness.checkers.kafka import kafka
 from harness.checkers.linearizable import linearizable
+from harness.checkers.long_fork import long_fork
 from harness.checkers.model import CheckError, Model
 from harness.checkers.models import MODELS
+from harness.checkers.monotonic import monotonic
 from harness.checkers.search import Budget
+from harness.checkers.set_full import set_full
+from harness.checkers.total_queue import total_queue
 from harness.checkers.transactions import MODELS as CONSISTENCY, list_append, rw_register
+from harness.checkers.unique_ids import unique_ids
 from harness.checkers.updates import no_lost_update, no_lost_write
 from harness.checkers.vacuity import missing
+from harness.checkers.write_skew import write_skew
 from harness.history import History
 from harness.verdict import Undecided, Verdict, Violation
 
@@ -31,12 +44,27 @@ def checkers() -> dict[str, Checker]:
 
     return {
         **{f"linearizable:{name}": of(name) for name in MODELS},
+        "bank": bank,
+        "causal": causal,
+        "causal-reverse": causal_reverse,
+        "causal-reverse:ordered": partial(causal_reverse, ordered=True),
+        "counter": counter,
+        "counter:final": partial(counter, final_only=True),
+        "kafka": kafka,
+        "long-fork": long_fork,
+        "monotonic": monotonic,
+        "monotonic:process": partial(monotonic, real_time=False),
         "no-lost-update": no_lost_update,
         "no-lost-write": no_lost_write,
         "list-append": list_append,
         "rw-register": rw_register,
         **{f"list-append:{name}": by(list_append, name) for name in CONSISTENCY},
         **{f"rw-register:{name}": by(rw_register, name) for name in CONSISTENCY},
+        "set-full": set_full,
+        "set-full:linearizable": partial(set_full, linearizable=True),
+        "total-queue": total_queue,
+        "unique-ids": unique_ids,
+        "write-skew": write_skew,
     }
 
 
@@ -124,6 +152,75 @@ def assert_no_lost_write(history: History) -> Verdict:
     """Fail if an acknowledged add is missing from a final read of any node. See `no_lost_write`."""
     __tracebackhide__ = True
     return _remember(history, no_lost_write(history))
+
+
+def assert_set_full(history: History, linearizable: bool = False) -> Verdict:
+    """Fail if a set lost, invented or doubled an element; `linearizable`: or hid one. See `set_full`."""
+    __tracebackhide__ = True
+    return _remember(history, set_full(history, linearizable))
+
+
+def assert_total_queue(history: History) -> Verdict:
+    """Fail if a queue lost, invented or doubled a value. See `total_queue`."""
+    __tracebackhide__ = True
+    return _remember(history, total_queue(history))
+
+
+def assert_unique_ids(history: History) -> Verdict:
+    """Fail if an id was given twice. See `unique_ids`."""
+    __tracebackhide__ = True
+    return _remember(history, unique_ids(history))
+
+
+def assert_counter(history: History, initial: int = 0, final_only: bool = False) -> Verdict:
+    """Fail if a read of a counter is no possible sum of the adds. See `counter`."""
+    __tracebackhide__ = True
+    return _remember(history, counter(history, initial, final_only))
+
+
+def assert_bank(
+    history: History, total: int | None = None, accounts: Iterable[Hashable] | None = None,
+    negative: bool = False,
+) -> Verdict:  # fmt: skip
+    """Fail if a read of all accounts has another total, or a wrong balance or account. See `bank`."""
+    __tracebackhide__ = True
+    return _remember(history, bank(history, total, accounts, negative))
+
+
+def assert_no_long_fork(history: History) -> Verdict:
+    """Fail if reads disagree about the order of writes. See `long_fork`."""
+    __tracebackhide__ = True
+    return _remember(history, long_fork(history))
+
+
+def assert_monotonic(history: History, real_time: bool = True) -> Verdict:
+    """Fail if a value, or its timestamp, fell. See `monotonic`."""
+    __tracebackhide__ = True
+    return _remember(history, monotonic(history, real_time))
+
+
+def assert_no_write_skew(history: History) -> Verdict:
+    """Fail if two inserts that exclude each other succeeded. See `write_skew`."""
+    __tracebackhide__ = True
+    return _remember(history, write_skew(history))
+
+
+def assert_causal(history: History, initial: Any = None) -> Verdict:
+    """Fail if a read misses a cause, or has none. See `causal`."""
+    __tracebackhide__ = True
+    return _remember(history, causal(history, initial))
+
+
+def assert_no_causal_reverse(history: History, ordered: bool = False) -> Verdict:
+    """Fail if a read has a later write without an earlier one. See `causal_reverse`."""
+    __tracebackhide__ = True
+    return _remember(history, causal_reverse(history, ordered))
+
+
+def assert_kafka(history: History) -> Verdict:
+    """Fail if a log lost, doubled or reordered a message. See `kafka`."""
+    __tracebackhide__ = True
+    return _remember(history, kafka(history))
 
 
 def assert_recovers(history: History, within: float) -> Verdict:

@@ -6,17 +6,18 @@ Differs from linearizability in that each looks for one anomaly in workloads mad
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 from harness.checkers.model import CheckError, identity
+from harness.checkers.set_full import Elements, absences, elements_of, phantoms, seen
+from harness.checkers.spans import Span
 from harness.checkers.vacuity import judged
 from harness.checkers.words import at, in_force, key_of, listed, number, shown
 from harness.history import History, Operation
 from harness.verdict import Verdict, Witness
 
 UPDATES = ("rmw", "write", "cas", "read")  # what no_lost_update can judge
-SETS = ("add", "read")  # what no_lost_write can judge
 SHOWN = 8  # nodes' readings in a witness
 
 
@@ -111,100 +112,62 @@ def _spare(left: Counter[tuple[Hashable, Hashable]], place: tuple[Hashable, Hash
 def no_lost_write(history: History) -> Verdict:
     """Every acknowledged ``add`` is in every final ``read`` of every node, and nothing is that nobody added.
 
-    Final reads are operations with `final`; an element counts where its ``add`` was acknowledged before the
-    read began. Missing from any final read of a node, it is lost there, and the sentence says where. Raises
-    CheckError where a read reports no list of elements, and where any operation is neither ``add`` nor
-    ``read``: it may have put elements there or taken them away.
+    Differs from `set_full` in that only final reads, operations with `final`, and acknowledged adds are asked
+    for: an element counts where its ``add`` was acknowledged before the read began. Missing from any final
+    read of a node, it is lost there, and the sentence says where. Raises CheckError where a read reports no
+    list of elements, and where any operation is neither ``add`` nor ``read``: it may have put elements there
+    or taken them away.
     """
-    adds: dict[tuple[Hashable, Hashable], list[Operation]] = {}
-    reads: list[tuple[Operation, Counter[Hashable]]] = []
+    sets = elements_of(history, "lost writes", ("add", "read"))
     nodes: dict[str, bool] = {}  # whether it has a final read
     for op in history.operations:
-        _known(op, SETS, "lost writes")
         if op.node is not None:
-            nodes.setdefault(op.node, False)
-        if op.f == "add":
-            adds.setdefault((identity(op.key), identity(op.value)), []).append(op)
-        elif op.f == "read" and op.type == "ok":
-            reads.append((op, Counter(map(identity, _elements(op)))))
-            if op.final and op.node is not None:
-                nodes[op.node] = True
-    finals = [(read, elements) for read, elements in reads if read.final]
-    found = _unexpected(history, adds, reads) or _lost(history, adds, finals)
+            nodes[op.node] = nodes.get(op.node, False) or (op.f == "read" and op.type == "ok" and op.final)
+    finals = [[read for read in elements.reads if read.op.final] for elements in sets]
+    read_twice = sum(
+        1 for reads in finals for read in reads for count in Counter(seen(read)).values() if count > 1
+    )
     evidence = {
-        "acknowledged": sum(1 for added in adds.values() if any(op.type == "ok" for op in added)),
-        "final_reads": len(finals),
-        "read_twice": sum(1 for _, elements in finals for count in elements.values() if count > 1),
+        "acknowledged": sum(len(elements.acknowledged()) for elements in sets),
+        "final_reads": sum(map(len, finals)),
+        "read_twice": read_twice,
     }
+    found: tuple[str, Witness, Any, int] | None = None  # summary, witness, key, how many anomalies
+    if unexpected := [anomaly for elements in sets for anomaly in phantoms(elements)]:
+        first = min(unexpected, key=lambda anomaly: anomaly.place)
+        op = first.culprit.op
+        indexes = tuple(sorted({op.index, *first.others}))
+        witness = Witness(first.say() + in_force(history, op.start), indexes, op.index)
+        found = ("unexpected element read", witness, op.key, len(unexpected))
+    else:
+        found = _lost(history, [*zip(sets, finals, strict=True)])
     if found is not None:
         summary, witness, key, count = found
         return judged(
             "no-lost-write", history, kept="", witness=(summary, witness), key=key,
             evidence={**evidence, "anomalies": count},
         )  # fmt: skip
-    lacking = [] if adds else ["no add was invoked"]
-    if not finals:
+    lacking = [] if any(elements.adds for elements in sets) else ["no add was invoked"]
+    if not any(finals):
         lacking.append("the final reads never came")
     elif silent := [node for node, came in nodes.items() if not came and any(nodes.values())]:
         lacking.append(f"no final read on {listed(silent)} succeeded")
     return judged("no-lost-write", history, kept="no write lost", evidence=evidence, lacking=lacking)
 
 
-def _elements(op: Operation) -> tuple[Any, ...]:
-    if op.result is None:
-        return ()
-    if not isinstance(op.result, tuple):
-        raise CheckError(f"operation {op.index}, 'read', reported {op.result!r}: expected a list of elements")
-    return op.result
-
-
-Found = tuple[str, Witness, Any, int]  # summary, witness, key, how many anomalies
-
-
-def _unexpected(
-    history: History, adds: dict[tuple[Hashable, Hashable], list[Operation]],
-    reads: Iterable[tuple[Operation, Counter[Hashable]]],
-) -> Found | None:  # fmt: skip
-    """An element that was read although nobody had added it by then."""
-    found: list[tuple[Operation, Any, list[Operation]]] = []
-    for read, elements in reads:
-        for element in _elements(read):
-            added = adds.get((identity(read.key), identity(element)), [])
-            if identity(element) in elements and not any(
-                op.type != "fail" and op.start <= (read.end or 0) for op in added
-            ):
-                found.append((read, element, added))
-    if not found:
-        return None
-    read, element, added = min(found, key=lambda f: _ending(f[0]))
-    where = "" if read.node is None else f" on {read.node}"
-    of = "" if read.key is None else f" of {key_of(read.key)}"
-    text = f"process {read.process} read {shown(element)}{of}{where} at {at(read.start)[0]}"
-    if not added:
-        text += ", an element that nobody added"
-    elif all(op.type == "fail" for op in added):
-        text += f" although process {added[-1].process}'s add of it was reported as failed"
-    else:
-        first = next(op for op in added if op.type != "fail")
-        end, when = at(read.end or 0, first.start)
-        text = (
-            f"process {read.process} read {shown(element)}{of}{where} by {end}, "
-            f"before process {first.process}'s add of it was invoked at {when}"
-        )
-    operations = sorted({read.index, *(op.index for op in added)})
-    witness = Witness(text + in_force(history, read.start), tuple(operations), read.index)
-    return ("unexpected element read", witness, read.key, len(found))
-
-
-def _lost(
-    history: History, adds: dict[tuple[Hashable, Hashable], list[Operation]],
-    finals: list[tuple[Operation, Counter[Hashable]]],
-) -> Found | None:  # fmt: skip
+def _lost(history: History, sets: list[tuple[Elements, list[Span]]]) -> tuple[str, Witness, Any, int] | None:
     """An acknowledged element that is missing from a final read."""
-    lost = list(_missing(adds, finals))
+    lost = [
+        (known[element], finals, element, missing)
+        for elements, finals in sets
+        for known in (elements.acknowledged(),)
+        for element, missing in absences(known, finals).items()
+    ]
     if not lost:
         return None
-    add, absent, present = min(lost, key=lambda found: _ending(found[0]))
+    first, finals, element, missing = min(lost, key=lambda found: _ending(found[0].op))
+    add, absent = first.op, [read.op for read in missing]
+    present = [read.op for read in finals if read.call > first.ret and element in seen(read)]
     text = f"process {add.process}'s add of {shown(add.value)}"
     text += "" if add.key is None else f" to {key_of(add.key)}"
     gone = _places(absent)
@@ -220,20 +183,6 @@ def _lost(
     operations = sorted({add.index, culprit, *shown_reads.values()})
     witness = Witness(text + in_force(history, add.start), tuple(operations), culprit)
     return (f"{number(len(lost), 'acknowledged write')} lost", witness, add.key, len(lost))
-
-
-def _missing(
-    adds: dict[tuple[Hashable, Hashable], list[Operation]], finals: list[tuple[Operation, Counter[Hashable]]]
-) -> Iterator[tuple[Operation, list[Operation], list[Operation]]]:
-    """(add, final reads without its element, final reads with it) for each element that is lost somewhere."""
-    for (key, element), added in adds.items():
-        first = min((op for op in added if op.type == "ok"), key=_ending, default=None)
-        if first is None or first.end is None:
-            continue
-        due = [(op, seen) for op, seen in finals if identity(op.key) == key and op.start > first.end]
-        absent = [op for op, seen in due if element not in seen]
-        if absent:
-            yield first, absent, [op for op, seen in due if element in seen]
 
 
 def _places(reads: Iterable[Operation]) -> list[str]:

@@ -40,6 +40,7 @@ DOCUMENTS = [
             "plans",
             "verdicts",
             "transactions",
+            "promises",
             "histories",
             "options",
             "images",

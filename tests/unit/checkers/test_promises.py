@@ -34,6 +34,12 @@ from harness.verdict import Undecided, Verdict, Violation, Witness
 from tests.unit.checkers.histories import Event, drawn, fault, history
 
 S = 10**9
+NAMES = (
+    "bank", "causal", "causal-reverse", "causal-reverse:ordered", "counter", "counter:final", "kafka",
+    "list-append", "list-append:snapshot-isolation", "rw-register", "rw-register:read-committed",
+    "long-fork", "monotonic", "monotonic:process", "no-lost-update", "no-lost-write", "set-full",
+    "set-full:linearizable", "total-queue", "unique-ids", "write-skew",
+)  # fmt: skip
 
 
 def steady(
@@ -322,10 +328,7 @@ def test_an_assert_remembers_its_verdict_and_fails_unless_valid() -> None:
 
 
 def test_checks_have_names() -> None:
-    assert {
-        *(f"linearizable:{name}" for name in MODELS), "no-lost-update", "no-lost-write", "list-append",
-        "list-append:snapshot-isolation", "rw-register", "rw-register:read-committed",
-    } < set(checkers())  # fmt: skip
+    assert {*(f"linearizable:{name}" for name in MODELS), *NAMES} < set(checkers())
     assert {"linearizable:register", "linearizable:queue"} < set(checkers())
     h = drawn("[w1 ] [r1 ]")
     assert check(h, "linearizable:register").valid
