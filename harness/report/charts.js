@@ -8,6 +8,8 @@ function layLatency() { // whole decades that hold every latency
   for (let i = 0; i < ops.n; i++) if (ops.decades[i] < low) low = ops.decades[i]; else if (ops.decades[i] > high) high = ops.decades[i];
   if (run.bins) for (const t of run.bins.quantiles.flat()) if (t >= 0) { const d = Math.log10(Math.max(t, 1)) - 6; low = Math.min(low, d); high = Math.max(high, d); }
   if (low <= high) { LOW = Math.max(Math.floor(low + 1e-6), -6); HIGH = Math.max(Math.ceil(high), LOW + 2); }
+  ops.bucket = new Uint8Array(ops.n);
+  for (let i = 0; i < ops.n; i++) ops.bucket[i] = clamp((ops.decades[i] - LOW) / (HIGH - LOW) * BUCKETS | 0, 0, BUCKETS - 1);
 }
 
 function scaleNames(id, names) {
@@ -42,9 +44,13 @@ function drawDots({ pen, canvas, height }, first, last) { // straight into pixel
   if (pixels?.width !== W || pixels.height !== H) pixels = new ImageData(W, H);
   const grid = new Uint32Array(pixels.data.buffer).fill(0), across = W / (view.to - view.from), ratio = H / height;
   const [dot, ink] = shown > 30000 ? [1, 90] : shown > 3000 ? [2, 130] : shown > 400 ? [3, 190] : [4, 200], size = Math.round(dot * ratio);
+  if (ops.yFor !== H) { // a row of pixels for each operation, once per size
+    ops.y = Int16Array.from(decades, (d) => latencyY(d) * ratio | 0);
+    ops.yFor = H;
+  }
   for (let i = first; i < last; i++) {
     if (rank[i] > RANK[OK] || (type[i] === FAIL && shown < 1500)) { marks.push(i); continue; }
-    const x = (start[i] - view.from) * across | 0, y = latencyY(decades[i]) * ratio | 0, color = type[i] === OK ? theme['ok-pixel'] : theme['fail-pixel'];
+    const x = (start[i] - view.from) * across | 0, y = ops.y[i], color = type[i] === OK ? theme['ok-pixel'] : theme['fail-pixel'];
     for (let dy = 0; dy < size; dy++) for (let dx = 0; dx < size && x + dx < W; dx++) { // overlapping points grow opaque
       const at = (y + dy) * W + x + dx;
       grid[at] = (color | (Math.min((grid[at] >>> 24) + ink, 235) << 24)) >>> 0;
@@ -60,7 +66,7 @@ function drawQuantiles(pen, first, last) { // from a histogram of the logarithm 
   for (let i = first; i < last; i++) {
     if (ops.type[i] !== OK) continue;
     const bin = Math.min((ops.start[i] - view.from) * scale | 0, bins - 1);
-    histogram[bin * BUCKETS + clamp((ops.decades[i] - LOW) / (HIGH - LOW) * BUCKETS | 0, 0, BUCKETS - 1)]++;
+    histogram[bin * BUCKETS + ops.bucket[i]]++;
     totals[bin]++;
   }
   for (const [share, enough, dash, width] of [[0.5, 3, [], 1.8], [0.95, 10, [6, 3], 1.3]]) {

@@ -56,6 +56,7 @@ function decode(n) {
     members[l].push(i);
   }
   for (const [row] of run.flags) rank[row] = ANOMALY;
+  members.forEach((list, lane) => { members[lane] = Uint32Array.from(list); });
   const shownEnd = Float64Array.from(end); // an unknown outcome is drawn to where its lane goes on
   for (const list of members) list.forEach((i, k) => {
     if (!Number.isNaN(end[i])) return;
