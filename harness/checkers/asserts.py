@@ -51,20 +51,20 @@ def checkers() -> dict[str, Checker]:
         "counter": counter,
         "counter:final": partial(counter, final_only=True),
         "kafka": kafka,
+        "list-append": list_append,
         "long-fork": long_fork,
         "monotonic": monotonic,
         "monotonic:process": partial(monotonic, real_time=False),
         "no-lost-update": no_lost_update,
         "no-lost-write": no_lost_write,
-        "list-append": list_append,
         "rw-register": rw_register,
-        **{f"list-append:{name}": by(list_append, name) for name in CONSISTENCY},
-        **{f"rw-register:{name}": by(rw_register, name) for name in CONSISTENCY},
         "set-full": set_full,
         "set-full:linearizable": partial(set_full, linearizable=True),
         "total-queue": total_queue,
         "unique-ids": unique_ids,
         "write-skew": write_skew,
+        **{f"list-append:{name}": by(list_append, name) for name in CONSISTENCY},
+        **{f"rw-register:{name}": by(rw_register, name) for name in CONSISTENCY},
     }
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from harness.checkers.model import CheckError
-from harness.checkers.spans import Anomaly, Span, by_key, mark, spans, verdict_of
+from harness.checkers.spans import Anomaly, Span, by_key, mark, of_key, spans, verdict_of
 from harness.checkers.words import at, key_of, listed, number, shown
 from harness.history import History, Operation
 from harness.verdict import Verdict
@@ -130,7 +130,7 @@ def _said(
     since: Span | None,
 ) -> str:  # fmt: skip
     op = span.op
-    of = "" if op.key is None else f" of {key_of(op.key)}"
+    of = of_key(op)
     when, *then = at(op.start, *([] if since is None else [since.op.start]))
     if name == "wrong-total":
         text = f"process {op.process} read balances{of} of {sum(held.values()):,} in all at {when}, but "

@@ -15,15 +15,15 @@ from itertools import pairwise
 from typing import Any
 
 from harness.checkers.model import CheckError
-from harness.checkers.spans import Anomaly, Span, mark, spans, verdict_of
-from harness.checkers.words import at, key_of, shown
+from harness.checkers.spans import Anomaly, Span, from_nowhere, mark, of_key, spans, verdict_of
+from harness.checkers.words import at, shown
 from harness.history import History
 from harness.verdict import Edge, Verdict
 
 FS = ("write", "read", "read-init")
 NOUNS = {
     "CyclicCO": "circle of causes",
-    "ThinAirRead": "value out of thin air",
+    "ThinAirRead": "value from thin air",
     "WriteCOInitRead": "read of nothing after a write",
     "WriteCORead": "read of an overwritten value",
 }
@@ -255,53 +255,72 @@ def _round(causes: _Causes, reads: Sequence[Span]) -> str:
     told = []
     for read, when in zip(reads, at(*(read.op.start for read in reads)), strict=True):
         write = causes.source[read.op.index].op
-        told.append(
-            f"process {read.op.process} read {shown(read.op.result)}{_of(read)} at {when}, which process "
-            f"{write.process} wrote"
-        )
+        what = f"{shown(read.op.result)}{of_key(read.op)}"
+        told.append(f"process {read.op.process} read {what} at {when}, which process {write.process} wrote")
     return "; ".join(told) + ": each only after it had read the other" + ("" if len(told) == 2 else "s")
 
 
 def _overwritten(causes: _Causes, read: Span, write: Span | None, newer: Span, *, shortest: bool) -> Anomaly:
     """With the shortest chains of causes, which are looked for once only."""
     name = "WriteCOInitRead" if write is None else "WriteCORead"
-    say = partial(_stale, read, write, newer)
     if not shortest:
-        return Anomaly(name, read, (newer.op.index,), say)
-    path = _path(causes, newer, read)
-    edges = _edges(causes, path)
+        return Anomaly(name, read, (newer.op.index,), partial(_stale, read, write, newer))
+    ways = [_steps(causes, read, forwards=False)]
     if write is not None:
-        before = _path(causes, write, newer)
-        edges = [*_edges(causes, before), *edges]
-        path = [*before, *path]
+        ways.append(_steps(causes, write, forwards=True))
+    candidates = [
+        span for sequence in causes.sequences.values() for span in sequence
+        if span.op.f == "write" and span is not write and mark(span.op.key) == mark(read.op.key)
+        and all(span.op.index in steps.before for steps in ways)
+    ]  # fmt: skip
+    newer = min(candidates, key=lambda span: (sum(len(steps.to(span)) for steps in ways), span.op.index))
+    path = ways[0].to(newer)
+    if write is not None:
+        path = [*ways[1].to(newer)[::-1], *path[1:]]
     last = Edge(read.op.index, newer.op.index, f"it did not see the write of {shown(newer.op.value)}")
-    return Anomaly(name, read, tuple(span.op.index for span in path), say, (*edges, last))
+    others = tuple(span.op.index for span in path)
+    return Anomaly(name, read, others, partial(_stale, read, write, newer), (*_edges(causes, path), last))
 
 
-def _path(causes: _Causes, start: Span, end: Span) -> list[Span]:
-    """Operations of a shortest chain of causes."""
-    came: dict[int, Span] = {}
-    reached: dict[int, int] = {}  # process -> the first place of its sequence that is covered
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """What can be reached from an operation: by index the one before it on a shortest way."""
+
+    before: dict[int, Span | None]
+
+    def to(self, span: Span) -> list[Span]:
+        """A shortest way, from `span` on back to the start."""
+        path = [span]
+        while (earlier := self.before[path[-1].op.index]) is not None:
+            path.append(earlier)
+        return path
+
+
+def _steps(causes: _Causes, start: Span, *, forwards: bool) -> _Steps:
+    """All that `start` caused, or all its causes, breadth first; what its process did is a step away."""
+    found: dict[int, Span | None] = {start.op.index: None}
+    covered: dict[int, int] = {}  # process -> a place from which (up to which) all is found
     rank = [start]
-    while end.op.index not in came:
+    while rank:
         following = []
         for span in rank:
             process, place = causes.place[span.op.index]
-            until = reached.get(process, len(causes.sequences[process]))
-            for later in causes.sequences[process][place + 1 : until]:
-                if later.op.index not in came:
-                    came[later.op.index] = span
-                    following.append(later)
-            reached[process] = min(until, place)
-            for reader in causes.readers.get(span.op.index, ()):
-                if reader.op.index not in came:
-                    came[reader.op.index] = span
-                    following.append(reader)
+            sequence = causes.sequences[process]
+            if forwards:
+                until = covered.get(process, len(sequence))
+                nexts = [*sequence[place + 1 : until], *causes.readers.get(span.op.index, ())]
+                covered[process] = min(until, place)
+            else:
+                since = covered.get(process, -1)
+                nexts = sequence[since + 1 : place]
+                nexts += [source] if (source := causes.source.get(span.op.index)) is not None else []
+                covered[process] = max(since, place)
+            for other in nexts:
+                if other.op.index not in found:
+                    found[other.op.index] = span
+                    following.append(other)
         rank = following
-    path = [end]
-    while path[-1] is not start:
-        path.append(came[path[-1].op.index])
-    return path[::-1]
+    return _Steps(found)
 
 
 def _edges(causes: _Causes, path: Sequence[Span]) -> list[Edge]:
@@ -315,13 +334,9 @@ def _edges(causes: _Causes, path: Sequence[Span]) -> list[Edge]:
     ]  # fmt: skip
 
 
-def _of(span: Span) -> str:
-    return "" if span.op.key is None else f" of {key_of(span.op.key)}"
-
-
 def _stale(read: Span, write: Span | None, newer: Span) -> str:
     op = read.op
-    text = f"process {op.process} read {shown(op.result)}{_of(read)} at {at(op.start)[0]}, although "
+    text = f"process {op.process} read {shown(op.result)}{of_key(op)} at {at(op.start)[0]}, although "
     if newer.op.process == op.process:
         text += f"it had written {shown(newer.op.value)} itself"
     else:
@@ -333,9 +348,5 @@ def _stale(read: Span, write: Span | None, newer: Span) -> str:
 
 def _nowhere(read: Span, why: Span | None) -> str:
     op = read.op
-    text = f"process {op.process} read {shown(op.result)}{_of(read)} at {at(op.start)[0]}"
-    if why is None:
-        return f"{text}, a value that nobody wrote"
-    if why.op.type == "fail":
-        return f"{text} although process {why.op.process}'s write of it was reported as failed"
-    return f"{text}, before process {why.op.process}'s write of it was invoked at {at(why.op.start)[0]}"
+    text = f"process {op.process} read {shown(op.result)}{of_key(op)} at {at(op.start)[0]}"
+    return from_nowhere(text, why, "write", "a value that nobody wrote")

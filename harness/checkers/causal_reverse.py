@@ -14,8 +14,19 @@ from operator import lt
 from typing import Any
 
 from harness.checkers.model import CheckError
-from harness.checkers.spans import Anomaly, Span, by_key, entries, mark, marks, spans, verdict_of
-from harness.checkers.words import at, key_of, shown
+from harness.checkers.spans import (
+    Anomaly,
+    Span,
+    by_key,
+    entries,
+    from_nowhere,
+    mark,
+    marks,
+    of_key,
+    spans,
+    verdict_of,
+)
+from harness.checkers.words import at, shown
 from harness.history import History
 from harness.verdict import Edge, Verdict
 
@@ -62,10 +73,11 @@ def causal_reverse(history: History, ordered: bool = False) -> Verdict:
             reads += 1
             seen = marks(entries(span.op, VALUES))
             told += bool(seen)
-            if not writes.keys() >= set(seen) or max(map(calls.__getitem__, seen), default=0) > span.ret:
+            there = set(seen)
+            if not writes.keys() >= there or max(map(calls.__getitem__, seen), default=0) > span.ret:
                 found.append(_nowhere(span, seen, writes, refused))
                 continue
-            found += _without(span, seen, writes, calls, ends, values)
+            found += _without(span, seen, there, writes, calls, ends, values)
             if ordered:
                 found += _reversed(span, seen, writes, calls, rets)
     lacking = [] if written else ["no write was invoked"]
@@ -102,15 +114,14 @@ def _nowhere(
 
 
 def _without(
-    read: Span, seen: Sequence[Hashable], writes: dict[Hashable, Span], calls: dict[Hashable, int],
-    ends: list[int], values: list[Hashable],
+    read: Span, seen: Sequence[Hashable], there: set[Hashable], writes: dict[Hashable, Span],
+    calls: dict[Hashable, int], ends: list[int], values: list[Hashable],
 ) -> list[Anomaly]:  # fmt: skip
     """The earliest write that a read lacks although it has one that began after it: of those the last."""
     if not seen:
         return []
     latest = writes[max(seen, key=calls.__getitem__)]
     due = values[: bisect_left(ends, latest.call)]
-    there = set(seen)
     if there.issuperset(due):
         return []
     earlier = writes[next(value for value in due if value not in there)]
@@ -139,15 +150,11 @@ def _reversed(
     return [Anomaly("order", read, others, partial(_turned, read, earlier, later))]
 
 
-def _of(span: Span) -> str:
-    return "" if span.op.key is None else f" of {key_of(span.op.key)}"
-
-
 def _lacking(read: Span, earlier: Span, later: Span) -> str:
     op = read.op
     when, end, begin = at(op.start, earlier.op.end or 0, later.op.start)
     return (
-        f"process {op.process} read {shown(later.op.value)}{_of(read)} at {when}, written from {begin} on, "
+        f"process {op.process} read {shown(later.op.value)}{of_key(op)} at {when}, written from {begin} on, "
         f"but not {shown(earlier.op.value)}, which process {earlier.op.process} had written by {end}"
     )
 
@@ -157,15 +164,11 @@ def _turned(read: Span, earlier: Span, later: Span) -> str:
     when, end, begin = at(op.start, earlier.op.end or 0, later.op.start)
     return (
         f"process {op.process} read {shown(later.op.value)}, written from {begin} on, before "
-        f"{shown(earlier.op.value)}{_of(read)} at {when}, although process {earlier.op.process} had written "
+        f"{shown(earlier.op.value)}{of_key(op)} at {when}, although process {earlier.op.process} had written "
         f"that by {end}"
     )
 
 
 def _invented(read: Span, value: Any, why: Span | None) -> str:
-    text = f"process {read.op.process} read {shown(value)}{_of(read)} at {at(read.op.start)[0]}"
-    if why is None:
-        return f"{text}, a value that nobody wrote"
-    if why.op.type == "fail":
-        return f"{text} although process {why.op.process}'s write of it was reported as failed"
-    return f"{text}, before process {why.op.process}'s write of it was invoked at {at(why.op.start)[0]}"
+    text = f"process {read.op.process} read {shown(value)}{of_key(read.op)} at {at(read.op.start)[0]}"
+    return from_nowhere(text, why, "write", "a value that nobody wrote")

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from harness.checkers.model import CheckError
-from harness.checkers.spans import FOREVER, Anomaly, Span, by_key, spans, verdict_of
-from harness.checkers.words import at, key_of, listed
+from harness.checkers.spans import FOREVER, Anomaly, Span, by_key, of_key, spans, verdict_of
+from harness.checkers.words import at, listed
 from harness.history import History
 from harness.verdict import Verdict
 
@@ -280,7 +280,7 @@ def _trial(before: Sequence[Span], others: Sequence[int], value: int) -> Callabl
 
 def _said(kind: str, read: _Read, value: int, allowed: Sums | None) -> str:
     op = read.span.op
-    of = "" if op.key is None else f" of {key_of(op.key)}"
+    of = of_key(op)
     text = f"process {op.process} read {value:,}{of} at {at(op.start)[0]}, but what was added by then allows "
     if allowed is None:
         return text + ("only more" if kind == "low" else "only less")

@@ -10,7 +10,7 @@ from functools import partial
 from itertools import pairwise
 
 from harness.checkers.partition_log import Logs, Message, Partition, logs
-from harness.checkers.spans import Anomaly, Span, verdict_of
+from harness.checkers.spans import Anomaly, Span, from_nowhere, verdict_of
 from harness.checkers.vacuity import missing
 from harness.checkers.words import at, listed
 from harness.history import History
@@ -24,7 +24,7 @@ NOUNS = {
     "phantom": "message that nobody had sent",
     "precommitted-read": "poll of an uncommitted message",
     "int-poll-skip": "gap within a poll",
-    "int-nonmonotonic-poll": "step back within a poll",
+    "int-nonmonotonic-poll": "backward step within a poll",
     "int-nonmonotonic-send": "send within a transaction that went back",
     "int-send-skip": "send within a transaction that left a gap",
     "poll-skip": "gap between polls",
@@ -159,11 +159,7 @@ def _from_nowhere(log: Partition) -> Iterator[Anomaly]:
 def _nowhere(log: Partition, value: Hashable, poll: Span, why: Span | None) -> str:
     op = poll.op
     text = f"process {op.process} polled {log.said(value)} of {log.title} at {at(op.start)[0]}"
-    if why is None:
-        return f"{text}, which nobody sent"
-    if why.op.type == "fail":
-        return f"{text} although process {why.op.process}'s send of it was reported as failed"
-    return f"{text}, before process {why.op.process}'s send of it was invoked at {at(why.op.start)[0]}"
+    return from_nowhere(text, why, "send", "which nobody sent")
 
 
 def _lost(seen: Logs, key: Hashable, log: Partition) -> Iterator[Anomaly]:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from harness.checkers.model import CheckError
-from harness.checkers.spans import Anomaly, Span, mark, spans, verdict_of
+from harness.checkers.spans import Anomaly, Span, from_nowhere, mark, spans, verdict_of
 from harness.checkers.words import at, key_of, shown
 from harness.history import History, Operation
 from harness.verdict import Edge, Verdict
@@ -129,13 +129,9 @@ def _unwritten(forks: _Forks, span: Span, saw: Mapping[Hashable, Any]) -> list[A
 def _nowhere(span: Span, key: Hashable, value: Any, why: Span | None) -> str:
     op = span.op
     text = f"process {op.process} read {shown(value)} of {key_of(key)} at {at(op.start)[0]}"
-    if why is None:
-        return f"{text}, a value that nobody wrote"
-    if why.op.type == "fail":
-        return f"{text} although process {why.op.process}'s write of it was reported as failed"
-    if mark(why.op.value[0][2]) != mark(value):
+    if why is not None and why.op.type != "fail" and mark(why.op.value[0][2]) != mark(value):
         return f"{text}, but process {why.op.process} wrote {shown(why.op.value[0][2])}"
-    return f"{text}, before process {why.op.process}'s write of it was invoked at {at(why.op.start)[0]}"
+    return from_nowhere(text, why, "write", "a value that nobody wrote")
 
 
 def _circles(forks: _Forks) -> list[Anomaly]:

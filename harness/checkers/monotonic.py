@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from harness.checkers.model import CheckError
-from harness.checkers.spans import FOREVER, Anomaly, Span, by_key, spans, verdict_of
-from harness.checkers.words import at, key_of, shown
+from harness.checkers.spans import FOREVER, Anomaly, Span, by_key, of_key, spans, verdict_of
+from harness.checkers.words import at, shown
 from harness.history import History
 from harness.verdict import Verdict
 
@@ -17,7 +17,7 @@ NOUNS = {
     "nonmonotonic-process": "value that fell within a process",
     "nonmonotonic-realtime": "value that fell in real time",
     "nonmonotonic-timestamp": "value that fell as timestamps rose",
-    "repeated": "value that was handed out before",
+    "repeated": "repeated value",
 }
 
 
@@ -34,7 +34,7 @@ def monotonic(history: History, real_time: bool = True) -> Verdict:
     ...     {"index": i, "time": i, "type": ("invoke", "ok")[i % 2], "process": 0, "f": "read",
     ...      "value": [None, 5, None, 4][i]} for i in range(4))
     >>> monotonic(history).witness.sentence
-    'process 0 read 4 at 0.000000002 s after it had read 5 at 0.00 s'
+    'process 0 read 4 at 0.000000002 s after it had read 5 at 0.000000000 s'
     """
     found: list[Anomaly] = []
     compared = 0
@@ -155,7 +155,7 @@ def _anomaly(name: str, span: Span, before: Span, stamped: bool, place: int) -> 
 def _said(name: str, span: Span, before: Span, stamped: bool, place: int) -> str:
     op, old = span.op, before.op
     what = "timestamp " if stamped and place == 0 else ""
-    of = "" if op.key is None else f" of {key_of(op.key)}"
+    of = of_key(op)
     new, was = shown(_part(span, stamped, place)), shown(_part(before, stamped, place))
     when, then = at(op.start, old.start)
     verb = "read" if op.f == "read" else "was given"

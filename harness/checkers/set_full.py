@@ -12,7 +12,19 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from harness.checkers.spans import Anomaly, Span, by_key, entries, mark, marks, spans, verdict_of
+from harness.checkers.spans import (
+    Anomaly,
+    Span,
+    by_key,
+    ending,
+    entries,
+    from_nowhere,
+    mark,
+    marks,
+    of_key,
+    spans,
+    verdict_of,
+)
 from harness.checkers.words import at, key_of, shown
 from harness.history import NANOSECONDS, History
 from harness.verdict import Verdict
@@ -46,12 +58,12 @@ class Elements:
         found = {}
         for element, added in self.adds.items():
             if done := [add for add in added if add.happened]:
-                found[element] = min(done, key=_ending)
+                found[element] = min(done, key=ending)
         return found
 
     def first_seen(self) -> dict[Hashable, Span]:
         """By element the read that ended first of those that had it."""
-        return _first(sorted(self.reads, key=_ending))
+        return _first(sorted(self.reads, key=ending))
 
 
 def elements_of(history: History, what: str, fs: Sequence[str] = SETS) -> list[Elements]:
@@ -90,23 +102,15 @@ def _phantom(read: Span, element: Hashable, added: Sequence[Span], add: Span | N
     op = read.op
     value = next(value for value in entries(op, ELEMENTS) if mark(value) == element)
     where = "" if op.node is None else f" on {op.node}"
-    of = "" if op.key is None else f" of {key_of(op.key)}"
-    if add is not None:
-        end, when = at(op.end or 0, add.op.start)
-        return (
-            f"process {op.process} read {shown(value)}{of}{where} by {end}, "
-            f"before process {add.op.process}'s add of it was invoked at {when}"
-        )
-    text = f"process {op.process} read {shown(value)}{of}{where} at {at(op.start)[0]}"
-    if not added:
-        return f"{text}, an element that nobody added"
-    return f"{text} although process {added[-1].op.process}'s add of it was reported as failed"
+    text = f"process {op.process} read {shown(value)}{of_key(op)}{where} at {at(op.start)[0]}"
+    why = add if add is not None else added[-1] if added else None
+    return from_nowhere(text, why, "add", "an element that nobody added")
 
 
 def absences(known: Mapping[Hashable, Span], reads: Iterable[Span]) -> dict[Hashable, list[Span]]:
     """By element the reads that lack it although they began after it was known."""
     found: dict[Hashable, list[Span]] = {}
-    due = sorted(known.items(), key=lambda item: _ending(item[1]))
+    due = sorted(known.items(), key=lambda item: ending(item[1]))
     for read in reads:
         had = set(seen(read))
         for element, since in due:
@@ -115,10 +119,6 @@ def absences(known: Mapping[Hashable, Span], reads: Iterable[Span]) -> dict[Hash
             if element not in had:
                 found.setdefault(element, []).append(read)
     return found
-
-
-def _ending(span: Span) -> tuple[int, int]:
-    return (span.ret, span.op.index)
 
 
 def _first(reads: Iterable[Span]) -> dict[Hashable, Span]:
@@ -198,7 +198,7 @@ def set_full(history: History, linearizable: bool = False) -> Verdict:
 def _duplicated(elements: Elements) -> list[Anomaly]:
     """Each element that is more than once in a read, by the first such read."""
     found: dict[Hashable, Anomaly] = {}
-    for read in sorted(elements.reads, key=_ending):
+    for read in sorted(elements.reads, key=ending):
         items = seen(read)
         if len(set(items)) == len(items):
             continue
@@ -214,18 +214,14 @@ def _twice(read: Span, value: Any, count: int) -> str:
     where = "" if op.node is None else f" on {op.node}"
     times = "twice" if count == 2 else f"{count:,} times"
     when = at(op.start)[0]
-    return f"process {op.process} read {shown(value)} {times} in one read{_of(op.key)}{where} at {when}"
-
-
-def _of(key: Hashable) -> str:
-    return "" if key is None else f" of {key_of(key)}"
+    return f"process {op.process} read {shown(value)} {times} in one read{of_key(op)}{where} at {when}"
 
 
 def _fates(
     elements: Elements, linearizable: bool, counts: Counter[str], waits: list[tuple[float, Span, Span]]
 ) -> list[Anomaly]:
     """What became of each element that was known; lost and, if asked, stale ones are anomalies."""
-    ended = sorted(elements.reads, key=_ending)
+    ended = sorted(elements.reads, key=ending)
     first, last = _first(ended), _first(reversed(ended))
     known = elements.acknowledged()
     for element, read in first.items():
@@ -266,7 +262,7 @@ def _gone(name: str, absent: Span, since: Span, add: Span | None, present: Span 
     value = shown(add.op.value) if add is not None else "an element"
     where = f"process {op.process}'s read{'' if op.node is None else f' on {op.node}'} at {began}"
     if known.f == "read":
-        text = f"process {known.process} read {value}{_of(op.key)} by {when}, but it is missing from {where}"
+        text = f"process {known.process} read {value}{of_key(op)} by {when}, but it is missing from {where}"
     else:
         text = (
             f"process {known.process}'s add of {value}{'' if op.key is None else f' to {key_of(op.key)}'}, "

@@ -6,6 +6,7 @@ and of another tool's history only the order counts (see `harness.history.Column
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +14,11 @@ from typing import Any, NamedTuple
 
 from harness.checkers.model import CheckError, identity
 from harness.checkers.vacuity import judged
-from harness.checkers.words import in_force, listed, number
+from harness.checkers.words import at, in_force, key_of, listed, number
 from harness.history import History, Operation
 from harness.verdict import Edge, Verdict, Witness
 
+_QUALIFIED = re.compile(r"( (?:of|from|that|with|at|between|within) )")
 FOREVER = 1 << 62  # the place at which an operation of unknown outcome has surely taken effect
 
 
@@ -76,6 +78,25 @@ def entries(op: Operation, expected: str) -> tuple[Any, ...]:
     return op.result
 
 
+def ending(span: Span) -> tuple[int, int]:
+    """By which operations are put in the order of their returns."""
+    return (span.ret, span.op.index)
+
+
+def of_key(op: Operation) -> str:
+    """`` of k1``, or nothing where operations have no keys."""
+    return "" if op.key is None else f" of {key_of(op.key)}"
+
+
+def from_nowhere(text: str, why: Span | None, what: str, nobody: str) -> str:
+    """`text` and why that cannot be: its `what` (a write, say) failed or began later, or there was none."""
+    if why is None:
+        return f"{text}, {nobody}"
+    if why.op.type == "fail":
+        return f"{text} although process {why.op.process}'s {what} of it was reported as failed"
+    return f"{text}, before process {why.op.process}'s {what} of it was invoked at {at(why.op.start)[0]}"
+
+
 @dataclass(frozen=True, slots=True)
 class Anomaly:
     """One violation: its name, what cannot be explained, what else shows it (indexes), and how to say so."""
@@ -109,8 +130,14 @@ def verdict_of(
         op.index,
         first.edges,
     )
-    summary = listed(number(count, nouns[name]) for name, count in counts.items())
+    summary = listed(_counted(count, nouns[name]) for name, count in counts.items())
     return judged(
         checker, history, kept="", witness=(summary, witness), key=op.key,
         evidence={**evidence, "anomalies": counts},
     )  # fmt: skip
+
+
+def _counted(count: int, noun: str) -> str:
+    """``2 reads of a later write``: what is said of a noun has no plural."""
+    head, between, rest = [*_QUALIFIED.split(noun, maxsplit=1), "", ""][:3]
+    return number(count, head) + between + rest

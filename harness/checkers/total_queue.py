@@ -10,7 +10,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from harness.checkers.spans import Anomaly, Span, by_key, entries, mark, spans, verdict_of
+from harness.checkers.spans import (
+    Anomaly,
+    Span,
+    by_key,
+    ending,
+    entries,
+    from_nowhere,
+    mark,
+    of_key,
+    spans,
+    verdict_of,
+)
 from harness.checkers.words import at, key_of, number, shown
 from harness.history import History
 from harness.verdict import Verdict
@@ -111,7 +122,7 @@ def _odd(queue: _Queue) -> list[Anomaly]:
     found = []
     for value, got in queue.got.items():
         put = queue.put.get(value, [])  # in the order of invocation
-        got = sorted(got, key=lambda one: (one[0].ret, one[0].op.index))
+        got = sorted(got, key=lambda one: ending(one[0]))
         for place, (take, told) in enumerate(got):
             if place < len(put) and put[place].call <= take.ret:
                 continue
@@ -132,23 +143,15 @@ def _said(
 ) -> str:  # fmt: skip
     op = take.op
     took = "dequeued" if op.f == "dequeue" else "drained"
-    of = "" if op.key is None else f" of {key_of(op.key)}"
-    text = f"process {op.process} {took} {shown(value)}{of} at {at(op.start)[0]}"
+    text = f"process {op.process} {took} {shown(value)}{of_key(op)} at {at(op.start)[0]}"
     if before:
         first = earlier[-1].op if earlier else op
         again = f"process {first.process} had got it by {at(first.end or 0)[0]}"
         if len(before) == 1:
             return f"{text} again: it was enqueued once, and {again}"
         return f"{text} again: it had been enqueued {len(before):,} times by then and came out as often"
-    if put:
-        end, when = at(op.end or 0, put[0].op.start)
-        return (
-            f"process {op.process} {took} {shown(value)}{of} by {end}, "
-            f"before process {put[0].op.process}'s enqueue of it was invoked at {when}"
-        )
-    if refused:
-        return f"{text} although process {refused[-1].op.process}'s enqueue of it was reported as failed"
-    return f"{text}, a value that nobody enqueued"
+    why = put[0] if put else refused[-1] if refused else None
+    return from_nowhere(text, why, "enqueue", "a value that nobody enqueued")
 
 
 def _missing(queue: _Queue) -> list[tuple[Span, Span]]:
@@ -161,10 +164,10 @@ def _missing(queue: _Queue) -> list[tuple[Span, Span]]:
     for value, put in queue.put.items():
         if emptied is None:
             break
-        due = sorted((span for span in put if span.happened and span.ret < emptied.call), key=_ending)
+        due = sorted((span for span in put if span.happened and span.ret < emptied.call), key=ending)
         for span in due[len(queue.got.get(value, ())) :]:
             found.append((span, emptied))
-    return sorted(found, key=lambda one: _ending(one[0]))
+    return sorted(found, key=lambda one: ending(one[0]))
 
 
 def _lost(queue: _Queue, lost: Sequence[tuple[Span, Span]]) -> Anomaly:
@@ -191,7 +194,3 @@ def _gone(put: Span, emptied: Span, lost: Sequence[tuple[Span, Span]], unseen: i
             f"all {number(len(lost), 'value')} that are missing"
         )
     return text
-
-
-def _ending(span: Span) -> tuple[int, int]:
-    return (span.ret, span.op.index)

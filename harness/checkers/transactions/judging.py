@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.checkers.transactions import consistency
@@ -10,6 +10,7 @@ from harness.checkers.transactions.cycles import search
 from harness.checkers.transactions.found import Case, Found, Names, Sentence, Why
 from harness.checkers.transactions.graph import PROCESS, REALTIME, Graph, by_process, by_time
 from harness.checkers.transactions.list_append import APPENDS, Lists
+from harness.checkers.transactions.list_reasons import Reasons
 from harness.checkers.transactions.reading import OK, Transactions, told
 from harness.checkers.transactions.rw_register import WRITES, Registers
 from harness.checkers.vacuity import judged, missing
@@ -43,6 +44,7 @@ def list_append(history: History, model: str = consistency.STRICT) -> Verdict:
     asked = consistency.named(model)
     transactions = Transactions(history, APPENDS)
     lists = Lists(transactions)
+    reasons = Reasons(lists)
     lacking = []
     if not any(f == "append" for t in lists.members for f, _, _ in transactions.steps[t]):
         lacking.append("no append succeeded")
@@ -51,7 +53,7 @@ def list_append(history: History, model: str = consistency.STRICT) -> Verdict:
     elif not lists.saw:
         lacking.append("no read saw any element")
     return _judged("list-append", history, asked, transactions, lists.members, lists.graph, lists.found,
-                   lists.why, lacking)  # fmt: skip
+                   reasons.why, lacking, shorter=reasons.shorter)  # fmt: skip
 
 
 def rw_register(
@@ -76,13 +78,15 @@ def rw_register(
         lacking.append("no transaction that succeeded read anything; let the workload read what it wrote")
     elif not registers.saw:
         lacking.append("no read saw what any transaction wrote")
+    more = {"unordered_keys": registers.unordered}
     return _judged("rw-register", history, asked, transactions, registers.members, registers.graph,
-                   registers.found, registers.why, lacking)  # fmt: skip
+                   registers.found, registers.why, lacking, more)  # fmt: skip
 
 
 def _judged(
     checker: str, history: History, asked: str, transactions: Transactions, members: Sequence[int],
-    graph: Graph, found: Found, why: Explain, lacking: list[str],
+    graph: Graph, found: Found, why: Explain, lacking: list[str], more: Mapping[str, Any] | None = None,
+    shorter: Callable[[Case], Case] = lambda case: case,
 ) -> Verdict:  # fmt: skip
     by_process(graph, members, transactions.process)
     by_time(graph, members, transactions.call, transactions.ret)
@@ -95,12 +99,13 @@ def _judged(
     evidence: dict[str, Any] = {
         "model": asked,
         "transactions": len(members),
+        **(more or {}),
         "anomalies": {case.name: found.counts[case.name] for case in cases},
         "not": least,
         "also-not": [name for name in consistency.MODELS if name in impossible and name not in least],
     }
     if broken:
-        case = min(broken, key=lambda case: len(case.transactions))  # of these the worst
+        case = min(map(shorter, broken), key=lambda case: len(case.transactions))  # of these the worst
         ruled_out = asked in consistency.ruled_out(_names(case))
         summary = f"{case.name}, which {asked} rules out"
         if not ruled_out:

@@ -7,11 +7,11 @@ who wrote each. Differs from `rw_register`, where a read tells but one version.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from typing import Any
 
 from harness.checkers.model import CheckError
-from harness.checkers.transactions.found import Found, Namer, Why
+from harness.checkers.transactions.found import Found
 from harness.checkers.transactions.graph import BITS, RW, WR, WW, Graph
 from harness.checkers.transactions.list_cases import (
     Version,
@@ -19,7 +19,6 @@ from harness.checkers.transactions.list_cases import (
     dirty_case,
     disordered_case,
     duplicate_case,
-    element_name,
     future_case,
     garbage_case,
     incompatible_case,
@@ -64,6 +63,7 @@ class Lists:
         }
         seen = self._observed() if INFO in transactions.outcome else set()
         self.members = [t for t, o in enumerate(transactions.outcome) if o == OK or (o == INFO and t in seen)]
+        self.again = self._again()
         self._alone()
         self._reads()
         self._orders()
@@ -107,7 +107,7 @@ class Lists:
         self.plain = False
         return tuple(map(marked, value))
 
-    def _seen(self, value: Any) -> Version:
+    def seen(self, value: Any) -> Version:
         """The version of a read that `_version` has seen before."""
         return value or () if self.plain else tuple(map(marked, value or ()))
 
@@ -130,7 +130,7 @@ class Lists:
 
     def _alone(self) -> None:
         """Internal inconsistency, and elements read before the transaction itself appended them."""
-        for t in self._again():
+        for t in self.again:
             if (wrong := self._contradiction(t)) is not None:
                 self.found.add(internal_case(t, *wrong))
             if (early := self._too_early(t)) is not None:
@@ -154,7 +154,7 @@ class Lists:
                 known = whole if key in whole else end
                 known[key] = (*known.get(key, ()), marked(value))
                 continue
-            version = self._seen(value)
+            version = self.seen(value)
             if key in whole and version != whole[key]:
                 return key, list_name(whole[key]), version
             own = end.pop(key, ())
@@ -168,7 +168,7 @@ class Lists:
         read: list[tuple[Hashable, Version]] = []
         for f, key, value in self.transactions.steps[t]:
             if f == "r":
-                read.append((key, self._seen(value)))
+                read.append((key, self.seen(value)))
             elif any(of == key and marked(value) in version for of, version in read):
                 return key, marked(value)
         return None
@@ -267,11 +267,11 @@ class Lists:
     def _lost_updates(self) -> None:
         """Committed transactions that read the same version of a key first and then appended to it."""
         groups: dict[tuple[Hashable, int | Version], list[int]] = {}
-        for t in self._again():
+        for t in self.again:
             begun: dict[Hashable, Version | None] = {}
             for f, key, value in self.transactions.steps[t]:
                 if f == "r":
-                    begun.setdefault(key, self._seen(value))
+                    begun.setdefault(key, self.seen(value))
                     continue
                 if (seen := begun.get(key)) is not None:
                     fits = self.order[key].fits(seen)
@@ -281,88 +281,3 @@ class Lists:
             if len(group) > 1:
                 whole = self.longest.get(key, ())[:version] if isinstance(version, int) else version
                 self.found.add(lost_case(group[0], group[1], key, whole))
-
-    # ------------------------------------------------------------------------------------ explaining
-
-    def why(self, before: int, after: int, kind: int) -> Why:
-        """Why a transaction stands before another, by a dependency of that kind."""
-        return next({WW: self._wrote_after, WR: self._read_of, RW: self._did_not_see}[kind](before, after))
-
-    def _appends(self, t: int) -> Iterator[tuple[Hashable, Hashable]]:
-        for f, key, value in self.transactions.steps[t]:
-            if f == "append":
-                yield key, marked(value)
-
-    def _versions(self, t: int) -> Iterator[tuple[Hashable, Version]]:
-        for f, key, value in self.transactions.steps[t]:
-            if f == "r":
-                yield key, self._seen(value)
-
-    def _wrote_after(self, before: int, after: int) -> Iterator[Why]:
-        for key, element in self._appends(after):
-            order = self.order[key]
-            place = order.place.get(element, len(order.version))
-            if order.before[place] == before:
-                earlier = next(
-                    e for e in reversed(order.version[:place]) if self.writer[key].get(e) == before
-                )
-                reader = self._reader(key, place + (place < len(order.version)), (before, after))
-
-                def text(
-                    name: Namer, key: Hashable = key, element: Hashable = element,
-                    earlier: Hashable = earlier, reader: int = reader,
-                ) -> str:  # fmt: skip
-                    by = "" if reader == after else f", as {name(reader)} read"
-                    return (
-                        f"{name(after)} appended {element_name(element)} to {key_name(key)} after "
-                        f"{name(before)}'s {element_name(earlier)}{by}"
-                    )
-
-                yield Why(before, after, text, (reader,))
-
-    def _reader(self, key: Hashable, size: int, rather: tuple[int, ...]) -> int:
-        """Who read the first `size` elements of a key, if possible one of these."""
-        order = self.order[key]
-        readers = [t for those in order.readers[size:] for t in those]
-        return min(readers, key=lambda t: (t not in rather, t))
-
-    def _read_of(self, before: int, after: int) -> Iterator[Why]:
-        for key, version in self._versions(after):
-            for element in reversed(version):
-                by = self.writer.get(key, {}).get(element)
-                if by == before:
-
-                    def text(name: Namer, key: Hashable = key, element: Hashable = element) -> str:
-                        return (
-                            f"{name(after)} read {name(before)}'s {element_name(element)} in {key_name(key)}"
-                        )
-
-                    yield Why(before, after, text)
-                if by is not None and self.transactions.outcome[by] != FAIL:
-                    break
-
-    def _did_not_see(self, before: int, after: int) -> Iterator[Why]:
-        appended = list(self._appends(after))
-        for key, version in self._versions(before):
-            order = self.order[key]
-            if not order.fits(version):
-                continue
-            for of, element in appended:
-                place = order.place.get(element, -1)
-                if of != key or (place < 0 and order.after[len(version)] >= 0):
-                    continue
-                if place >= 0 and (order.after[len(version)] != after or place < len(version)):
-                    continue
-
-                def text(
-                    name: Namer, key: Hashable = key, element: Hashable = element, version: Version = version
-                ) -> str:
-                    theirs = f"{name(after)}'s {element_name(element)}"
-                    if version:
-                        return f"{name(before)} read {key_name(key)} without {theirs}"
-                    return f"{name(before)} read {key_name(key)} before {theirs} was in it"
-
-                info = self.transactions.outcome[after] == INFO
-                yield Why(
-                    before, after, text, (self._reader(key, place + 1, (before, after)),) if info else ()
-                )

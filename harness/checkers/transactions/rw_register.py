@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.checkers.model import CheckError
 from harness.checkers.transactions.found import Case, Found, Namer, Why
@@ -45,8 +44,7 @@ from harness.checkers.words import shown
 WRITES = ("r", "w", "rp", "insert", "delete")
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """Why one version came before another: `first` met the one, then `last` the other."""
 
     how: str  # initial, read, process, realtime
@@ -233,6 +231,15 @@ class Registers:
         for before, those in enumerate(self.orders):
             self._before(before, list(those), RW)
 
+    @property
+    def unordered(self) -> int:
+        """Of how many keys it is not known which of several versions was the first."""
+        firsts: dict[Hashable, int] = defaultdict(int)
+        for those in self.orders:
+            for version, order in those.items():
+                firsts[self.key[version]] += order.how == "initial"
+        return sum(1 for count in firsts.values() if count > 1)
+
     def _before(self, before: int, after: Sequence[int], kind: int) -> None:
         """Readers of a version stand before those who wrote others that come after it."""
         writers = [by for version in after if (by := self.committed(version)) >= 0]
@@ -247,8 +254,8 @@ class Registers:
         for a, b, key in self._successions(how):
             before = self.last[a].get(key, self.first[a].get(key, -1))
             after = self.first[b].get(key, self.last[b].get(key, -1))
-            if before != after and after not in self.orders[before]:
-                met[before].setdefault(after, Order(how, a, b))
+            if before != after and after not in met[before] and after not in self.orders[before]:
+                met[before][after] = Order(how, a, b)
         if not any(met):
             return
         out = [

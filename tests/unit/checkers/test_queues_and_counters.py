@@ -87,7 +87,7 @@ def test_what_nobody_put_in_is_unexpected() -> None:
     early = smallest(total_queue, history([take(1, 0), put(1, 2), drain([], 4)]))
     assert (
         sentence(early)
-        == "process 1000 dequeued 1 by 1.00 s, before process 20's enqueue of it was invoked at 2.00 s"
+        == "process 1000 dequeued 1 at 0.00 s, before process 20's enqueue of it was invoked at 2.00 s"
     )
     failed = smallest(total_queue, history([put(1, 0, "fail"), put(2, 0.1), drain([1, 2], 2)]))
     assert sentence(failed).endswith("although process 0's enqueue of it was reported as failed")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from harness.checkers import bank, check
+from harness.checkers import CheckError, bank, check, checkers
 from harness.interchange import read
 from tests.fuzz_stores import STORES
+from tests.unit.checkers.histories import history
 
 
 def told(process: int, f: str, asked: str, got: str = "", kind: str = "ok", more: str = "") -> str:
@@ -83,9 +85,9 @@ def test_a_bank_in_json_has_names_for_accounts(total: str, judgement: str, tmp_p
 
 def test_an_empty_history_shows_nothing_to_anybody(tmp_path: Path) -> None:
     (tmp_path / "history.edn").write_text("{:type :invoke, :process 0, :f :read, :value nil}")
-    history = read(tmp_path / "history.edn")
+    nothing = read(tmp_path / "history.edn")
     for name in ("set-full", "counter", "counter:final", "bank", "monotonic", "causal", "causal-reverse"):
-        verdict = check(history, name)
+        verdict = check(nothing, name)
         assert (name, verdict.judgement, verdict.cause) == (name, "unknown", "vacuous")
 
 
@@ -93,5 +95,46 @@ def test_an_empty_history_shows_nothing_to_anybody(tmp_path: Path) -> None:
 @settings(max_examples=150, deadline=None)
 @given(rnd=st.randoms(use_true_random=False))
 def test_checkers_agree_with_brute_force(family: str, rnd: random.Random) -> None:
-    history, said, true = STORES[family](rnd)
-    assert said == true, list(history.operations)
+    h, said, true = STORES[family](rnd)
+    assert said == true, list(h.operations)
+
+
+FS = {
+    "set-full": ("add", "read"),
+    "total-queue": ("enqueue", "dequeue", "drain"),
+    "unique-ids": ("generate",),
+    "counter": ("add", "read"),
+    "bank": ("transfer", "read"),
+    "write-skew": ("insert",),
+    "long-fork": ("txn", "read", "write"),
+    "monotonic": ("read", "inc"),
+    "causal": ("read", "write"),
+    "causal-reverse": ("read", "write"),
+    "kafka": ("send", "poll", "txn", "assign", "subscribe", "crash"),
+}
+VALUES: tuple[Any, ...] = (
+    None, True, 0, 1, -1, 1.5, float("nan"), "", "a", [], {}, [1, 2], ["r", 1, None], [["r", 1, None]],
+    [["w", "k", 1]], [["send", "k", 1]], [["send", "k", [0, 1]]], [["poll"]], [["poll", {"k": [[0, 1]]}]],
+    [["poll", {"k": None}]], [["poll", {"k": [[None, [1]]]}]], {"a": 1}, {"a": None}, {"a": "b"}, [[1]], [[]],
+    [1, [None, 2]], [["send"]], [1, 1], [None], "\0", 10**30, [["poll", [1]]], [["r", [1], {"a": []}]],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in checkers() if name.partition(":")[0] in FS])
+def test_whatever_the_values_there_is_a_verdict_or_an_error_that_says_why(name: str) -> None:
+    rnd = random.Random(f"hostile/{name}")
+    refused = 0
+    for _ in range(1500):
+        few = rnd.sample(VALUES, 3)
+        operations = [
+            {"process": i, "f": rnd.choice(FS[name.partition(":")[0]]), "value": rnd.choice(few),
+             "result": rnd.choice(few), "type": rnd.choice(("ok", "ok", "info", "fail")), "start": i,
+             "end": i + rnd.randrange(5), "final": rnd.random() < 0.5}
+            for i in range(rnd.randrange(5))
+        ]  # fmt: skip
+        try:
+            check(history(operations), name)
+        except CheckError as error:
+            refused += 1
+            assert "operation " in str(error)
+    assert 0 < refused < 1500 or name.startswith(("total-queue", "unique-ids"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from typing import Any
 
 import pytest
@@ -255,6 +256,66 @@ def test_a_witness_is_made_of_operations_of_the_history(text: str) -> None:
     assert set(afters) <= set(witness.operations)
 
 
+def reasons(h: History, before: int, after: int) -> set[str]:
+    """Why one transaction on lists stands before another, from the operations themselves."""
+    ops = {op.index: op for op in h.operations}
+    a, b = ops[before], ops[after]
+    reads = [
+        (key, value or ())
+        for op in h.operations
+        if op.type == "ok"
+        for f, key, value in op.result
+        if f == "r"
+    ]
+    mine, theirs = (
+        {(key, e) for f, key, e in (op.result if op.type == "ok" else op.value) if f == "append"}
+        for op in (a, b)
+    )
+    seen = [[(k, v or ()) for f, k, v in op.result or () if f == "r"] for op in (a, b)]
+    found = set()
+    if any((key, e) in mine for key, value in seen[1] for e in value):
+        found.add("read")
+    if any(key == k and e not in value for key, value in seen[0] for k, e in theirs):
+        found.add("did not see")
+    for key, value in reads:
+        for k, e in mine:
+            if k == key and e in value:
+                rest = value[value.index(e) + 1 :]
+                if any(k2 == key and (e2 in rest or e2 not in value) for k2, e2 in theirs):
+                    found.add("overwrote")
+    if a.process == b.process and before < after:
+        found.add("process")
+    if a.end is not None and a.end < b.start:
+        found.add("realtime")
+    return found
+
+
+def test_each_edge_of_a_witness_is_true() -> None:
+    rnd = random.Random("edges")
+    kinds = {"read": "'s", "did not see": "without|before", "overwrote": "after", "process": "one process",
+             "realtime": "had ended"}  # fmt: skip
+    checked = 0
+    for _ in range(600):
+        h = drawn(rnd, lists=True, most=9)
+        for model in ("strict-serializable", "serializable"):
+            witness = list_append(h, model).witness
+            for edge in witness.edges if witness else ():
+                true = reasons(h, edge.before, edge.after)
+                assert any(re.search(kinds[kind], edge.why) for kind in true), (edge, true)
+                checked += 1
+    assert checked > 100
+
+
+def test_a_long_way_round_is_told_in_few_steps() -> None:
+    """The graph's own edges go from version to version; the witness leaves out those between."""
+    chain = "\n".join(f"{i} [0 9] ax{i}" for i in range(1, 8))
+    text = f"0 [0 9] ax8 ay1\n{chain}\n8 [0 9] rx87654321 az1\n9 [0 9] rz1 ry"
+    verdict = judged(text)
+    assert verdict.summary == "G-single, which strict-serializable rules out"
+    assert verdict.witness is not None and len(verdict.witness.operations) == 3
+    assert [edge.before for edge in verdict.witness.edges] == list(verdict.witness.operations)
+
+
 @pytest.mark.parametrize(("text", "said"), [
     ("0 [0 9] ax1\n1 [0 9] ax1", "operation 1 appends 1 to x, as operation 0 does: expected each element"),
     ("0 [0 9] wx1\n1 [0 9] wx1", "operation 1 writes 1 to x, as operation 0 does: expected each value"),
@@ -367,6 +428,11 @@ def test_what_is_promised_of_keys_is_judged_whatever_the_model(how: str) -> None
         or verdict.judgement == "invalid"
     )
     assert verdict.witness is not None and "x = 1 came before 2" in verdict.witness.sentence
+
+
+def test_of_how_many_keys_the_order_is_not_known() -> None:
+    for text, count in (("wx1\n1 [0 9] wx2\n2 [0 9] rx1", 1), ("rx wx1\n1 [0 9] rx1 wx2 wy1", 0)):
+        assert judged(f"0 [0 9] {text}").evidence["unordered_keys"] == count
 
 
 def test_writes_alone_make_a_cycle_where_keys_are_sequential() -> None:
