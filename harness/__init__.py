@@ -15,21 +15,29 @@ if TYPE_CHECKING:
         assert_available as assert_available,
         assert_bank as assert_bank,
         assert_causal as assert_causal,
+        assert_coherent as assert_coherent,
         assert_counter as assert_counter,
         assert_kafka as assert_kafka,
         assert_linearizable as assert_linearizable,
         assert_list_append as assert_list_append,
         assert_monotonic as assert_monotonic,
+        assert_monotonic_reads as assert_monotonic_reads,
+        assert_monotonic_writes as assert_monotonic_writes,
         assert_no_causal_reverse as assert_no_causal_reverse,
+        assert_no_dirty_read as assert_no_dirty_read,
         assert_no_long_fork as assert_no_long_fork,
         assert_no_lost_update as assert_no_lost_update,
         assert_no_lost_write as assert_no_lost_write,
+        assert_no_non_monotonic_read as assert_no_non_monotonic_read,
+        assert_no_stale_read as assert_no_stale_read,
         assert_no_write_skew as assert_no_write_skew,
+        assert_read_your_writes as assert_read_your_writes,
         assert_recovers as assert_recovers,
         assert_rw_register as assert_rw_register,
         assert_set_full as assert_set_full,
         assert_total_queue as assert_total_queue,
         assert_unique_ids as assert_unique_ids,
+        assert_writes_follow_reads as assert_writes_follow_reads,
         check as check,
         judge as judge,
     )
@@ -127,10 +135,12 @@ if TYPE_CHECKING:
 _HOMES = {
     "harness.chaos": "Chaos",
     "harness.checkers": (
-        "assert_available assert_bank assert_causal assert_counter assert_kafka assert_linearizable "
-        "assert_list_append assert_monotonic assert_no_causal_reverse assert_no_long_fork "
-        "assert_no_lost_update assert_no_lost_write assert_no_write_skew assert_recovers "
-        "assert_rw_register assert_set_full assert_total_queue assert_unique_ids check judge"
+        "assert_available assert_bank assert_causal assert_coherent assert_counter assert_kafka "
+        "assert_linearizable assert_list_append assert_monotonic assert_monotonic_reads "
+        "assert_monotonic_writes assert_no_causal_reverse assert_no_dirty_read assert_no_long_fork "
+        "assert_no_lost_update assert_no_lost_write assert_no_non_monotonic_read assert_no_stale_read "
+        "assert_no_write_skew assert_read_your_writes assert_recovers assert_rw_register "
+        "assert_set_full assert_total_queue assert_unique_ids assert_writes_follow_reads check judge"
     ),
     "harness.compose_target": "ComposeTarget",
     "harness.condition": "event leader_elected restarted",

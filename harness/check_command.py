@@ -26,10 +26,12 @@ from harness.checkers import (
     CheckError,
     check,
     checkers,
+    choices,
     headline,
     linearizable,
     model,
     text,
+    unknown,
 )
 from harness.exit_code import BAD, CRASH, INVALID, UNKNOWN, VALID, worst
 from harness.history import NANOSECONDS, History, HistoryError, frozen
@@ -72,7 +74,7 @@ class Request:
         for name in self.checks or ((_LINEARIZABLE,) if self.model else ()):
             of_model = f"{name}:{self.model}"
             if of_model not in known and name not in known:
-                raise CheckError(f"unknown check {name!r}; there are: {', '.join(known)}")
+                raise unknown(name)
             found.append(of_model if of_model in known else name)
         return tuple(found)
 
@@ -131,7 +133,7 @@ def verdicts(history: History, request: Request) -> tuple[Verdict, ...]:
     if not names:
         raise CheckError(
             f"{history.path} names no check; choose one: nemesis check --check NAME HISTORY, "
-            f"NAME being {', '.join(checkers())}; or nemesis check --model NAME HISTORY, "
+            f"NAME being {choices()}; or nemesis check --model NAME HISTORY, "
             f"NAME being {', '.join(MODELS)}"
         )
     if request.init and not any(map(_model_of, names)):

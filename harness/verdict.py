@@ -44,8 +44,8 @@ class Verdict:
 
     `checker` names the promise (``linearizable``); `summary` is the short form on the first line of a
     failure (``not linearizable``). `cause` is set where the judgement is unknown: ``vacuous``, ``time``,
-    ``memory``, ``crashed``. `evidence` are counts that show what was looked at. `key` is the key that the
-    witness concerns, where the checker works per key.
+    ``memory``, ``ambiguous``, ``crashed``. `evidence` are counts that show what was looked at. `key` is the
+    key that the witness concerns, where the checker works per key.
     """
 
     checker: str

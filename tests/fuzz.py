@@ -19,10 +19,22 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from harness.checkers import MODELS, Budget, native
-from harness.checkers.decide import decide
+from harness.checkers import (
+    MODELS,
+    Budget,
+    counting,
+    elements,
+    fifo,
+    lifo,
+    native,
+    priority,
+    unique,
+    versioned,
+)
+from harness.checkers.decide import decide, rows_of
 from harness.checkers.kinds import Kinds
 from harness.history import History
+from tests.fuzz_registers import REGISTERS, fuzz_registers
 from tests.fuzz_stores import STORES
 from tests.unit.checkers.histories import history, spans, wing_gong
 from tests.unit.checkers.txns import fuzz_cycles, fuzz_transactions
@@ -77,6 +89,25 @@ def unique_register() -> Real:
         return ("read", None) if rnd.random() < 0.5 else ("write", next(made))
 
     return Real(draw, real.do, {"read": lambda rnd: rnd.choice((None, 0, 1, 2, 3, 4))})
+
+
+def versioned_register(unique: bool = False) -> Real:
+    made = iter(range(100))
+    held: list[Any] = [None, 0]
+
+    def do(f: str, value: Any) -> Done:
+        if f == "write":
+            held[:] = [value, held[1] + (1 if held[1] % 3 else 2)]
+        return "ok", list(held) if f == "read" else held[1]
+
+    def draw(rnd: random.Random) -> tuple[str, Any]:
+        return ("read", None) if rnd.random() < 0.6 else ("write", next(made) if unique else small_int(rnd))
+
+    return Real(
+        draw, do,
+        {"read": lambda rnd: rnd.choice(([None, 0], [0, 2], [1, 3], [1, 5], [0, 3], [2, 5])),
+         "write": lambda rnd: rnd.randrange(1, 7)},
+    )  # fmt: skip
 
 
 def multi_register() -> Real:
@@ -165,7 +196,7 @@ def mutex(kind: str) -> Real:
     return Real(draw, do, {"acquire": lambda rnd: rnd.randrange(1, 5)} if kind == "fenced" else {})
 
 
-def counter() -> Real:
+def counter(steps: tuple[int, ...] = (1, 1, 2, -1)) -> Real:
     held = [0]
 
     def do(f: str, value: Any) -> Done:
@@ -173,12 +204,12 @@ def counter() -> Real:
         return "ok", held[0] if f == "read" else value
 
     def draw(rnd: random.Random) -> tuple[str, Any]:
-        return ("read", None) if rnd.random() < 0.5 else ("add", rnd.choice((1, 1, 2, -1)))
+        return ("read", None) if rnd.random() < 0.5 else ("add", rnd.choice(steps))
 
     return Real(draw, do, {"read": lambda rnd: rnd.randrange(-1, 5)})
 
 
-def a_set() -> Real:
+def a_set(fs: tuple[str, ...] = ("add", "add", "remove", "contains", "read")) -> Real:
     held: set[int] = set()
 
     def do(f: str, value: Any) -> Done:
@@ -189,7 +220,7 @@ def a_set() -> Real:
         return "ok", {"contains": value in held, "read": sorted(held)}.get(f, value)
 
     def draw(rnd: random.Random) -> tuple[str, Any]:
-        f = rnd.choice(("add", "add", "remove", "contains", "read"))
+        f = rnd.choice(fs)
         return f, None if f == "read" else small_int(rnd)
 
     return Real(
@@ -212,7 +243,7 @@ def items(put: str, take: str, place: Callable[[list[int]], int], unique: bool =
     def draw(rnd: random.Random) -> tuple[str, Any]:
         return (take, None) if rnd.random() < 0.5 else (put, next(made) if unique else small_int(rnd))
 
-    return Real(draw, do, {take: lambda rnd: rnd.choice((None, 0, 1, 2))})
+    return Real(draw, do, {take: lambda rnd: rnd.choice((None, 0, 1, 2, *((3, 4, 5) if unique else ())))})
 
 
 FAMILIES: dict[str, tuple[str, Callable[[random.Random], Real]]] = {
@@ -220,6 +251,8 @@ FAMILIES: dict[str, tuple[str, Callable[[random.Random], Real]]] = {
     "register, values once": ("register", lambda rnd: unique_register()),
     "cas-register": ("cas-register", lambda rnd: register(True)),
     "multi-register": ("multi-register", lambda rnd: multi_register()),
+    "versioned-register": ("versioned-register", lambda rnd: versioned_register()),
+    "versioned-register, once": ("versioned-register", lambda rnd: versioned_register(unique=True)),
     "map": ("map", lambda rnd: mapping()),
     "text": ("text", lambda rnd: text(False)),
     "text, values once": ("text", lambda rnd: text(True)),
@@ -237,8 +270,26 @@ FAMILIES: dict[str, tuple[str, Callable[[random.Random], Real]]] = {
     "priority-queue": (
         "priority-queue", lambda rnd: items("enqueue", "dequeue", lambda held: held.index(min(held)))
     ),
+    "priority-queue, once": (
+        "priority-queue",
+        lambda rnd: items("enqueue", "dequeue", lambda held: held.index(min(held)), unique=True),
+    ),
     "stack": ("stack", lambda rnd: items("push", "pop", lambda held: -1)),
+    "stack, items once": ("stack", lambda rnd: items("push", "pop", lambda held: -1, unique=True)),
+    "counter, by one": ("counter", lambda rnd: counter((1,))),
+    "set, by element": ("set", lambda rnd: a_set(("add", "remove", "contains", "contains", "contains"))),
 }  # fmt: skip
+
+# how the first engine judges where no search is needed; of nearly all cases it must find something
+DIRECT: dict[str, Callable[[Kinds, list[int]], object]] = {
+    "register, values once": unique.judged,
+    "queue, items once": fifo.judged,
+    "priority-queue, once": priority.judged,
+    "stack, items once": lifo.judged,
+    "counter, by one": counting.judged,
+    "versioned-register, once": versioned.judged,
+    "set, by element": lambda kinds, rows: elements.apart(kinds),
+}
 
 
 def drawn_history(rnd: random.Random, family: str, most: int = 10) -> tuple[History, bool]:
@@ -309,10 +360,12 @@ def verdicts(h: History, model: str) -> dict[str, str]:
 def fuzz(family: str, seed: int, cases: int) -> tuple[int, list[str]]:
     """How many of the cases are illegal, and what disagrees."""
     rnd = random.Random(f"fuzz/{family}/{seed}")
-    illegal, wrong = 0, []
+    illegal, direct, wrong = 0, 0, []
     for case in range(cases):
         h, bent = drawn_history(rnd, family)
         model = FAMILIES[family][0]
+        if family in DIRECT:
+            direct += DIRECT[family](Kinds(h.columns, MODELS[model]), rows_of(h.columns, 0)) is not None
         true = wing_gong(spans(h), model)
         illegal += not true
         if not true and not bent:
@@ -320,6 +373,8 @@ def fuzz(family: str, seed: int, cases: int) -> tuple[int, list[str]]:
         for engine, said in verdicts(h, model).items():
             if said != ("valid" if true else "invalid"):
                 wrong.append(f"case {case}: {engine} says {said}, brute force {true}: {list(h.operations)}")
+    if family in DIRECT and direct < 0.9 * cases:
+        wrong.append(f"only {direct} of {cases} were judged without a search")
     return illegal, wrong
 
 
@@ -343,6 +398,7 @@ OTHERS: dict[str, Callable[[int, int], tuple[int, list[str]]]] = {
         seed, cases, lists=False, predicates=True
     ),
     "cycles": fuzz_cycles,
+    **{name: partial(fuzz_registers, name) for name in REGISTERS},
     **{family: partial(fuzz_store, family) for family in STORES},
 }
 

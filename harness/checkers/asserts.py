@@ -2,78 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from harness.checkers import words
+from harness.checkers.anomalies import no_dirty_read, no_non_monotonic_read, no_stale_read
 from harness.checkers.availability import available, recovers
 from harness.checkers.bank import bank
 from harness.checkers.causal import causal
 from harness.checkers.causal_reverse import causal_reverse
+from harness.checkers.coherence import coherent
 from harness.checkers.counter_sum import counter
 from harness.checkers.kafka import kafka
 from harness.checkers.linearizable import linearizable
 from harness.checkers.long_fork import long_fork
-from harness.checkers.model import CheckError, Model
-from harness.checkers.models import MODELS
+from harness.checkers.model import Model
 from harness.checkers.monotonic import monotonic
+from harness.checkers.registry import Checker, check
 from harness.checkers.search import Budget
+from harness.checkers.sessions import (
+    monotonic_reads,
+    monotonic_writes,
+    read_your_writes,
+    writes_follow_reads,
+)
 from harness.checkers.set_full import set_full
 from harness.checkers.total_queue import total_queue
-from harness.checkers.transactions import MODELS as CONSISTENCY, list_append, rw_register
+from harness.checkers.transactions import list_append, rw_register
 from harness.checkers.unique_ids import unique_ids
 from harness.checkers.updates import no_lost_update, no_lost_write
 from harness.checkers.vacuity import missing
 from harness.checkers.write_skew import write_skew
 from harness.history import History
 from harness.verdict import Undecided, Verdict, Violation
-
-Checker = Callable[[History], Verdict]
-
-
-def checkers() -> dict[str, Checker]:
-    """The checkers that need no more than a history, by name, as ``header["checks"]`` names them."""
-
-    def of(name: str) -> Checker:
-        return lambda history: linearizable(history, name)
-
-    def by(checker: Callable[[History, str], Verdict], name: str) -> Checker:
-        return lambda history: checker(history, name)
-
-    return {
-        **{f"linearizable:{name}": of(name) for name in MODELS},
-        "bank": bank,
-        "causal": causal,
-        "causal-reverse": causal_reverse,
-        "causal-reverse:ordered": partial(causal_reverse, ordered=True),
-        "counter": counter,
-        "counter:final": partial(counter, final_only=True),
-        "kafka": kafka,
-        "list-append": list_append,
-        "long-fork": long_fork,
-        "monotonic": monotonic,
-        "monotonic:process": partial(monotonic, real_time=False),
-        "no-lost-update": no_lost_update,
-        "no-lost-write": no_lost_write,
-        "rw-register": rw_register,
-        "set-full": set_full,
-        "set-full:linearizable": partial(set_full, linearizable=True),
-        "total-queue": total_queue,
-        "unique-ids": unique_ids,
-        "write-skew": write_skew,
-        **{f"list-append:{name}": by(list_append, name) for name in CONSISTENCY},
-        **{f"rw-register:{name}": by(rw_register, name) for name in CONSISTENCY},
-    }
-
-
-def check(history: History, name: str) -> Verdict:
-    """The verdict of the checker of that name; fails nothing. Raises CheckError, listing the names."""
-    known = checkers()
-    if name not in known:
-        raise CheckError(f"unknown check {name!r}; there are: {', '.join(known)}")
-    return known[name](history)
 
 
 def judge(history: History, checker: str | Checker | Verdict) -> Verdict:
@@ -152,6 +114,54 @@ def assert_no_lost_write(history: History) -> Verdict:
     """Fail if an acknowledged add is missing from a final read of any node. See `no_lost_write`."""
     __tracebackhide__ = True
     return _remember(history, no_lost_write(history))
+
+
+def assert_coherent(history: History) -> Verdict:
+    """Fail unless each key is sequentially consistent by itself. See `coherent`."""
+    __tracebackhide__ = True
+    return _remember(history, coherent(history))
+
+
+def assert_monotonic_reads(history: History) -> Verdict:
+    """Fail if a session read an older version of a key than before. See `monotonic_reads`."""
+    __tracebackhide__ = True
+    return _remember(history, monotonic_reads(history))
+
+
+def assert_monotonic_writes(history: History) -> Verdict:
+    """Fail if a session's writes of a key were read out of order. See `monotonic_writes`."""
+    __tracebackhide__ = True
+    return _remember(history, monotonic_writes(history))
+
+
+def assert_no_dirty_read(history: History) -> Verdict:
+    """Fail if a value was read that was never there. See `no_dirty_read`."""
+    __tracebackhide__ = True
+    return _remember(history, no_dirty_read(history))
+
+
+def assert_no_non_monotonic_read(history: History) -> Verdict:
+    """Fail if a value was read again after a newer one. See `no_non_monotonic_read`."""
+    __tracebackhide__ = True
+    return _remember(history, no_non_monotonic_read(history))
+
+
+def assert_no_stale_read(history: History) -> Verdict:
+    """Fail if a value was read after it had been overwritten. See `no_stale_read`."""
+    __tracebackhide__ = True
+    return _remember(history, no_stale_read(history))
+
+
+def assert_read_your_writes(history: History) -> Verdict:
+    """Fail if a session read an older version than it had written. See `read_your_writes`."""
+    __tracebackhide__ = True
+    return _remember(history, read_your_writes(history))
+
+
+def assert_writes_follow_reads(history: History) -> Verdict:
+    """Fail if a write was read before what its session had read. See `writes_follow_reads`."""
+    __tracebackhide__ = True
+    return _remember(history, writes_follow_reads(history))
 
 
 def assert_set_full(history: History, linearizable: bool = False) -> Verdict:

@@ -7,21 +7,29 @@ violation ends it.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from time import monotonic
 
-from harness.checkers import fifo, native, unique
+from harness.checkers import counting, elements, fifo, lifo, native, priority, unique, versioned
 from harness.checkers.kinds import OK, Kinds
 from harness.checkers.models import MODELS
 from harness.checkers.search import Budget, Finding, ended, explore
+from harness.checkers.witness import smallest
 from harness.history import OUTCOMES, Columns
 
 FAIL = OUTCOMES.index("fail")
 VALID = Finding("valid")
 LONG = 500  # operations from which it pays to ask a model everything
+SHRINKING = 2.0  # seconds for the witness, at least: a violation found late is shown all the same
 QUESTIONS = 20_000  # that it is asked then, at most
-SORTED = {"queue": fifo.judged}  # models of which some histories need no search, beside registers and texts
+SORTED = {  # models of which some histories need no search, beside registers and texts
+    "counter": counting.judged,
+    "priority-queue": priority.judged,
+    "queue": fifo.judged,
+    "stack": lifo.judged,
+    "versioned-register": versioned.judged,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,24 +57,37 @@ def rows_of(columns: Columns, key: int) -> list[int]:
 
 def decide(kinds: Kinds, budget: Budget, deadline: float) -> Decision:
     """Judge every key. Raises CheckError for operations that the model does not know."""
+    ours = kinds.model is MODELS.get(kinds.model.name)
+    if ours and kinds.model.name == "set" and (registers := elements.apart(kinds)) is not None:
+        return _apart(kinds, registers, budget, deadline)
+    by_sorting = SORTED.get(kinds.model.name) if ours else None
+    known: dict[int, Finding] = {}
+    if by_sorting is not None:
+        kinds.all()  # also a failed one must be an operation of the model
+        rows = _rows(kinds.columns)
+        for key, its_rows in rows.items():
+            if (finding := by_sorting(kinds, its_rows)) is not None:
+                known[key] = finding
+                if finding.judgement == "invalid":
+                    return _decision(known)
+        if len(known) == len(rows):
+            return _decision(known)
     if not kinds.declared and not kinds.model.native and len(kinds.columns) >= LONG:
         kinds.infer(min(len(kinds.columns), QUESTIONS))
-    by_sorting = SORTED.get(kinds.model.name) if kinds.model is MODELS.get(kinds.model.name) else None
-    if native.kernel() == "native" and by_sorting is None:
-        return _by_kernel(native.Asked(kinds), budget, deadline)
-    kinds.all()  # also a failed one must be an operation of the model
+    if native.kernel() == "native":
+        return _by_kernel(native.Asked(kinds), budget, deadline, known)
+    kinds.all()
+    rows = {key: its_rows for key, its_rows in _rows(kinds.columns).items() if key not in known}
+    return _decision({**known, **_in_turn(kinds, rows, budget, deadline)})
+
+
+def _rows(columns: Columns) -> dict[int, list[int]]:
+    """Rows of what may have happened, by key."""
     rows: dict[int, list[int]] = {}
-    for row, (key, outcome) in enumerate(zip(kinds.columns.key, kinds.columns.type, strict=True)):
+    for row, (key, outcome) in enumerate(zip(columns.key, columns.type, strict=True)):
         if outcome != FAIL:
             rows.setdefault(key, []).append(row)
-    if by_sorting is not None:
-        findings = {key: by_sorting(kinds, its_rows) for key, its_rows in rows.items()}
-        known = {key: finding for key, finding in findings.items() if finding is not None}
-        if len(known) == len(rows) or any(finding.judgement == "invalid" for finding in known.values()):
-            return _decision(known)
-        if native.kernel() == "native":
-            return _by_kernel(native.Asked(kinds), budget, deadline)
-    return _decision(_in_turn(kinds, rows, budget, deadline))
+    return rows
 
 
 def _decision(findings: dict[int, Finding], explained: int = 0, work: int = 0) -> Decision:
@@ -104,17 +125,49 @@ def _in_turn(kinds: Kinds, rows: dict[int, list[int]], limits: Budget, deadline:
     return findings
 
 
-def _by_kernel(asked: native.Asked, budget: Budget, deadline: float) -> Decision:
-    """All keys with a small limit; then those left with a larger one each, again and again."""
+def _apart(kinds: Kinds, registers: Kinds, budget: Budget, deadline: float) -> Decision:
+    """A set judged element by element, told as of its key."""
+    decision = decide(registers, budget, deadline)
+    element, columns = decision.key, registers.columns
+    if element is None:
+        return decision
+    if decision.finding.judgement == "invalid":
+        decision = first(registers, decision, budget)
+    finding = decision.finding
+    rows = rows_of(columns, element)
+    key = kinds.columns.key[rows[0]]
+    if finding.row is not None:
+        pattern = smallest(registers, rows, finding.row, max(deadline, monotonic() + SHRINKING))
+        finding = replace(finding, pattern=pattern, work=max(1, finding.work))
+    else:  # as many returns of the key as there are up to the last that is explained of the element
+        ends = sorted(columns.ret[row] for row in rows if columns.ret[row] >= 0)
+        until = ends[finding.explained - 1] if 0 < finding.explained <= len(ends) else -1
+        its_rows = rows_of(kinds.columns, key)
+        finding = replace(finding, explained=sum(0 <= columns.ret[row] <= until for row in its_rows))
+    return replace(decision, key=key, finding=finding)
+
+
+def _by_kernel(
+    asked: native.Asked, budget: Budget, deadline: float, known: Mapping[int, Finding]
+) -> Decision:  # fmt: skip
+    """All keys with a small limit; then those left with a larger one each, again and again.
+
+    Where some are `known` to be valid, only the others.
+    """
 
     def late() -> bool:
         return monotonic() > deadline
 
     limit = native.FIRST if len(asked.columns.keys) > 2 else native.NEVER  # None is always a key, used or not
     most = budget.configurations
-    work, explained, found = asked.run(late, limit, most)
-    left = {one.key: one for one in found}
-    explained -= sum(one.explained for one in found)
+    if known:
+        work, explained = 0, sum(finding.explained for finding in known.values())
+        others = [key for key in _rows(asked.columns) if key not in known]
+        left = {key: native.Found(key, "LIMIT", -1, 0) for key in others}
+    else:
+        work, explained, found = asked.run(late, limit, most)
+        left = {one.key: one for one in found}
+        explained -= sum(one.explained for one in found)
     findings: dict[int, Finding] = {}
     while left:
         for key, one in list(left.items()):
@@ -129,14 +182,14 @@ def _by_kernel(asked: native.Asked, budget: Budget, deadline: float) -> Decision
             break
         limit = 4 * limit if len(left) > 1 else native.NEVER
         for key in list(left):
-            more, known, found = asked.run(late, limit, most, only=key)
+            more, reached, found = asked.run(late, limit, most, only=key)
             work += more
             if found:
                 left[key] = found[0]._replace(explained=max(found[0].explained, left[key].explained))
                 if left[key].answer == "INVALID":
                     break
             else:
-                explained += known
+                explained += reached
                 del left[key]
     return _decision(findings, explained, work)
 

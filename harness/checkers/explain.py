@@ -163,10 +163,10 @@ class _Story:
         )
 
     def no_order(self) -> str:
-        return (
-            f"{self.did(at(self.op.start)[0])}, and no order of these "
-            f"{number(len(self.witness), 'operation')} explains it"
-        )
+        did = self.did(at(self.op.start)[0])
+        if len(self.witness) == 1:
+            return f"{did}, and nothing that was invoked by its return explains it"
+        return f"{did}, and no order of these {number(len(self.witness), 'operation')} explains it"
 
 
 def _object(op: Operation) -> str:

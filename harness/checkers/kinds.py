@@ -71,9 +71,9 @@ class Kinds:
     def all(self) -> array[int]:
         """The kind of every row. Raises CheckError as `kind` does."""
         places = self.places()
-        for place in dict.fromkeys(places):
+        for row, place in enumerate(places):
             if place not in self._by_columns:
-                self._new(place, places.index(place))
+                self._new(place, row)
         return array("q", map(self._by_columns.__getitem__, places))
 
     def kind(self, row: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import Any
 
-from harness.checkers.decide import FAIL, decide, first, rows_of
+from harness.checkers.decide import FAIL, SHRINKING, decide, first, rows_of
 from harness.checkers.explain import sentence
 from harness.checkers.kinds import ILLEGAL, OK, Kinds
 from harness.checkers.model import CheckError, Model
@@ -19,7 +19,6 @@ from harness.verdict import Verdict, Witness
 
 LOOKED_AT = 1000  # distinct operations of each kind, when looking for one that observes
 STATES = 8  # that each kind of operation adds to those it is looked for in
-SHRINKING = 2.0  # seconds for the witness, at least: a violation found late is shown all the same
 
 
 def linearizable(

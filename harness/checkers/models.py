@@ -46,7 +46,8 @@ def _register(state: Any, f: str, value: Any, result: Any) -> Next:
     return Inconsistent(f"cas from {old!r} succeeded but it holds {state!r}")
 
 
-def _effect(f: str, value: Any, result: Any) -> Effect:
+def effect(f: str, value: Any, result: Any) -> Effect:
+    """What a read, write or cas of a register does."""
     if f == "read":
         return Effect() if result is NOT_KNOWN else Effect(needs=result)
     if f == "write":
@@ -95,6 +96,23 @@ def _map(state: Any, f: str, value: Any, result: Any) -> Next:
     else:
         return _seen(state, result, held.get(value), f"got {value!r} =")
     return frozenset(held.items())
+
+
+def _versioned(state: Any, f: str, value: Any, result: Any) -> Next:
+    """``write`` reports a version, greater than all before it; ``read`` reports [value, version].
+
+    Of a write that nobody heard back from only the least version that it may have is known, until it is read.
+    """
+    held, version, known = state
+    if result is NOT_KNOWN:
+        return (value, version + 1, False) if f == "write" else state
+    if f == "write":
+        later = result > version
+        return (value, result, True) if later else Inconsistent(f"wrote {result!r} but there is {version!r}")
+    seen, its = result
+    if not same(seen, held) or its < version or (known and its > version):
+        return Inconsistent(f"read {result!r} but there is {[held, version]!r}")
+    return (held, its, True)
 
 
 # ------------------------------------------------------------------------------------------------ locks
@@ -240,15 +258,16 @@ MODELS: Mapping[str, Model] = MappingProxyType(
     {
         made.name: made
         for made in (
-            Model("register", None, _register, ("read", "write"), _effect, native=_REGISTER),
+            Model("register", None, _register, ("read", "write"), effect, native=_REGISTER),
             Model(
-                "cas-register", None, _register, ("read", "write", "cas"), _effect, _pair("cas"),
+                "cas-register", None, _register, ("read", "write", "cas"), effect, _pair("cas"),
                 native=(*_REGISTER, ("cas", "CAS")),
             ),
             Model(
                 "multi-register", frozenset(), _multi_register, ("read", "write"), shape=_pairs,
                 reads=("read",),
             ),
+            Model("versioned-register", (None, 0, True), _versioned, ("read", "write")),
             Model("map", frozenset(), _map, ("put", "get", "delete"), shape=_pair("put"), reads=("get",)),
             Model("text", "", _text, ("get", "put", "append"), shape=_texts, reads=("get",), native=_TEXT,
                   forget=_prefixes),

@@ -18,6 +18,7 @@ ADVICE = {
     "vacuous": "the run shows nothing: make it longer or faster, or check that client and target work at all",
     "time": "give the check a larger budget, or the run more keys or fewer clients: less happens at once",
     "memory": "give the check a larger budget, or the run more keys or fewer clients: less happens at once",
+    "ambiguous": "let every write of a key have a value of its own, and see first that reads never go back",
     "crashed": "the checker itself failed: this is a bug, its text above says where",
 }
 

@@ -24,6 +24,9 @@ ADVICE = {
     "it; the raw history can be checked again without a cluster.",
     "memory": "The checker ran out of memory. Operations of unknown outcome are what makes a history hard. "
     "A shorter run, more keys or fewer time-outs decide it; the raw history can be checked again.",
+    "ambiguous": "The history does not tell what happened: a value that was read may be of more than one "
+    "write, or reads that went back say nothing of the order of writes. Let every write of a key have a "
+    "value of its own, and see first that reads never go back.",
     "crashed": "The checker itself failed, which says nothing about the target. "
     "The raw history can be checked again.",
 }

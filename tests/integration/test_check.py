@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness import check_command
-from harness.checkers import MODELS, checkers
+from harness.checkers import MODELS, checkers, choices
 from harness.cli import main
 from harness.history import History
 from harness.verdict import Verdict
@@ -199,7 +199,7 @@ def test_a_checker_without_a_budget_ends_at_the_time_limit(
     [
         (["valid"], "valid names no check; choose one: nemesis check --check NAME HISTORY"),
         (["--model", "luck", "valid"], f"unknown model 'luck'; there are: {', '.join(MODELS)}"),
-        (["--checker", "luck", "valid"], f"unknown check 'luck'; there are: {', '.join(checkers())}"),
+        (["--checker", "luck", "valid"], f"unknown check 'luck'; there are: {choices()}"),
         (["--model", "register", "--checker", "luck", "valid"], "unknown check 'luck'; there are: "),
         (["--model", "register", "--format", "xml", "valid"], "invalid choice: 'xml'"),
         (["--model", "register", "--nil-read", "no", "valid"], "invalid choice: 'no'"),

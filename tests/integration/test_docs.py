@@ -39,6 +39,7 @@ DOCUMENTS = [
             "targets",
             "plans",
             "verdicts",
+            "sessions",
             "promises",
             "transactions",
             "histories",

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from harness.checkers import MODELS, Budget, linearizable, text
+from harness.checkers.decide import SHRINKING
 from harness.checkers.frontier import Exhausted, Walk
 from harness.checkers.kinds import Kinds
-from harness.checkers.linearizable import SHRINKING
 from harness.checkers.search import search
 from harness.checkers.witness import smallest
 from harness.history import History, Operation
