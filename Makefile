@@ -30,6 +30,7 @@ bench: $(READY)  ## measured against peers and limits in the same run
 	$(BIN)/python -m benchmarks.fabric
 	$(BIN)/python -m benchmarks.packets
 	$(BIN)/python -m benchmarks.clock
+	$(BIN)/python -m benchmarks.page
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .

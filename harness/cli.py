@@ -25,6 +25,7 @@ from harness.interchange import FORMATS
 
 if TYPE_CHECKING:
     from harness.check_command import Request
+    from harness.report import Page
 
 HISTORY = "history.jsonl or history.jsonl.gz, or what Jepsen, elle-cli or Porcupine wrote"
 
@@ -54,8 +55,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     one.set_defaults(run=_check)
 
     one = commands.add_parser("report", help="write the page of a stored history")
-    one.add_argument("history", type=Path, metavar="HISTORY", help=HISTORY)
-    one.add_argument("--output", type=Path, metavar="PAGE", help="by default history.html beside the history")
+    one.add_argument("histories", nargs="*", type=Path, metavar="HISTORY", help=HISTORY)
+    one.add_argument(
+        "--output", type=Path, metavar="PAGE",
+        help="by default history.html beside the history; with --extract the history file",
+    )  # fmt: skip
+    one.add_argument(
+        "--compare", action="store_true",
+        help="write one page of two histories over one time axis: the failed run, then a good one",
+    )  # fmt: skip
+    one.add_argument(
+        "--extract", type=Path, metavar="PAGE",
+        help="give the history back out of a page: times in whole microseconds, secrets blanked",
+    )  # fmt: skip
     _add_stored(one)
     one.set_defaults(run=_report)
 
@@ -163,26 +175,68 @@ def _check(given: argparse.Namespace) -> int:
 
 
 def _report(given: argparse.Namespace) -> int:
+    if given.extract is not None:
+        return _extract(given)
+    if not given.histories:
+        raise ValueError("name a history, or a page with --extract")
+    if given.compare:
+        return _compare(given)
+    if given.output is not None and len(given.histories) > 1:
+        raise ValueError("--output names one page; of several histories each has its page beside it")
+    for path in given.histories:
+        print(_page_of(path, given))
+    return 0
+
+
+def _compare(given: argparse.Namespace) -> int:
+    from harness.report import write_comparison
+
+    if len(given.histories) != 2:
+        raise ValueError(f"--compare takes two histories, not {len(given.histories)}")
+    output = given.output or given.histories[0].with_name("comparison.html")
+    one, other = (_shown(path, given, output) for path in given.histories)
+    print(write_comparison(output, one, other))
+    return 0
+
+
+def _page_of(path: Path, given: argparse.Namespace) -> Path:
+    from harness.report import write_page
+
+    # not index.html: that is the page of the run itself, which knows more
+    output = given.output or path.with_name(f"{path.name.partition('.')[0]}.html")
+    return write_page(output, _shown(path, given, output))
+
+
+def _shown(path: Path, given: argparse.Namespace, output: Path) -> Page:
     from harness.check_command import verdicts
-    from harness.report import Page, write_page
+    from harness.report import Page
 
     request = _request(given)
-    history = request.read(given.history)
+    history = request.read(path)
     judged = verdicts(history, request) if given.check or history.header.get("checks") else ()
-    logs = {name: given.history.with_name(f"{name}.log") for name in history.header.get("nodes") or ()}
-    # not index.html: that is the page of the run itself, which knows more
-    output = given.output or given.history.with_name(f"{given.history.name.partition('.')[0]}.html")
+    logs = {name: path.with_name(f"{name}.log") for name in history.header.get("nodes") or ()}
     test = str(history.header.get("test", ""))
-    page = Page(
+    return Page(
         history=history,
         verdicts=judged,
-        test=test or given.history.name,
-        replay=shlex.join(["pytest", test, f"--nemesis-replay={given.history}"]) if test else "",
-        logs={name: path for name, path in logs.items() if path.exists()},
+        test=test or path.name,
+        replay=shlex.join(["pytest", test, f"--nemesis-replay={path}"]) if test else "",
+        logs={name: log for name, log in logs.items() if log.exists()},
         findings=history.findings,
-        history_link=os.path.relpath(given.history, output.parent),
+        history_link=os.path.relpath(path, output.parent),
     )
-    print(write_page(output, page))
+
+
+def _extract(given: argparse.Namespace) -> int:
+    from harness.report.extract import history_of, write_history
+
+    if given.histories:
+        raise ValueError("--extract takes the page alone: nemesis report --extract PAGE [--output HISTORY]")
+    header, events = history_of(given.extract)
+    output = given.output or given.extract.with_suffix(".extracted.jsonl.gz")
+    if output.exists():
+        raise ValueError(f"{output} is there already; name another file with --output")
+    print(write_history(output, header, events))
     return 0
 
 

@@ -20,6 +20,8 @@ from harness.checkers.words import headline, text as full
 from harness.history import History
 from harness.report import Entry, Page, write_index as write_index_page, write_page
 from harness.report.page import Word
+from harness.report.recovery import recovered
+from harness.report.spark import spark
 from harness.run import Run
 from harness.verdict import worst
 
@@ -73,6 +75,8 @@ def conclude(chaos: Chaos, test: str, *, failed: bool, page: bool, command: str)
         duration=sum(h.duration for h in chaos.histories),
         seed=str(chaos.settings.seed),
         expected=not chaos.failed and word != "valid",
+        spark=None if history is None else spark(history, history.verdicts),
+        recovery="" if history is None else recovered(history),
     )
     part = chaos.output / f"{ENTRY}.part"
     try:

@@ -6,7 +6,10 @@ const latencyY = (decades) => UNKNOWN + (HIGH - clamp(decades, LOW, HIGH)) / (HI
 function layLatency() { // whole decades that hold every latency
   let low = Infinity, high = -Infinity;
   for (let i = 0; i < ops.n; i++) if (ops.decades[i] < low) low = ops.decades[i]; else if (ops.decades[i] > high) high = ops.decades[i];
+  if (run.bins) for (const t of run.bins.quantiles.flat()) if (t >= 0) { const d = Math.log10(Math.max(t, 1)) - 6; low = Math.min(low, d); high = Math.max(high, d); }
   if (low <= high) { LOW = Math.max(Math.floor(low + 1e-6), -6); HIGH = Math.max(Math.ceil(high), LOW + 2); }
+  ops.bucket = new Uint8Array(ops.n);
+  for (let i = 0; i < ops.n; i++) ops.bucket[i] = clamp((ops.decades[i] - LOW) / (HIGH - LOW) * BUCKETS | 0, 0, BUCKETS - 1);
 }
 
 function scaleNames(id, names) {
@@ -31,7 +34,7 @@ function drawLatency() {
     paint(pen, theme.line, 0, latencyY(d), view.width, 0.5);
     names.push([clamp(latencyY(d) - 7, 0, s.height - 14), d >= 0 ? `${10 ** d} s` : d >= -3 ? `${10 ** (d + 3)} ms` : `${10 ** (d + 6)} µs`]);
   }
-  drawQuantiles(pen, first, last);
+  if (coarse()) drawCountedLatency(pen); else drawQuantiles(pen, first, last);
   drawMarks(pen, marks);
   scaleNames('latency-names', names.filter(([top], k) => k < 1 || top > 15));
 }
@@ -41,9 +44,13 @@ function drawDots({ pen, canvas, height }, first, last) { // straight into pixel
   if (pixels?.width !== W || pixels.height !== H) pixels = new ImageData(W, H);
   const grid = new Uint32Array(pixels.data.buffer).fill(0), across = W / (view.to - view.from), ratio = H / height;
   const [dot, ink] = shown > 30000 ? [1, 90] : shown > 3000 ? [2, 130] : shown > 400 ? [3, 190] : [4, 200], size = Math.round(dot * ratio);
+  if (ops.yFor !== H) { // a row of pixels for each operation, once per size
+    ops.y = Int16Array.from(decades, (d) => latencyY(d) * ratio | 0);
+    ops.yFor = H;
+  }
   for (let i = first; i < last; i++) {
     if (rank[i] > RANK[OK] || (type[i] === FAIL && shown < 1500)) { marks.push(i); continue; }
-    const x = (start[i] - view.from) * across | 0, y = latencyY(decades[i]) * ratio | 0, color = type[i] === OK ? theme['ok-pixel'] : theme['fail-pixel'];
+    const x = (start[i] - view.from) * across | 0, y = ops.y[i], color = type[i] === OK ? theme['ok-pixel'] : theme['fail-pixel'];
     for (let dy = 0; dy < size; dy++) for (let dx = 0; dx < size && x + dx < W; dx++) { // overlapping points grow opaque
       const at = (y + dy) * W + x + dx;
       grid[at] = (color | (Math.min((grid[at] >>> 24) + ink, 235) << 24)) >>> 0;
@@ -59,7 +66,7 @@ function drawQuantiles(pen, first, last) { // from a histogram of the logarithm 
   for (let i = first; i < last; i++) {
     if (ops.type[i] !== OK) continue;
     const bin = Math.min((ops.start[i] - view.from) * scale | 0, bins - 1);
-    histogram[bin * BUCKETS + clamp((ops.decades[i] - LOW) / (HIGH - LOW) * BUCKETS | 0, 0, BUCKETS - 1)]++;
+    histogram[bin * BUCKETS + ops.bucket[i]]++;
     totals[bin]++;
   }
   for (const [share, enough, dash, width] of [[0.5, 3, [], 1.8], [0.95, 10, [6, 3], 1.3]]) {
@@ -79,6 +86,22 @@ function drawQuantiles(pen, first, last) { // from a histogram of the logarithm 
   pen.setLineDash([]);
 }
 
+function drawCountedLatency(pen) { // of operations that are only counted: a bar from the median to the slowest, lines as ever
+  const { bins } = run, from = binAt(view.from), to = binAt(view.to), width = bins.width / (view.to - view.from) * view.width;
+  const lines = [[0, [], 1.8], [1, [6, 3], 1.3]].map(([q, dash, weight]) => ({ q, dash, weight, path: new Path2D(), open: false }));
+  const each = Math.max(Math.round(3 / width), 1), height = (t) => latencyY(Math.log10(Math.max(t, 1)) - 6);
+  for (let k = from; k <= to; k += each) { // stretches narrower than 3 pixels are put together: the largest of each
+    const worst = bins.quantiles.map((column) => { let top = -1; for (let j = k; j < Math.min(k + each, to + 1); j++) if (column[j] > top) top = column[j]; return top; });
+    if (worst[3] < 0) { for (const line of lines) line.open = false; continue; }
+    const x = toX(bins.from + k * bins.width);
+    paint(pen, theme.ok, x, height(worst[3]), Math.max(width * each - 0.5, 1), height(worst[0]) - height(worst[3]) + 1, 0.3);
+    for (const line of lines) { line.path[line.open ? 'lineTo' : 'moveTo'](x + width * each / 2, height(worst[line.q])); line.open = true; }
+  }
+  pen.strokeStyle = theme.ink;
+  for (const { path, dash, weight } of lines) { pen.setLineDash(dash); pen.lineWidth = weight; pen.stroke(path); }
+  pen.setLineDash([]);
+}
+
 function drawMarks(pen, marks) { // × failed, △ unknown, ◆ anomaly
   const cross = new Path2D(), triangle = new Path2D(), diamond = new Path2D();
   for (const i of marks) {
@@ -93,10 +116,16 @@ function drawMarks(pen, marks) { // × failed, △ unknown, ◆ anomaly
   pen.fillStyle = theme.anomaly; pen.fill(diamond);
 }
 
+function countBins(add) { // each stretch in view: outcome, its middle, how many
+  const { bins } = run;
+  for (let k = binAt(view.from); k <= binAt(view.to); k++) bins.counts.forEach((column, kind) => { if (column[k]) add(kind, bins.from + (k + 0.5) * bins.width, column[k]); });
+}
+
 function drawRate() {
-  const s = rateSheet, first = firstAt(view.from), last = firstAt(view.to), step = Math.round(clamp(view.width * 8 / Math.max(last - first, 1), 6, 40));
+  const s = rateSheet, first = firstAt(view.from), last = firstAt(view.to), step = coarse() ? Math.max(6, Math.ceil(run.bins.width / (view.to - view.from) * view.width)) : Math.round(clamp(view.width * 8 / Math.max(last - first, 1), 6, 40));
   const bins = Math.ceil(view.width / step), scale = view.width / (view.to - view.from) / step, tally = [OK, FAIL, INFO].map(() => new Uint32Array(bins));
-  for (let i = first; i < last; i++) tally[ops.type[i]][Math.min((ops.start[i] - view.from) * scale | 0, bins - 1)]++;
+  if (coarse()) countBins((k, t, n) => { tally[k][clamp((t - view.from) * scale | 0, 0, bins - 1)] += n; });
+  else for (let i = first; i < last; i++) tally[ops.type[i]][Math.min((ops.start[i] - view.from) * scale | 0, bins - 1)]++;
   let top = 0;
   for (let k = 0; k < bins; k++) top = Math.max(top, tally[0][k] + tally[1][k] + tally[2][k]);
   s.clear();
@@ -111,7 +140,8 @@ function drawRate() {
   });
   const rate = top * scale;
   scaleNames('rate-names', [[0, top ? `${rate >= 10 ? grouped(Math.round(rate)) : Number(rate.toPrecision(2))}/s` : ''], [s.height - 14, '0']]);
-  $('rate-says').textContent = `operations invoked per second, by outcome, ${lasted(1 / scale)} a bar; ${grouped(last - first)} of ${grouped(ops.n)} operations in view`;
+  const inView = coarse() ? tally.flat().reduce((sum, column) => sum + column.reduce((a, b) => a + b, 0), 0) : last - first;
+  $('rate-says').textContent = `operations invoked per second, by outcome, ${lasted(1 / scale)} a bar; ${grouped(inView)} of ${grouped(run.total)} operations in view`;
 }
 
 const mapX = (t) => (t - whole.from) / (whole.to - whole.from) * view.width;
@@ -125,7 +155,13 @@ function drawMap() { // once per size: zooming only moves the brush
     paint(pen, theme[fault.family], a, 0, width, s.height, 0.16);
     paint(pen, theme[fault.family], a, 0, width, 3);
   }
-  for (let i = 0; i < ops.n; i++) { const k = mapX(ops.start[i]) / 2 | 0; tally[k]++; if (ops.type[i] === INFO) unknown[k] = 1; }
+  if (run.bins) {
+    run.bins.counts.forEach((column, kind) => column.forEach((count, j) => {
+      const k = mapX(run.bins.from + (j + 0.5) * run.bins.width) / 2 | 0;
+      tally[k] += count;
+      if (count && kind === INFO) unknown[k] = 1;
+    }));
+  } else for (let i = 0; i < ops.n; i++) { const k = mapX(ops.start[i]) / 2 | 0; tally[k]++; if (ops.type[i] === INFO) unknown[k] = 1; }
   const top = tally.reduce((a, b) => Math.max(a, b), 1);
   tally.forEach((n, k) => { if (n) paint(pen, theme.ok, k * 2, s.height - n / top * (s.height - 8), 2, n / top * (s.height - 8)); });
   unknown.forEach((is, k) => { if (is) paint(pen, theme.info, k * 2, s.height - 6, 2, 6); });

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.history import OUTCOMES, Columns, History
-from harness.report.text import name_text, value_text, visible
+from harness.report.text import is_steps, name_text, value_text, visible
 
-MAX_LANES = 128
+MAX_LANES = 256
 TABLE_TEXT = 400_000
 """Characters of values and errors that a page carries; later ones show their number in the table only."""
 
@@ -112,6 +112,11 @@ def zigzag(difference: int) -> int:
     return 2 * difference if difference >= 0 else -2 * difference - 1
 
 
+def unzigzag(number: int) -> int:
+    """The difference that `zigzag` made a number of."""
+    return -(number + 1) // 2 if number % 2 else number // 2
+
+
 def pack(history: History, rows: Rows) -> tuple[list[tuple[str, int]], str]:
     """The layout (name and bytes per value, in order) and the block in base64.
 
@@ -149,6 +154,40 @@ def pack(history: History, rows: Rows) -> tuple[list[tuple[str, int]], str]:
     return layout, deflated(b"".join(_planes(out[name], width) for name, width in layout))
 
 
+def unpack(layout: Sequence[Sequence[Any]], block: bytes, lanes: int, keys: int) -> dict[str, list[int]]:
+    """The columns of `pack` again: times in µs, ``process``, ``node``, ``value`` and ``result`` as numbers.
+
+    ``lasted`` stays 0 for an unknown end, else 1 + its µs; the script's `decode` does the same.
+    """
+    widths = [(str(name), int(width)) for name, width in layout]
+    n = len(block) // max(sum(width for _, width in widths), 1)
+    out: dict[str, list[int]] = {}
+    at = 0
+    for name, width in widths:
+        planes = [block[at + k * n : at + (k + 1) * n] for k in range(width)]
+        out[name] = [int.from_bytes(bytes(item), "little") for item in zip(*planes, strict=True)]
+        at += width * n
+    clock = index = 0
+    process, node, near = [0] * lanes, [0] * lanes, [0] * keys
+    for k in range(n):
+        lane, key = out["lane"][k], out["key"][k]
+        clock += unzigzag(out["start"][k])
+        index += unzigzag(out["index"][k])
+        process[lane] += unzigzag(out["process"][k])
+        node[lane] += unzigzag(out["node"][k])
+        value, result = out["value"][k], out["result"][k]
+        if value:
+            near[key] = value = near[key] + unzigzag(value - 1)
+        if result:
+            near[key] = result = value if result == 1 else near[key] + unzigzag(result - 2)
+        for name, number in (
+            ("start", clock), ("index", index), ("process", process[lane]), ("node", node[lane]),
+            ("value", value), ("result", result),
+        ):  # fmt: skip
+            out[name][k] = number
+    return out
+
+
 def _planes(column: Sequence[int], width: int) -> bytes:
     raw = array("Q", column)
     if sys.byteorder == "big":
@@ -179,7 +218,7 @@ def tables(history: History) -> dict[str, list[Any]]:
             return difference
         if room <= 0:
             return f"(value {number}, see the raw history)"
-        if isinstance(value, tuple) and len(value) == 2:
+        if isinstance(value, tuple) and len(value) == 2 and not is_steps(value):
             shown: Any = [value_text(item, 60) for item in value]
             room -= len(shown[0]) + len(shown[1])
         else:

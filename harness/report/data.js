@@ -4,8 +4,9 @@ const RANK = [2, 1, 3], ANOMALY = 4; // by outcome: the worst wins a pixel, and 
 let run;
 const ops = {};
 
-async function inflate(id) {
-  const bytes = Uint8Array.from(atob($(id).textContent), (c) => c.charCodeAt(0));
+async function inflate(id, text = $(id).textContent) {
+  const raw = atob(text), bytes = new Uint8Array(raw.length);
+  for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('deflate'));
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
@@ -24,7 +25,17 @@ async function readRun() {
     ops[name] = column;
   }
   decode(n);
+  if (run.bins) await readBins(run.bins);
 }
+
+async function readBins(bins) { // what stands for the operations that are only counted
+  const worst = await inflate(null, bins.lanes), n = bins.counts[0].length;
+  bins.n = n;
+  bins.worst = Array.from({ length: run.lanes }, (_, lane) => worst.subarray(lane * n, (lane + 1) * n));
+}
+// Whether the view shows operations that are only counted: then the charts draw the counts.
+const coarse = () => Boolean(run.bins) && !run.exact.some(([a, b]) => a <= view.from && view.to <= b);
+const binAt = (t) => clamp(Math.floor((t - run.bins.from) / run.bins.width), 0, run.bins.n - 1);
 
 function decode(n) {
   const { start, lasted: took, index, lane, process, node, key, value, result, type } = ops;
@@ -45,8 +56,13 @@ function decode(n) {
     members[l].push(i);
   }
   for (const [row] of run.flags) rank[row] = ANOMALY;
+  members.forEach((list, lane) => { members[lane] = Uint32Array.from(list); });
   const shownEnd = Float64Array.from(end); // an unknown outcome is drawn to where its lane goes on
-  for (const list of members) list.forEach((i, k) => { if (Number.isNaN(end[i])) shownEnd[i] = k + 1 < list.length ? start[list[k + 1]] : run.to; });
+  for (const list of members) list.forEach((i, k) => {
+    if (!Number.isNaN(end[i])) return;
+    const next = k + 1 < list.length ? start[list[k + 1]] : run.to; // of a lane whose operations are not all here nobody knows the next
+    shownEnd[i] = run.bins ? Math.min(next, start[i] + run.bins.width) : next;
+  });
   const trouble = [];
   for (let i = 0; i < n; i++) if (rank[i] !== RANK[OK]) trouble.push(i);
   Object.assign(ops, { n, end, shownEnd, decades, rank, members, trouble });
@@ -57,7 +73,7 @@ const valueText = (f, shown) => (shown === null ? 'nil' : Array.isArray(shown) ?
 function argument(i) { // as text.py's `argument`
   const f = run.fs[ops.f[i]], value = ops.value[i], result = ops.result[i], text = (code) => valueText(f, run.values[code]);
   if (ops.type[i] !== OK || !result) return !value && ops.type[i] !== OK && run.reads.includes(f) ? '?' : text(value);
-  return !value || value === result ? text(result) : `${text(value)} ⇒ ${text(result)}`;
+  return !value || value === result || run.wholes.includes(f) ? text(result) : `${text(value)} ⇒ ${text(result)}`;
 }
 const label = (i) => `${run.fs[ops.f[i]]} ${argument(i)}`;
 const keyName = (i) => run.keys[ops.key[i]];

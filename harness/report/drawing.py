@@ -12,7 +12,8 @@ from harness.report.markup import family
 from harness.report.nodes import drawn, event_text, rivals, spans
 from harness.report.redact import Redact
 from harness.report.sections import asked
-from harness.report.text import READS, name_text, shorten, visible
+from harness.report.text import READS, WHOLES, name_text, shorten, visible
+from harness.report.witness import last_word
 from harness.verdict import Verdict
 
 
@@ -21,15 +22,17 @@ def drawing(
 ) -> dict[str, Any]:
     """Values for the script, seconds as float; `by_index` are page rows by operation index."""
     events, _ = drawn([event for event in history.events if event.kind not in KINDS])  # clocks have a plot
-    start, end = _whole(history, rows)
+    start, end = whole(history, rows)
     found = spans(history.events, round(end * NANOSECONDS))
     return {
         "count": len(rows.order),
+        "total": len(rows.order),
         "lanes": rows.lanes,
         "from": start,
         "to": end,
         "types": OUTCOMES,
         "reads": sorted(READS),
+        "wholes": sorted(WHOLES),
         **_redacted(tables(history), redact),
         "members": _members(history),
         "faults": [_fault(fault, redact) for fault in history.faults],
@@ -44,9 +47,9 @@ def drawing(
         ],
         "phases": [[time / NANOSECONDS, redact(shorten(visible(name), 60))] for time, name in history.phases],
         "flags": [
-            [by_index[v.witness.culprit], redact(shorten(visible(v.summary), 60))]
+            [by_index[culprit], redact(shorten(visible(v.summary), 60))]
             for v in verdicts
-            if v.witness and v.witness.culprit is not None and v.witness.culprit in by_index
+            if v.witness and (culprit := last_word(v.witness)) is not None and culprit in by_index
         ],
         "witnesses": [
             sorted(by_index[i] for i in v.witness.operations if i in by_index) for v in verdicts if v.witness
@@ -55,10 +58,15 @@ def drawing(
 
 
 def _redacted(found: dict[str, list[Any]], redact: Redact) -> dict[str, list[Any]]:
-    return {**found, "errors": [error and redact(error) for error in found["errors"]]}
+    def blanked(shown: Any) -> Any:
+        if isinstance(shown, list):
+            return [blanked(text) for text in shown]
+        return redact(shown) if isinstance(shown, str) and len(shown) > 7 else shown
+
+    return {name: [blanked(shown) for shown in texts] for name, texts in found.items()}
 
 
-def _whole(history: History, rows: Rows) -> tuple[float, float]:
+def whole(history: History, rows: Rows) -> tuple[float, float]:
     """First and last instant of anything; a run begins at 0 unless its history plainly does not."""
     times = [t / 1e6 for t in (*rows.start, *(end for end in rows.end if end >= 0))]
     if not rows.timeless:

@@ -9,9 +9,12 @@ from pathlib import Path
 
 from harness.report.markup import Child, asset, document, el, joined, judged, link, mark, table
 from harness.report.page import WORDS, Page, Word, save
+from harness.report.recovery import recovered
 from harness.report.redact import redactor
+from harness.report.spark import Spark, spark, spark_picture
 from harness.report.text import counted, name_text, shorten
 
+HEAD = ("verdict", "test", "summary", "rate and faults", "recovery", "operations", "duration", "seed")
 ORDER: tuple[Word, ...] = ("invalid", "error", "unknown", "valid")
 
 
@@ -19,6 +22,7 @@ ORDER: tuple[Word, ...] = ("invalid", "error", "unknown", "valid")
 class Entry:
     """A run as the index shows it: `duration` in seconds, `link` its page relative to the index, or "".
 
+    `spark` is its thumbnail, `recovery` says how long it took after the last heal.
     `expected` marks a verdict that the test asked for (a planted bug): it needs no look.
     """
 
@@ -30,6 +34,8 @@ class Entry:
     duration: float
     seed: str | int = ""
     expected: bool = False
+    spark: Spark | None = None
+    recovery: str = ""
 
     @property
     def good(self) -> bool:
@@ -52,6 +58,8 @@ class Entry:
             operations=len(page.history),
             duration=page.history.duration,
             seed="" if seed is None else name_text(seed, 60),
+            spark=spark(page.history, page.verdicts),
+            recovery=recovered(page.history),
         )
 
 
@@ -81,6 +89,8 @@ def write_index(
                 look,
                 test,
                 shorten(e.summary, 300) + (", as the test expects" if e.expected else ""),
+                spark_picture(e.spark) if e.spark else None,
+                shorten(e.recovery, 60),
                 f"{e.operations:,}",
                 f"{e.duration:.1f} s",
                 shorten(str(e.seed), 24),
@@ -102,8 +112,6 @@ def write_index(
         headline=headline,
         stamp=joined((mark(deciding, 44), el("strong", WORDS[deciding]))) if entries else mark(deciding, 44),
         facts=joined(facts),
-        runs=table("Runs", ("verdict", "test", "summary", "operations", "duration", "seed"), rows, "runs")
-        if rows
-        else None,
+        runs=table("Runs", HEAD, rows, "runs") if rows else None,
     )
     return save(path, text)

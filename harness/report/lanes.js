@@ -42,6 +42,7 @@ function drawLanes() {
     if (lane.kind === 'node') drawNode(s, lane);
     if (lane.kind === 'process') drawProcess(s, lane);
   }
+  drawTrace(s);
   for (const [row, text] of run.flags) drawFlag(s, toX(ops.start[row]), text);
 }
 
@@ -101,6 +102,18 @@ function drawNode(s, lane) {
   }
 }
 
+function drawTrace(s) { // the pinned operation's steps in the lanes of the nodes that took them, and its own time above and below
+  const steps = run.traces[view.pin], { pen } = s;
+  if (!steps) return;
+  const its = new Map(lanes.filter((lane) => lane.kind === 'node').map((lane) => [lane.name, lane]));
+  for (const [from, to, node] of steps) {
+    const lane = its.get(node), x = toX(from), width = Math.max(toX(to) - x, 2.5);
+    if (!lane || x > view.width || x + width < 0) continue;
+    paint(pen, theme.ok, x - 1, lane.y + 2, width, lane.height - 5);
+    paint(pen, theme.ink, x - 1, lane.y + 2, width, 1.5);
+  }
+}
+
 // Dense columns by rank: colour, top and height within the lane. Heights differ, so that they do not rest on colour.
 const DENSE = [null, ['fail', 0.5, 0.42], ['ok', 0.24, 0.52], ['info', 0.06, 0.88], ['anomaly', 0, 1]];
 
@@ -108,6 +121,14 @@ function drawProcess(s, lane) {
   const { list, y, height } = lane, { start, shownEnd, rank, process, type } = ops, scale = view.width / (view.to - view.from), width = Math.ceil(view.width);
   const worst = lane.worst?.length === width ? lane.worst.fill(0) : (lane.worst = new Uint8Array(width)), boxes = [];
   let first = -1, last = -1;
+  if (coarse()) {
+    const { bins } = run, ranks = bins.worst[lane.index], wide = bins.width * scale;
+    for (let k = binAt(view.from); k <= binAt(view.to); k++) {
+      if (!ranks[k]) continue;
+      const x0 = (bins.from + k * bins.width - view.from) * scale, stop = Math.min(x0 + wide, width - 1) | 0;
+      for (let x = Math.max(x0 | 0, 0); x <= stop; x++) if (worst[x] < ranks[k]) worst[x] = ranks[k];
+    }
+  }
   for (let k = Math.max(lowerBound(list.length, (j) => start[list[j]], view.from) - 1, 0); k < list.length; k++) {
     const i = list[k], x0 = (start[i] - view.from) * scale, x1 = (shownEnd[i] - view.from) * scale;
     if (x0 > width) break;

@@ -24,7 +24,8 @@ function drawTable() {
   rows.from = limit ? lowerBound(all, time, view.from) : 0;
   rows.to = limit ? lowerBound(all, time, view.to) : all;
   const n = rows.to - rows.from, of = rows.found ? ` that match, of ${grouped(ops.n)}` : '';
-  $('table-says').textContent = n < all ? `${grouped(n)} in view of ${grouped(all)}${of}` : `${grouped(all)}${of}`;
+  const rest = run.total > ops.n ? `; ${grouped(run.total)} in the run, the others are only counted` : '';
+  $('table-says').textContent = (n < all ? `${grouped(n)} in view of ${grouped(all)}${of}` : `${grouped(all)}${of}`) + rest;
   $('table-space').style.setProperty('height', `${n * ROW}px`);
   $('table-body').parentNode.setAttribute('aria-rowcount', n + 1);
   drawRows();

@@ -6,18 +6,25 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from harness.history import History
 from harness.report import sections
+from harness.report.aggregate import Aggregate, aggregate, small
+from harness.report.answers import answers
 from harness.report.clocks import KINDS, clock_table, drawn_clocks, observed, plot
 from harness.report.columns import Rows, arrange, pack, packed_json
-from harness.report.drawing import drawing
+from harness.report.coverage import coverage
+from harness.report.drawing import drawing, whole
+from harness.report.extract import carried as beside
+from harness.report.keys import keys
 from harness.report.logs import tails
 from harness.report.markup import Child, asset, document, el, joined, judged, mark
 from harness.report.nodes import drawn, rivals, spans
+from harness.report.recovery import recoveries, recovery_table
 from harness.report.redact import Redact, redacted, redactor
 from harness.report.text import counted, name_text, shorten, visible
+from harness.report.traces import named, traces
 from harness.report.witness import story
 from harness.verdict import Verdict, worst
 
@@ -101,9 +108,14 @@ def render(page: Page, path: Path) -> str:
         for op in (*v.witness.operations, v.witness.culprit)
         if op is not None
     }
-    by_index = rows.row_of(history.columns, shown)
-    layout, columns = pack(history, rows)
+    coarse = aggregate(history, rows, page.verdicts)
+    carried, shown_rows = (history, rows) if coarse is None else small(history, rows, coarse.kept)
+    by_row = shown_rows.row_of(carried.columns, shown)
+    layout, columns = pack(carried, shown_rows)
     clocks = observed(history, redact)
+    drawn_run = drawing(carried, shown_rows, page.verdicts, by_row, redact)
+    steps, steps_left = traces(carried, shown_rows.row_of(carried.columns, named(carried)), redact)
+    carried_beside = beside(history, drawn_run["values"], page.verdicts, redact, coarse is not None)
     return document(
         "page.html",
         asset("common.css") + asset("page.css"),
@@ -116,16 +128,27 @@ def render(page: Page, path: Path) -> str:
         test=redact(page.test),
         totals=sections.totals(history),
         facts=sections.facts(history, page.history_link, redact),
-        replay=_replay(redact(page.replay)),
+        answers=answers(
+            history,
+            page.verdicts,
+            by_row,
+            redact(page.replay),
+            bool(page.error or page.findings),
+            redact,
+        ),
         findings=sections.findings(page.findings, page.error, redact),
-        story=_story(page, by_index, redact),
+        story=_story(page, by_row, redact),
         empty="" if len(history) or history.faults or history.events else "empty",
         legend=sections.legend(page.verdicts, history.faults, bool(rivals(spans(history.events, 0)))),
-        notes=_notes(history, rows, clocks.every),
+        notes=_notes(history, rows, clocks.every, coarse, steps_left),
         periods=sections.periods(history),
         clocks=plot(clocks),
         clock_table=clock_table(clocks, history.faults, redact),
         verdicts=sections.verdict_table(page.verdicts, redact),
+        coverage=coverage(history),
+        keys=_section("keys", "Keys", keys(history, page.verdicts)),
+        keys_link=el("a", "Keys", href="#keys") if len(history.columns.keys) > 1 else None,
+        recovery=recovery_table(recoveries(history), history, redact),
         faults=sections.fault_table(history.faults, redact),
         plan=sections.plan_text(history.header, redact),
         environment=sections.environment(history, redacted(page.environment), redact),
@@ -134,10 +157,13 @@ def render(page: Page, path: Path) -> str:
             {
                 "layout": layout,
                 "clocks": drawn_clocks(clocks),
-                **drawing(history, rows, page.verdicts, by_index, redact),
+                **drawn_run,
+                "traces": steps,
+                **({} if coarse is None else _coarse(history, rows, coarse)),
             }
         ),
         columns=columns,
+        extract=packed_json(carried_beside),
     )
 
 
@@ -151,18 +177,6 @@ def save(path: Path, text: str) -> Path:
     finally:
         beside.unlink(missing_ok=True)
     return path
-
-
-def _replay(command: str) -> Child:
-    if not command:
-        return None
-    code = el("code", command, id="replay", tabindex=0)
-    return el(
-        "div",
-        el("dt", "replay"),
-        el("dd", code, el("button", "Copy", id="b-copy", type="button")),
-        class_="fact-replay",
-    )
 
 
 def _story(page: Page, by_index: dict[int, int], redact: Redact) -> Child:
@@ -197,9 +211,25 @@ def _story(page: Page, by_index: dict[int, int], redact: Redact) -> Child:
     return joined((el("h2", title, id="h-witness"), *parts))
 
 
-def _notes(history: History, rows: Rows, every: int) -> Child:
+def _section(name: str, title: str, content: Child) -> Child:
+    """A section of the page; None where it has nothing to say."""
+    if content is None:
+        return None
+    return el("section", el("h2", title, id=f"h-{name}"), content, id=name, aria_labelledby=f"h-{name}")
+
+
+def _coarse(history: History, rows: Rows, coarse: Aggregate) -> dict[str, Any]:
+    """What the script draws in place of the operations that are not carried."""
+    start, end = whole(history, rows)
+    exact = [[a / 1e6, b / 1e6] for a, b in coarse.whole]
+    return {"from": start, "to": end, "total": coarse.total, "bins": coarse.bins, "exact": exact}
+
+
+def _notes(history: History, rows: Rows, every: int, coarse: Aggregate | None, steps_left: int) -> Child:
     """What the timeline leaves out or puts together."""
-    notes = []
+    notes = [coarse.words] if coarse else []
+    if steps_left:
+        notes.append(f"Of what nodes did for single operations {counted(steps_left, 'step')} are left out.")
     if rows.timeless:
         notes.append("This history has no times: the axis shows the order of events, a millisecond each.")
     if rows.shared:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
-from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.history import NANOSECONDS, OUTCOMES, Fault, History
+from harness.report.coverage import overlapping
 from harness.report.logs import Tail
 from harness.report.markup import Child, Markup, bar, chip, el, joined, judged, link, pairs, table
 from harness.report.redact import Redact
@@ -60,9 +60,9 @@ def facts(history: History, history_link: str, redact: Redact) -> Markup:
                 f"{seen} of {len(faults)} took effect" if seen < len(faults) else f"{seen}, all took effect",
             )
         )
-    for name in ("runtime", "target", "model", "began"):
+    for name in ("runtime", "target"):
         if header.get(name):
-            items.append((name, redact(name_text(header[name], 48))))
+            items.append((name, redact(name_text(header[name], 32))))
     if history_link:
         items.append(
             (
@@ -100,23 +100,6 @@ def undecided(verdict: Verdict, redact: Redact) -> Markup:
     advice = ADVICE.get(verdict.cause)
     return joined((el("p", cause, f" {redact(shorten(verdict.summary, 600))}", class_="sentence"),
                    el("p", advice, class_="prose") if advice else None))  # fmt: skip
-
-
-def overlapping(history: History) -> int:
-    """Number of operations that overlapped a fault (an unknown outcome counts until the run's end)."""
-    merged: list[list[float]] = []
-    for start, end in sorted(
-        (f.start, f.end if f.end is not None else float("inf")) for f in history.faults if f.start is not None
-    ):
-        if merged and start <= merged[-1][1]:
-            merged[-1][1] = max(merged[-1][1], end)
-        else:
-            merged.append([start, end])
-    starts, ends, c = [m[0] for m in merged], [m[1] for m in merged], history.columns
-    return sum(
-        bisect_left(ends, start) < bisect_right(starts, end if end >= 0 else float("inf"))
-        for start, end in zip(c.start, c.end, strict=True)
-    )
 
 
 def verdict_table(verdicts: Sequence[Verdict], redact: Redact) -> Markup:

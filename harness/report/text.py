@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.history import NANOSECONDS, Operation
@@ -13,6 +13,8 @@ READS = frozenset({"read", "r", "get"})
 """Operations whose answer is unknown, not nil, where they did not succeed."""
 PAIRS = frozenset({"cas", "rmw"})
 """Operations on two values, old and new."""
+WHOLES = frozenset({"txn"})
+"""Operations whose answer repeats what was asked."""
 
 # Control characters, and what could reorder the text around it or is no character at all.
 _INVISIBLE = re.compile(
@@ -50,8 +52,8 @@ def value_text(value: Any, limit: int = 120) -> str:
     Differs from repr in that it costs no more than what it shows, and from JSON in that 1, "1" and nil
     are told apart at a glance.
 
-    >>> value_text((1, "x", None))
-    '[1, "x", nil]'
+    >>> value_text((1, "x", None)), value_text((("append", "x", 1), ("r", "y", (1, 2))))
+    ('[1, "x", nil]', 'append x 1, r y [1, 2]')
     """
     if value is None:
         return "nil"
@@ -66,8 +68,21 @@ def value_text(value: Any, limit: int = 120) -> str:
             "{}", len(value), limit
         )
     if isinstance(value, (tuple, list)):
+        if is_steps(value):
+            return _listed(
+                (f"{step[0]} {name_text(step[1], 40)} " if step[1] is not None else f"{step[0]} ", step[2])
+                for step in value
+            ).show(("", ""), len(value), limit)
         return _listed(("", item) for item in value).show("[]", len(value), limit)
     return shorten(visible(repr(value)), limit)
+
+
+def is_steps(value: tuple[Any, ...] | list[Any]) -> bool:
+    """Whether `value` reads as the steps of a transaction: each a word, what it concerns, and a value."""
+    return bool(value) and all(
+        type(step) in (tuple, list) and len(step) == 3 and isinstance(step[0], str) and step[0].isidentifier()
+        for step in value[:50]
+    ) and len(value) <= 50  # fmt: skip
 
 
 class _listed:
@@ -76,7 +91,7 @@ class _listed:
     def __init__(self, items: Any) -> None:
         self.items = items
 
-    def show(self, brackets: str, total: int, limit: int) -> str:
+    def show(self, brackets: Sequence[str], total: int, limit: int) -> str:
         parts: list[str] = []
         room = limit
         for label, item in self.items:
@@ -101,6 +116,8 @@ def argument(operation: Operation) -> str:
             return f"{value_text(value[0], 60)}→{value_text(value[1], 60)}"
         return value_text(value)
 
+    if operation.type == "ok" and answer is not None and operation.f in WHOLES:
+        return text(answer)
     if operation.type != "ok" or answer is None:
         return "?" if asked is None and operation.type != "ok" and operation.f in READS else text(asked)
     return text(answer) if asked is None or asked == answer else f"{text(asked)} ⇒ {text(answer)}"

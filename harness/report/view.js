@@ -51,8 +51,16 @@ function pin(i) {
   if (i < 0) return host.replaceChildren();
   const same = ops.members[ops.lane[i]], k = same.indexOf(i);
   const go = (words, j) => make('button', { type: 'button', disabled: j === undefined, click: () => visit(j) }, words);
-  return host.replaceChildren(make('h3', {}, `Operation #${ops.index[i]}`), listing(describe(i)),
+  return host.replaceChildren(make('h3', {}, `Operation #${ops.index[i]}`), listing(describe(i)), tellTrace(i),
     make('p', { class: 'buttons' }, go('‹ process', same[k - 1]), go('process ›', same[k + 1]), make('button', { type: 'button', click: () => pin(-1) }, 'Unpin')));
+}
+
+function tellTrace(i) { // what the nodes did for it, in words: the picture has it in the nodes' lanes
+  const steps = run.traces[i];
+  if (!steps) return '';
+  const since = (t) => `${t < ops.start[i] ? '-' : '+'}${lasted(Math.abs(t - ops.start[i]))}`;
+  return make('div', { class: 'trace' }, make('h3', {}, 'What the nodes did for it, as reported'), make('ol', {}, ...steps.slice(0, 200).map(([from, to, node, kind]) =>
+    make('li', {}, make('b', {}, node), ` ${kind} ${since(from)}${to > from ? `, for ${lasted(to - from)}` : ''}`))), steps.length > 200 ? make('p', {}, `and ${grouped(steps.length - 200)} more`) : '');
 }
 
 function visit(i, scroll = false) { // pin an operation and bring it into view, wide enough to read; one of a witness with its fellows

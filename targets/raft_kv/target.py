@@ -122,6 +122,10 @@ class RaftKV(Target):
             detail = json.loads(line)
         except ValueError:
             return None  # the last line of a node that was killed
+        if (
+            "entries" in detail
+        ):  # the request's number is the operation's: the report shows who applied it when
+            detail["ops"] = [entry[1] for entry in detail["entries"] if entry[1] is not None]
         return str(detail.pop("event")), detail
 
 

@@ -78,7 +78,7 @@ def history(
         steps.append((op["at"], op))
         if outcome == "info":
             process[client] += CLIENTS
-        free[client] = start + lasted + rng.expovariate(1 / gap)
+        free[client] = start + lasted + 1 + rng.expovariate(1 / gap)
     _take_effect(sorted(steps, key=lambda s: s[0]), rng)
     if bend:
         _bend(made)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from harness.history import History
-from harness.report import Entry, Page, write_index, write_page
+from harness.history import History, NodeEvent
+from harness.report import Entry, Page, aggregate, write_index, write_page
 from harness.report.text import operation_text
 from harness.verdict import Edge, Verdict, Witness
 from tests.integration.report import synthetic
@@ -328,7 +328,7 @@ def test_nothing_in_a_history_runs(tmp_path: Path, open_page: OPEN, scripts: boo
     path = write_page(tmp_path / "index.html", hostile_page(tmp_path))
     page = open_page(path, painted=scripts, java_script_enabled=scripts)
     assert page.locator("img, [onerror], [onload], [onmouseover], b b").count() == 0
-    assert page.locator("script").count() == 3 and page.locator("style").count() == 1
+    assert page.locator("script").count() == 4 and page.locator("style").count() == 1
     assert all(
         href.startswith(("#", "./"))
         for href in page.locator("a").evaluate_all("all => all.map(a => a.getAttribute('href'))")
@@ -389,3 +389,149 @@ def test_the_index_is_inert(tmp_path: Path, open_page: OPEN) -> None:
     assert len(hrefs) == 2 and all(href.startswith("file:///") for href in hrefs)
     page.set_viewport_size({"width": 390, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+ON_SCREEN = """id => { const box = document.getElementById(id).getBoundingClientRect();
+    return box.top >= 0 && box.bottom <= innerHeight && box.left >= 0 && box.right <= innerWidth; }"""
+
+
+def test_the_first_screen_answers_the_five_questions(tmp_path: Path, open_page: OPEN) -> None:
+    model = bent()
+    witness = model.verdicts[0].witness
+    assert witness is not None and witness.culprit is not None
+    page = open_page(write_page(tmp_path / "index.html", model))
+    culprit = next(op for op in model.history.operations if op.index == witness.culprit)
+    assert page.evaluate("scrollY") == 0
+    assert page.locator("h1").inner_text() == f"{model.verdicts[0].key}: not linearizable"
+    answers = {
+        "proof": (f"#{culprit.index}", operation_text(culprit), f"process {culprit.process}", culprit.node),
+        "force": ("partition", "n2 cut from n1, n3, n4, n5", "2.010 s to 6.020 s", "stall"),
+        "recovery": ("after the heal at 6.020 s",),
+        "again": ("pytest test_x",),
+    }
+    for name, words in answers.items():
+        text = page.locator(f"#answer-{name}").inner_text()
+        assert all(word in text for word in words if word), text
+        assert page.evaluate(ON_SCREEN, f"answer-{name}"), name
+    # the picture of the witness begins on the first screen, too
+    assert page.evaluate("document.querySelector('.picture').getBoundingClientRect().top < innerHeight - 200")
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "error", "proof", "force", "recovery"),
+    [
+        ((synthetic.VALID,), "", "no violation among 300 operations", "3 of 4 took effect", "after the heal"),
+        ((synthetic.UNKNOWN,), "", "nothing is proven, cause time", "took effect", "after the heal"),
+        ((), "boom", "the run itself failed", "took effect", "after the heal"),
+        (None, "", "nothing was judged", "none was started", "nothing to recover from"),
+    ],
+    ids=["valid", "unknown", "crashed", "empty"],
+)
+def test_every_ending_answers_or_says_why_not(
+    tmp_path: Path, open_page: OPEN, verdicts: Any, error: str, proof: str, force: str, recovery: str
+) -> None:
+    history = History.from_events([]) if verdicts is None else synthetic.history(300)
+    page = Page(history, verdicts or (), "test_x", error=error)
+    opened = open_page(write_page(tmp_path / "index.html", page))
+    for name, text in (("proof", proof), ("force", force), ("recovery", recovery)):
+        assert text in opened.locator(f"#answer-{name}").inner_text()
+
+
+def test_a_long_history_is_counted_and_says_so(
+    tmp_path: Path, open_page: OPEN, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aggregate, "WHOLE", 5000)
+    monkeypatch.setattr(aggregate, "AROUND", 200)
+    model = bent(20_000)
+    page = open_page(write_page(tmp_path / "index.html", model))
+    for plot in ("map", "lanes", "latency", "rate"):
+        assert page.evaluate(INK, plot), plot
+    said = page.locator("#timeline .hint").last.inner_text()
+    assert "Of 20,000 operations" in said and "around the witness" in said and "raw history" in said
+    rate = "document.getElementById('rate-says').textContent"
+    assert page.evaluate(rate).endswith("20,000 of 20,000 operations in view")
+    page.locator("#b-witness").click()  # there every operation is, and as it was
+    await_(page, f"!{rate}.includes('20,000 of')")
+    from_, to = await_(
+        page, "location.hash.includes('t=') && location.hash.match(/t=([^&]*)/)[1].split('..').map(Number)"
+    )
+    there = sum(from_ <= round(op.start / 1e3) / 1e6 < to for op in model.history.operations)
+    assert page.evaluate(rate).endswith(f"{there:,} of 20,000 operations in view")
+    await_(page, f"document.getElementById('table-says').textContent.startsWith('{there:,} in view')")
+    assert "the others are only counted" in page.inner_text("#table-says")
+
+
+def test_nothing_moves_after_painted(tmp_path: Path, open_page: OPEN) -> None:
+    page = open_page(write_page(tmp_path / "index.html", bent()))
+    first = page.screenshot()
+    page.wait_for_timeout(1000)
+    assert page.screenshot() == first
+
+
+def test_what_nodes_did_for_an_operation_is_shown_with_it(tmp_path: Path, open_page: OPEN) -> None:
+    history = synthetic.history(300)
+    op = history.operations[100]
+    steps = [
+        NodeEvent(op.start + 200_000, "n1", "apply", {"ops": [op.index, 10**9], "took": 0.0001}),
+        NodeEvent(op.start + 400_000, "n3", "apply", {"op": op.index}),
+        NodeEvent(op.start + 400_000, "n3", "apply", {"ops": "hostile", "took": "x"}),
+    ]
+    traced = History(history.header, history.columns, history.faults, (*history.events, *steps))
+    page = open_page(write_page(tmp_path / "index.html", Page(traced, (), "test_x")), fragment="#op=100")
+    assert page.locator(".trace li").all_inner_texts() == ["n1 apply +100 µs, for 100 µs", "n3 apply +400 µs"]
+    page.keyboard.press("Escape")
+    await_(page, "document.querySelector('.trace') === null")
+
+
+def test_the_keys_do_what_the_help_says(tmp_path: Path, open_page: OPEN) -> None:
+    page = open_page(write_page(tmp_path / "index.html", bent()))
+    told = set(page.locator("#stack-help kbd").all_inner_texts())
+    assert told == {"W", "S", "A", "D", "[", "]", "F", "Esc"}
+    span = "document.getElementById('range').textContent"
+
+    def press(key: str) -> None:
+        before = page.evaluate(span)
+        page.keyboard.press(key)
+        await_(page, f"{span} !== {before!r}")
+
+    for key in ("w", "w", "d", "a", "s", "f"):
+        press(key)
+    assert page.evaluate(span).startswith("whole run")
+    page.focus("#stack")
+    for key in ("ArrowUp", "ArrowUp", "ArrowRight", "ArrowLeft", "ArrowDown"):
+        press(key)
+    page.locator("#b-fit").click()
+    await_(page, f"{span}.startsWith('whole run')")
+    for name in ("in", "out", "in"):
+        before = page.evaluate(span)
+        page.locator(f"#b-{name}").click()
+        await_(page, f"{span} !== {before!r}")
+
+
+def test_the_page_is_read_without_a_picture(tmp_path: Path, open_page: OPEN) -> None:
+    page = open_page(write_page(tmp_path / "index.html", bent()), reduced_motion="reduce")
+    bare = page.evaluate("""() => [...document.querySelectorAll('canvas, svg[role=img]')].filter(picture =>
+        picture.getAttribute('aria-hidden') !== 'true' && !picture.getAttribute('aria-label')
+        && !picture.querySelector(':scope > title')).length""")
+    assert bare == 0
+    for table in ("Witness", "The charts as a table", "Keys", "Recovery after each heal", "Faults"):
+        assert page.locator(f"[aria-label='{table}'] th").count() > 1, table
+    assert page.locator(".heard ul li").count() == 5
+    seen = set[str]()  # everything that does something is reached by Tab alone
+    for _ in range(200):
+        page.keyboard.press("Tab")
+        where = page.evaluate("document.activeElement.id")
+        seen.add(where)
+        if where == "table-body":
+            break
+    assert {
+        "replay",
+        "b-copy",
+        "b-witness",
+        "b-next",
+        "b-fit",
+        "stack",
+        "in-view",
+        "find",
+        "table-body",
+    } <= seen

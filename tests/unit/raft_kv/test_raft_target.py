@@ -60,6 +60,8 @@ def test_events() -> None:
     assert target.event(line) == ("role", {"role": "leader", "term": 3})
     assert target.event("anything else") is None
     assert target.event('{"event":"apply","entr') is None
+    kind, detail = target.event('{"event":"apply","first":1,"entries":[[1,null,5],[1,28,6]]}') or ("", {})
+    assert kind == "apply" and detail["ops"] == [28]  # a leader's own entry is nobody's operation
 
 
 def test_the_catalogue_is_documented() -> None:
