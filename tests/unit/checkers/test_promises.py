@@ -333,9 +333,7 @@ def test_checks_have_names() -> None:
     h = drawn("[w1 ] [r1 ]")
     assert check(h, "linearizable:register").valid
     assert h.verdicts == []
-    with pytest.raises(
-        CheckError, match=r"unknown check 'linearisable'; there are: bank, .*:register\|"
-    ):
+    with pytest.raises(CheckError, match=r"unknown check 'linearisable'; there are: bank, .*:register\|"):
         check(h, "linearisable")
 
 
