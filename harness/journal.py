@@ -85,8 +85,12 @@ class Journal:
             index = self._next
             when = max(0, self.now() if at is None else at)
             line = self._line({"index": index, "time": when, **event})
-            self._append(line)
-            self._next += 1
+            self._next += 1  # first: Ctrl-C after the write must not give the next event the same index
+            try:
+                self._append(line)
+            except OSError:
+                self._next = index
+                raise
         return index, when
 
     def _append(self, line: bytes) -> None:

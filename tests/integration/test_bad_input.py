@@ -168,9 +168,9 @@ class Service(Store):
         (
             'class Service(Store):\n    how = "dies"',
             [
-                "n1 exited with code 1 before it was ready",
+                " exited with code 1 before it was ready",  # the one that is seen first
                 "command: ",
-                "n1.log ends:",
+                ".log ends:",
                 "cannot go on: no licence",
             ],
         ),

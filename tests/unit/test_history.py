@@ -40,6 +40,25 @@ def test_an_event_that_does_not_fit_on_the_disk_costs_no_other(tmp_path: Path) -
     assert [(op.process, op.type) for op in history.operations] == [(0, "ok")]
 
 
+def test_ctrl_c_as_soon_as_an_event_is_written_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path / "history.jsonl", {"seed": 1})
+
+    def interrupted(file: int, line: bytes) -> int:
+        monkeypatch.undo()
+        os.write(file, line)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harness.journal.os.write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        journal.invoke(0, "write", 1, "n1")
+    journal.invoke(1, "write", 2, "n1")
+    journal.complete(1, "ok", "write", 2, None, 5)
+    history = load(journal.finish())
+    assert [(op.process, op.type) for op in history.operations] == [(0, "info"), (1, "ok")]
+
+
 def test_operations_are_paired_and_outcomes_kept() -> None:
     history = History.from_events(
         events(
