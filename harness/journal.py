@@ -205,7 +205,11 @@ def load(path: str | Path, *, keyed: bool = False) -> History:
     7
     """
     path = Path(path)
-    lines = _lines(path)
+    with contextlib.closing(_lines(path)) as lines:
+        return _loaded(path, lines, keyed)
+
+
+def _loaded(path: Path, lines: Iterator[tuple[int, bytes]], keyed: bool) -> History:
     header = _header(path, lines)
     if keyed:
         header["keyed"] = True
