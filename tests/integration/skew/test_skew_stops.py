@@ -290,7 +290,7 @@ def test_a_frozen_process(c_program: Program, freezer: tuple[Path, Callable[[boo
     (group / "cgroup.procs").write_text(str(c_program.pid))
     with Process.open(c_program.pid) as process:
         freeze(True)
-        with pytest.raises(Stuck, match="did not stop in time|was frozen or killed"):
+        with pytest.raises(Stuck, match=r"did not stop in time|was frozen or killed"):
             process.install(within=0.3)
         assert tracer(c_program.pid) == 0
         freeze(False)
@@ -298,9 +298,9 @@ def test_a_frozen_process(c_program: Program, freezer: tuple[Path, Callable[[boo
         freeze(True)
         process.set(Spec(9.0))
         assert process.state().offset == 9.0
-        with pytest.raises(Stuck, match="did not stop in time|was frozen or killed"):
+        with pytest.raises(Stuck, match=r"did not stop in time|was frozen or killed"):
             process.call(within=0.3)
-        with pytest.raises(Stuck, match="did not stop in time|was frozen or killed"):
+        with pytest.raises(Stuck, match=r"did not stop in time|was frozen or killed"):
             process.restore(within=0.3)
         assert process.installed() and tracer(c_program.pid) == 0
         freeze(False)
