@@ -30,8 +30,8 @@ from harness.checkers import (
     headline,
     linearizable,
     model,
+    no_such_check,
     text,
-    unknown,
 )
 from harness.exit_code import BAD, CRASH, INVALID, UNKNOWN, VALID, worst
 from harness.history import NANOSECONDS, History, HistoryError, frozen
@@ -74,7 +74,7 @@ class Request:
         for name in self.checks or ((_LINEARIZABLE,) if self.model else ()):
             of_model = f"{name}:{self.model}"
             if of_model not in known and name not in known:
-                raise unknown(name)
+                raise no_such_check(name)
             found.append(of_model if of_model in known else name)
         return tuple(found)
 

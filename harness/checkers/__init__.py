@@ -45,7 +45,7 @@ from harness.checkers.long_fork import long_fork
 from harness.checkers.model import NOT_KNOWN, Call, CheckError, Effect, Inconsistent, Model
 from harness.checkers.models import MODELS, model
 from harness.checkers.monotonic import monotonic
-from harness.checkers.registry import Checker, check, checkers, choices, unknown
+from harness.checkers.registry import Checker, check, checkers, choices, no_such_check
 from harness.checkers.search import Budget
 from harness.checkers.sessions import (
     monotonic_reads,
@@ -73,6 +73,7 @@ __all__ = [
     "bank", "causal", "causal_reverse", "check", "checkers", "choices", "coherent", "counter", "headline",
     "judge", "kafka", "linearizable", "list_append", "long_fork", "missing", "model", "monotonic",
     "monotonic_reads", "monotonic_writes", "no_dirty_read", "no_lost_update", "no_lost_write",
-    "no_non_monotonic_read", "no_stale_read", "read_your_writes", "recovers", "rw_register", "set_full",
-    "table", "text", "total_queue", "unique_ids", "unknown", "write_skew", "writes_follow_reads",
+    "no_non_monotonic_read", "no_stale_read", "no_such_check", "read_your_writes", "recovers",
+    "rw_register", "set_full", "table", "text", "total_queue", "unique_ids", "write_skew",
+    "writes_follow_reads",
 ]  # fmt: skip

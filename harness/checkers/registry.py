@@ -98,13 +98,13 @@ def check(history: History, name: str) -> Verdict:
     """The verdict of the checker of that name; fails nothing. Raises CheckError, listing the names."""
     known = checkers()
     if name not in known:
-        raise unknown(name)
+        raise no_such_check(name)
     return known[name](history)
 
 
-def unknown(name: str) -> CheckError:
+def no_such_check(name: str) -> CheckError:
     """There is no checker of that name."""
     return CheckError(f"unknown check {name!r}; there are: {choices()}")
 
 
-__all__ = ["Checker", "check", "checkers", "choices", "unknown"]
+__all__ = ["Checker", "check", "checkers", "choices", "no_such_check"]

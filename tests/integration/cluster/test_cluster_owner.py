@@ -59,6 +59,11 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
                     time.sleep(rng.uniform(0, 0.8))  # the moment is what is tested
                 else:
                     assert first_line(process).startswith("ready")
+                    until(
+                        lambda run_id=run_id: len(of_run(tmp_path, run_id)) == 7,  # type: ignore[misc]
+                        5.0,
+                        "the daemon to shed the label that all others keep",
+                    )
                 seen.append(len(of_run(tmp_path, run_id)))
                 process.kill()
                 process.wait()
@@ -92,7 +97,7 @@ def test_signals(tmp_path: Path, number: signal.Signals) -> None:
             len(alive(tmp_path, run_id)) == 3 + 3 + 3
         )  # nodes, a family of three, owner, supervisor and proxy
         process.send_signal(number)
-        process.wait(30)
+        process.wait(10)
         until(lambda: not alive(tmp_path, run_id), GONE_WITHIN, "its end")
         cleaned = number == signal.SIGINT  # the others end a Python process where it stands
         assert (tmp_path / "base" / "runs" / run_id).exists() is not cleaned

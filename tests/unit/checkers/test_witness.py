@@ -138,7 +138,7 @@ def test_past_its_deadline_a_long_history_costs_nothing_more() -> None:
 def test_a_budget_bounds_the_witness_as_well(kernel: str) -> None:
     began = monotonic()
     verdict = linearizable(entangled(8), budget=Budget(2))  # decided soon; to shrink it takes minutes
-    assert monotonic() - began < 2 + SHRINKING + 20
+    assert monotonic() - began < 2 + SHRINKING + 2
     assert verdict.judgement == "invalid"
 
 
