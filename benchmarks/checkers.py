@@ -89,12 +89,10 @@ class Peer:
 
 def judged(history: History, machine: Model, times: int) -> tuple[float, str]:
     """Seconds of the median, and the judgement."""
-    took, judgement = [], ""
+    took, judgement, budget = [], "", Budget(60.0)
     for _ in range(times):
         began = perf_counter()
-        judgement = decide(
-            Kinds(history.columns, machine), Budget(60.0), monotonic() + 60.0
-        ).finding.judgement
+        judgement = decide(Kinds(history.columns, machine), budget, monotonic() + 60.0).finding.judgement
         took.append(perf_counter() - began)
         if sum(took) > 5:
             break

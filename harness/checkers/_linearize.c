@@ -50,6 +50,7 @@ enum { EVERY = 64 };          /* events between two checkpoints */
 enum { FEW_OPEN = 5 };        /* with fewer open at once, looking for doomed configurations costs more than it saves */
 enum { FIRST_HASHED = 12, SCANNED = 100 };  /* members of a set before it is hashed; looked at for dominance */
 enum { LOOK_UP = 2048 };      /* configurations expanded between two looks at the clock */
+enum { AHEAD = 16 };          /* values that are fetched from memory before they are looked at */
 enum { MOST = 1 << 29 };      /* of rows, keys, values, states and bytes of a text: what the small numbers hold */
 
 /* What a beam keeps: the lowest cost.  Using up writes is what kills a beam, so that weighs most. */
@@ -58,15 +59,25 @@ enum { COST_USED = 18, COST_CRASHED = 24, COST_LEFT = 4, COST_SOON = 8, COST_STU
 /* ------------------------------------------------------------------------------------------------- memory
 
    All memory of a key hangs in one list, so that giving up is one jump from wherever it was: to whoever filled `out`
-   last, who returns `why`. */
+   last, who returns `why`.  Small blocks are cut from `room`, and come back with the whole; such a one has no
+   `before`, and its size in `after`. */
+
+#ifdef __SANITIZE_ADDRESS__
+enum { SMALL = 0 };      /* each block stands alone, so that leaving it is seen */
+#else
+enum { SMALL = 1 << 10 };
+#endif
+enum { ROOM = 1 << 14 };
 
 typedef struct Block { struct Block *before, *after; } Block;
 typedef struct { jmp_buf out; int why; } Escape;
-typedef struct { Block all; Escape *escape; } Pool;
+typedef struct { Block all; Escape *escape; Block *room; size_t used; } Pool;
 
-static void pool_open(Pool *pool, Escape *escape) {
+static void pool_open(Pool *pool, Escape *escape, Block *room) {
     pool->all.before = pool->all.after = &pool->all;
     pool->escape = escape;
+    pool->room = room;
+    pool->used = 0;
 }
 
 static void give_up(Pool *pool, int why) {
@@ -74,24 +85,40 @@ static void give_up(Pool *pool, int why) {
     longjmp(pool->escape->out, 1);
 }
 
+static void *fresh(Pool *pool, size_t bytes) {
+    const size_t blocks = 1 + (bytes + sizeof(Block) - 1) / sizeof(Block);
+    if (bytes <= SMALL && pool->used + blocks <= ROOM / sizeof(Block)) {
+        Block *block = pool->room + pool->used;
+        pool->used += blocks;
+        *block = (Block){ NULL, (Block *)(uintptr_t)bytes };
+        return block + 1;
+    }
+    Block *block = malloc(sizeof(Block) + bytes);
+    if (!block) give_up(pool, MEMORY);
+    *block = (Block){ pool->all.before, &pool->all };
+    block->before->after = pool->all.before = block;
+    return block + 1;
+}
+
 static void *resized(Pool *pool, void *old, size_t bytes) {
-    Block *block = old ? (Block *)old - 1 : NULL;
-    Block *before = block ? block->before : pool->all.before, *after = block ? block->after : &pool->all;
+    if (!old) return fresh(pool, bytes);
+    Block *block = (Block *)old - 1, *before = block->before, *after = block->after;
+    if (!before) {
+        const size_t had = (size_t)(uintptr_t)after;
+        return bytes <= had ? old : memcpy(fresh(pool, bytes), old, had);
+    }
     Block *moved = realloc(block, sizeof(Block) + bytes);
     if (!moved) give_up(pool, MEMORY);
-    moved->before = before;
-    moved->after = after;
     before->after = after->before = moved;
     return moved + 1;
 }
-
-static void *fresh(Pool *pool, size_t bytes) { return resized(pool, NULL, bytes); }
 
 static void *zeroed(Pool *pool, size_t bytes) { return memset(fresh(pool, bytes), 0, bytes); }
 
 static void dropped(void *memory) {
     if (!memory) return;
     Block *block = (Block *)memory - 1;
+    if (!block->before) return;
     block->before->after = block->after;
     block->after->before = block->before;
     free(block);
@@ -102,7 +129,7 @@ static void pool_close(Pool *pool) {
         next = block->after;
         free(block);
     }
-    pool_open(pool, pool->escape);
+    pool_open(pool, pool->escape, pool->room);
 }
 
 /* A map from positive numbers to numbers. */
@@ -147,8 +174,10 @@ static void map_put(Pool *pool, Map *map, u64 key, i32 value) {
    `kind`; or there is a `step`, which is asked once for each pair of state and operation, the latter by the first row
    that has the same f, value and result.  `looks` says by f which never change the state. */
 
-typedef struct { const u8 *bytes; i64 size; u64 head; } Text;  /* head: the first 8 bytes, ordered as they are */
+typedef struct { const u8 *bytes; i64 size; u64 head, neck; } Text;  /* the first 8 bytes and the next, ordered as they are */
+typedef struct { Text text; i32 value; } Word;
 typedef struct { i32 mode, needs, makes; } Act;  /* what one operation does */
+typedef struct { i32 number, stamp, place, placed; } Mark;  /* a value's small number in one key, and its place there */
 
 typedef struct {
     i64 rows, keys, values;
@@ -161,14 +190,15 @@ typedef struct {
     i64 initial;                      /* the first state (with roles: value 0) */
     PyObject *step, *tick;            /* step(state, kind) -> state or -1; tick() -> whether to stop */
     i64 only, until, limit, configurations, beam, zones;
-    PyThreadState *thread;            /* while Python runs other threads */
+    PyThreadState *thread;            /* while Python runs other threads; NULL: with `step` it does so by itself */
     Map steps;                        /* (state, kind) -> state */
     Escape escape;
     Pool pool;
     i32 *events, *event_of, *rows_of, *row_of;  /* by key: the first of its events and rows, and these */
     Act *acts;                        /* beside rows_of */
     i32 *same;                        /* with `step`, by row: the first one that is alike */
-    i32 *numbers, *stamps, *places, stamp;  /* values as the small numbers of one key */
+    Mark *marks;                      /* by value */
+    i32 stamp;                        /* of the key, and the step, that is at work */
 } Job;
 
 /* The operations of one key, numbered as they were invoked; times are places among its events. */
@@ -185,25 +215,21 @@ typedef struct {
     i32 *kind_of;
     Kind *kind;
     int texts, outputs, prefixes;
-    i32 *output;
+    Word *output;                     /* what was read, sorted */
     Prefix *prefix;
     Map longer, known;                /* (state, kind) -> state; (low, size) -> state */
 } Key;
 
-static int python_raised(Job *job, PyObject *answer) {  /* and hand Python back to other threads */
-    Py_XDECREF(answer);
-    int raised = PyErr_Occurred() != NULL;
-    job->thread = PyEval_SaveThread();
-    return raised;
-}
-
 static void look_at_the_clock(Key *key) {
     Job *job = key->job;
     if (job->tick == Py_None) return;
-    PyEval_RestoreThread(job->thread);
+    if (job->thread) PyEval_RestoreThread(job->thread);
     PyObject *answer = PyObject_CallNoArgs(job->tick);
-    int stop = answer && PyObject_IsTrue(answer);
-    if (python_raised(job, answer) || stop) give_up(key->pool, STOPPED);
+    const int stop = answer && PyObject_IsTrue(answer);
+    Py_XDECREF(answer);
+    const int raised = PyErr_Occurred() != NULL;
+    if (job->thread) job->thread = PyEval_SaveThread();
+    if (raised || stop) give_up(key->pool, STOPPED);
 }
 
 static i32 stepped(Key *key, i32 state, i32 kind) {
@@ -211,15 +237,15 @@ static i32 stepped(Key *key, i32 state, i32 kind) {
     u64 pair = ((u64)(u32)state << 32 | (u32)kind) + 1;
     i32 *known = map_find(&job->steps, pair);
     if (known) return *known;
-    PyEval_RestoreThread(job->thread);
     PyObject *its_state = PyLong_FromLong(state), *its_kind = PyLong_FromLong(kind), *answer = NULL;
     if (its_state && its_kind) answer = PyObject_CallFunctionObjArgs(job->step, its_state, its_kind, NULL);
     Py_XDECREF(its_state);
     Py_XDECREF(its_kind);
-    long following = answer ? PyLong_AsLong(answer) : ILLEGAL;
-    if (answer && !PyErr_Occurred() && (following < ILLEGAL || following > MOST))
+    const long following = answer ? PyLong_AsLong(answer) : ILLEGAL;
+    Py_XDECREF(answer);
+    if (!PyErr_Occurred() && (following < ILLEGAL || following > MOST))
         PyErr_Format(PyExc_ValueError, "the model's next state is number %ld", following);
-    if (python_raised(job, answer)) give_up(key->pool, STOPPED);
+    if (PyErr_Occurred()) give_up(key->pool, STOPPED);
     map_put(&job->pool, &job->steps, pair, (i32)following);
     return (i32)following;
 }
@@ -229,33 +255,51 @@ static i32 stepped(Key *key, i32 state, i32 kind) {
    Only what is a prefix of something that was read can be told apart by any later operation; every other text is
    `dead` until it is overwritten.  So a state is a prefix of outputs: exact, and no text is ever put together. */
 
-static u64 head_of(const u8 *bytes, i64 size) {
-    u64 head = 0;
-    for (int i = 0; i < 8; i++) head = head << 8 | (i < size ? bytes[i] : 0);
-    return head;
+static u64 eight(const u8 *bytes, i64 size) {  /* of them as a number, so that numbers are ordered as texts are */
+    u64 number = 0;
+    if (size >= 8) for (int i = 0; i < 8; i++) number = number << 8 | bytes[i];
+    else for (int i = 0; i < size; i++) number |= (u64)bytes[i] << (56 - 8 * i);
+    return number;
 }
+
+INLINE Text text_at(const u8 *bytes, i64 size) { return (Text){ bytes, size, eight(bytes, size), eight(bytes + 8, size - 8) }; }
 
 static int compare(const Text *a, const Text *b) {
     if (a->head != b->head) return a->head < b->head ? -1 : 1;
-    int order = memcmp(a->bytes, b->bytes, (size_t)(a->size < b->size ? a->size : b->size));
+    if (a->neck != b->neck) return a->neck < b->neck ? -1 : 1;
+    const i64 least = a->size < b->size ? a->size : b->size;
+    const int order = least > 16 ? memcmp(a->bytes + 16, b->bytes + 16, (size_t)least - 16) : 0;
     return order ? order : a->size < b->size ? -1 : a->size > b->size;
 }
 
-/* Sort values by their texts: a merge sort, since qsort knows no context. */
-static void sort_texts(Pool *pool, const Text *texts, i32 *values, int count) {
-    i32 *from = values, *spare = fresh(pool, 4ul * (size_t)(count + 1)), *to = spare;
+static int same_start(u64 a, u64 b, i64 bytes) { return bytes >= 8 ? a == b : bytes <= 0 || (a ^ b) >> (64 - 8 * bytes) == 0; }
+
+/* What lies in memory is looked at last, since it is far away. */
+static int begins_with(const Text *text, const Text *part) {
+    if (part->size > text->size || !same_start(text->head, part->head, part->size)) return 0;
+    if (!same_start(text->neck, part->neck, part->size - 8)) return 0;
+    return part->size <= 16 || !memcmp(text->bytes + 16, part->bytes + 16, (size_t)part->size - 16);
+}
+
+/* Sort values by their texts, which lie beside them: a merge sort, since much comes in order. */
+static void sort_words(Pool *pool, Word *words, int count) {
+    Word *from = words, *spare = fresh(pool, sizeof(Word) * (size_t)(count + 1)), *to = spare;
     for (int run = 1; run < count; run *= 2) {
         for (int begin = 0; begin < count; begin += 2 * run) {
             int a = begin, middle = begin + run < count ? begin + run : count;
             int b = middle, end = middle + run < count ? middle + run : count;
+            if (b == end || compare(&from[b - 1].text, &from[b].text) <= 0) {
+                memcpy(to + a, from + a, sizeof(Word) * (size_t)(end - a));
+                continue;
+            }
             for (int at = begin; at < end; at++)
-                to[at] = a < middle && (b == end || compare(&texts[from[a]], &texts[from[b]]) <= 0) ? from[a++] : from[b++];
+                to[at] = a < middle && (b == end || compare(&from[a].text, &from[b].text) <= 0) ? from[a++] : from[b++];
         }
-        i32 *old = from;
+        Word *old = from;
         from = to;
         to = old;
     }
-    if (from != values) memcpy(values, from, 4ul * (size_t)count);
+    if (from != words) memcpy(words, from, sizeof(Word) * (size_t)count);
     dropped(spare);
 }
 
@@ -274,7 +318,7 @@ static i32 prefix_state(Key *key, Prefix prefix) {
 
 /* How output `place` goes on after `size` bytes, against `text`: below 0, 0 (it goes on with it), above 0. */
 static int goes_on(const Key *key, int place, int size, const Text *text) {
-    const Text *output = &key->job->texts[key->output[place]];
+    const Text *output = &key->output[place].text;
     i64 have = output->size - size;
     int order = memcmp(output->bytes + size, text->bytes, (size_t)(have < text->size ? have : text->size));
     return order ? order : have < text->size ? -1 : 0;
@@ -1000,26 +1044,21 @@ static int searched(Search *x, int most_open) {
    as well, it need not have happened. */
 
 typedef struct { i32 first_return, last_call; } Zone;
-typedef struct { i32 *writer, *block, *rank; int blocks; } Chains;  /* writer: by value; the others: by operation */
+typedef struct { i32 *block, *rank; int blocks; } Chains;  /* by operation; who wrote a value is its number */
 
 static int by_first_return(const void *a, const void *b) {
     i32 x = ((const Zone *)a)->first_return, y = ((const Zone *)b)->first_return;
     return x < y ? -1 : x > y;
 }
 
-static int begins_with(const Text *text, i64 at, const Text *part) {
-    return part->size <= text->size - at && !memcmp(text->bytes + at, part->bytes, (size_t)part->size);
-}
-
 /* Cut each text that was read into values written, and so place the writes and the reads; false: it cannot be. */
-static int texts_placed(Key *key, const i32 *written, int writes, i32 *outputs, int count, Chains *chains, i32 *block, i32 *rank) {
-    const Text *texts = key->job->texts;
+static int texts_placed(Key *key, const Word *written, int writes, const Word *outputs, int count, Chains *chains, i32 *block, i32 *rank) {
     i32 *ends = fresh(key->pool, 4ul * (size_t)(writes + 1));  /* of the values in the last text that was cut */
     int parts = 0, its_block = 0, first_rank = 0;
     for (int i = count - 1; i >= 0; i--) {  /* the longest first: what is a prefix of it comes right after */
-        const Text *text = &texts[outputs[i]], *longer = i + 1 < count ? &texts[outputs[i + 1]] : NULL;
+        const Text *text = &outputs[i].text, *longer = i + 1 < count ? &outputs[i + 1].text : NULL;
         if (!text->size) { block[i] = 0; rank[i] = 1; continue; }
-        if (longer && parts && begins_with(longer, 0, text)) {
+        if (longer && parts && begins_with(longer, text)) {
             int low = 0, high = parts;
             while (low < high) {
                 int middle = (low + high) / 2;
@@ -1033,14 +1072,14 @@ static int texts_placed(Key *key, const i32 *written, int writes, i32 *outputs, 
         parts = 0;
         int now = -1, at_rank = 1;
         for (i64 at = 0; at < text->size;) {
-            const Text rest = { text->bytes + at, text->size - at, head_of(text->bytes + at, text->size - at) };
+            const Text rest = text_at(text->bytes + at, text->size - at);
             int low = 0, high = writes;  /* the last value that is not above the rest of the text */
             while (low < high) {
                 int middle = (low + high) / 2;
-                if (compare(&texts[written[middle]], &rest) <= 0) low = middle + 1; else high = middle;
+                if (compare(&written[middle].text, &rest) <= 0) low = middle + 1; else high = middle;
             }
-            if (!low || !begins_with(text, at, &texts[written[low - 1]])) return 0;
-            i32 value = written[low - 1], op = chains->writer[value];
+            if (!low || !begins_with(&rest, &written[low - 1].text)) return 0;
+            const i32 op = key->job->marks[written[low - 1].value].number;
             if (now < 0 && key->act[op].mode == WRITE) {
                 if (chains->block[op] < 0) { chains->block[op] = chains->blocks++; chains->rank[op] = 0; }
                 now = chains->block[op];
@@ -1052,7 +1091,7 @@ static int texts_placed(Key *key, const i32 *written, int writes, i32 *outputs, 
                 at_rank += 2;
             }
             if (!parts) { its_block = now; first_rank = at_rank; }
-            at += texts[value].size;
+            at += written[low - 1].text.size;
             ends[parts++] = (i32)at;
         }
         block[i] = now;
@@ -1121,17 +1160,23 @@ static int zones_judged(Key *key) {
     Job *job = key->job;
     Pool *pool = key->pool;
     const int count = key->count;
-    Chains chains = { job->numbers, NULL, NULL, 1 };  /* block 0: what was there in the beginning */
+    Chains chains = { NULL, NULL, 1 };  /* block 0: what was there in the beginning */
+    Word *written = key->texts ? fresh(pool, sizeof(Word) * (size_t)(count + 1)) : NULL;
     int writes = 0;
     const i32 stamp = ++job->stamp;
-    if (!key->texts) job->stamps[0] = stamp;
+    if (!key->texts) job->marks[job->initial].stamp = stamp;
     for (int op = 0; op < count; op++) {
         const Act *act = &key->act[op];
         if (act->mode == READ) continue;
         if (act->mode != WRITE && act->mode != APPEND) return -1;
-        if (job->stamps[act->makes] == stamp || (key->texts && !job->texts[act->makes].size)) return -1;
-        job->stamps[act->makes] = stamp;
-        chains.writer[act->makes] = op;
+        Mark *mark = &job->marks[act->makes];
+        if (mark->stamp == stamp) return -1;
+        mark->stamp = stamp;
+        mark->number = op;
+        if (key->texts) {
+            written[writes] = (Word){ job->texts[act->makes], act->makes };
+            if (!written[writes].text.size) return -1;
+        }
         writes++;
     }
     chains.block = fresh(pool, 4ul * (size_t)(count + 1));
@@ -1141,33 +1186,33 @@ static int zones_judged(Key *key) {
         for (int op = 0; op < count; op++) {
             if (key->act[op].mode != READ) continue;
             i32 value = key->act[op].needs;
-            if (value == 0) { chains.block[op] = 0; chains.rank[op] = 1; continue; }
-            if (job->stamps[value] != stamp) return INVALID;  /* nobody wrote it */
-            int writer = chains.writer[value];
+            if (value == job->initial) { chains.block[op] = 0; chains.rank[op] = 1; continue; }
+            if (job->marks[value].stamp != stamp) return INVALID;  /* nobody wrote it */
+            int writer = job->marks[value].number;
             if (chains.block[writer] < 0) { chains.block[writer] = chains.blocks++; chains.rank[writer] = 0; }
             chains.block[op] = chains.block[writer];
             chains.rank[op] = 1;
         }
     } else {
-        i32 *written = fresh(pool, 4ul * (size_t)(writes + 1)), *outputs = fresh(pool, 4ul * (size_t)(count + 1));
-        int n = 0, outs = 0;
-        for (int op = 0; op < count; op++) if (key->act[op].mode != READ) written[n++] = key->act[op].makes;
-        sort_texts(pool, job->texts, written, writes);
+        Word *outputs = fresh(pool, sizeof(Word) * (size_t)(count + 1));
+        int outs = 0;
+        sort_words(pool, written, writes);
         for (int i = 1; i < writes; i++)
-            if (begins_with(&job->texts[written[i]], 0, &job->texts[written[i - 1]])) return -1;  /* two ways to cut a text */
-        i32 *place = job->places, *placed = job->places + job->values;
+            if (begins_with(&written[i].text, &written[i - 1].text)) return -1;  /* two ways to cut a text */
         for (int op = 0; op < count; op++) {
-            if (key->act[op].mode != READ || placed[key->act[op].needs] == stamp) continue;
-            placed[key->act[op].needs] = stamp;
-            outputs[outs++] = key->act[op].needs;
+            const i32 value = key->act[op].needs;
+            if (key->act[op].mode != READ || job->marks[value].placed == stamp) continue;
+            job->marks[value].placed = stamp;
+            outputs[outs] = (Word){ job->texts[value], value };
+            __builtin_prefetch(outputs[outs++].text.bytes);
         }
-        sort_texts(pool, job->texts, outputs, outs);
+        sort_words(pool, outputs, outs);
         i32 *block = fresh(pool, 4ul * (size_t)(outs + 1)), *rank = fresh(pool, 4ul * (size_t)(outs + 1));
         if (!texts_placed(key, written, writes, outputs, outs, &chains, block, rank)) return INVALID;
-        for (int i = 0; i < outs; i++) place[outputs[i]] = i;
+        for (int i = 0; i < outs; i++) job->marks[outputs[i].value].place = i;
         for (int op = 0; op < count; op++) {
             if (key->act[op].mode != READ) continue;
-            int i = place[key->act[op].needs];
+            int i = job->marks[key->act[op].needs].place;
             chains.block[op] = block[i];
             chains.rank[op] = rank[i];
         }
@@ -1206,28 +1251,29 @@ INLINE Act act_of(const Job *job, i64 row, int returned) {
 /* The small number of a value among those of this key. */
 static i32 numbered(Key *key, i32 value) {
     Job *job = key->job;
-    if (job->stamps[value] != job->stamp) {
-        job->stamps[value] = job->stamp;
-        job->numbers[value] = key->states++;
+    Mark *mark = &job->marks[value];
+    if (mark->stamp != job->stamp) {
+        mark->stamp = job->stamp;
+        mark->number = key->states++;
     }
-    return job->numbers[value];
+    return mark->number;
 }
 
 static void outputs_sorted(Key *key) {
     Job *job = key->job;
     const i32 stamp = ++job->stamp;
-    key->output = fresh(key->pool, 4ul * (size_t)(key->count + 1));
+    key->output = fresh(key->pool, sizeof(Word) * (size_t)(key->count + 1));
     for (int op = 0; op < key->count; op++) {
         i32 value = key->act[op].needs;
-        if (key->act[op].mode != READ || job->stamps[value] == stamp) continue;
-        job->stamps[value] = stamp;
-        key->output[key->outputs++] = value;
+        if (key->act[op].mode != READ || job->marks[value].stamp == stamp) continue;
+        job->marks[value].stamp = stamp;
+        key->output[key->outputs++] = (Word){ job->texts[value], value };
     }
-    sort_texts(key->pool, job->texts, key->output, key->outputs);
+    sort_words(key->pool, key->output, key->outputs);
     key->dead = prefix_state(key, (Prefix){ 0, 0, INT32_MAX });
     key->initial = extended(key, (Prefix){ 0, key->outputs, 0 }, 0);  /* value 0 is the empty text */
     for (int i = 0; i < key->outputs; i++)
-        job->numbers[key->output[i]] = extended(key, (Prefix){ i, key->outputs, 0 }, key->output[i]);
+        job->marks[key->output[i].value].number = extended(key, (Prefix){ i, key->outputs, 0 }, key->output[i].value);
 }
 
 static void kinds_numbered(Key *key) {
@@ -1247,7 +1293,7 @@ static void kinds_numbered(Key *key) {
     for (int op = 0; op < key->count; op++) {
         Act act = key->act[op];
         if (key->texts) {
-            if (act.mode == READ) act.needs = job->numbers[act.needs];
+            if (act.mode == READ) act.needs = job->marks[act.needs].number;
         } else if (!job->step) {
             act.needs = act.mode == WRITE ? 0 : numbered(key, act.needs);
             act.makes = act.mode == WRITE || act.mode == CAS ? numbered(key, act.makes) : 0;
@@ -1404,9 +1450,7 @@ static i64 returns_among(const i32 *event, i64 count) {
 
 static int history_read(Job *job) {
     if (setjmp(job->escape.out)) return job->escape.why;
-    job->numbers = zeroed(&job->pool, 16ul * (size_t)(job->values + 1));
-    job->stamps = job->numbers + job->values;
-    job->places = job->stamps + job->values;  /* and when they were placed */
+    job->marks = zeroed(&job->pool, sizeof(Mark) * (size_t)(job->values + 1));
     return partitioned(job);
 }
 
@@ -1419,9 +1463,10 @@ static int key_answered(Key *key, Search *search, Job *job, i64 which) {
 /* Judge the keys one after another up to the first violation.  `found` gets (key, answer, row, returns explained) of
    each that is not valid; `sums` the work and the returns explained in all. */
 static int judged(Job *job, i64 *found, int *count, u64 *sums) {
+    Block rooms[2][ROOM / sizeof(Block)];
     Pool pool;
-    pool_open(&job->pool, &job->escape);
-    pool_open(&pool, &job->escape);
+    pool_open(&job->pool, &job->escape, rooms[0]);
+    pool_open(&pool, &job->escape, rooms[1]);
     const int read = history_read(job);
     for (i64 which = 0; read == VALID && which < job->keys; which++) {
         if (job->event_of[which] == job->event_of[which + 1]) continue;
@@ -1448,27 +1493,67 @@ static int judged(Job *job, i64 *found, int *count, u64 *sums) {
 
 /* ------------------------------------------------------------------------------------------- the face to Python */
 
-/* False, with an exception, where a value is neither None nor a text, or is one that UTF-8 cannot hold. */
-static int texts_taken(Job *job, PyObject *values, Text **texts) {
-    *texts = calloc((size_t)job->values + 1, sizeof(Text));
-    if (!*texts) { PyErr_NoMemory(); return 0; }
-    for (i64 i = 0; i < job->values; i++) {
-        PyObject *value = PyList_GetItem(values, (Py_ssize_t)i);  /* borrowed; the list outlives the search */
-        Py_ssize_t size = 0;
-        const char *bytes = "";
-        char *held;
-        if (!value) return 0;
-        if (PyUnicode_Check(value)) {
-            if (!(bytes = PyUnicode_AsUTF8AndSize(value, &size))) return 0;
-        } else if (value != Py_None) {
-            if (PyBytes_AsStringAndSize(value, &held, &size)) return 0;  /* a TypeError where it is something else */
-            bytes = held;
+/* What `taken` gives: the values as texts, and the list that keeps them. */
+typedef struct { PyObject *values; i64 count; Text text[]; } Taken;
+
+static const char *const TAKEN = "harness.checkers._linearize.taken";
+
+static void taken_back(PyObject *capsule) {
+    Taken *taken = PyCapsule_GetPointer(capsule, TAKEN);
+    if (!taken) return;
+    Py_DECREF(taken->values);
+    free(taken);
+}
+
+/* False, perhaps with an exception, where a value is neither None nor a text of this sort, or has no UTF-8. */
+static int text_of(PyObject *value, int bytes, Text *text) {
+    Py_ssize_t size = 0;
+    const char *its = "";
+    char *held;
+    if (!value) return 0;
+    if (bytes && PyBytes_Check(value)) {
+        if (PyBytes_AsStringAndSize(value, &held, &size)) return 0;
+        its = held;
+    } else if (!bytes && PyUnicode_Check(value)) {
+        if (!(its = PyUnicode_AsUTF8AndSize(value, &size))) {
+            if (PyErr_ExceptionMatches(PyExc_UnicodeEncodeError)) PyErr_Clear();
+            return 0;
         }
-        if (size > MOST) { PyErr_SetString(PyExc_OverflowError, "a text is too long"); return 0; }
-        (*texts)[i] = (Text){ (const u8 *)bytes, (i64)size, head_of((const u8 *)bytes, (i64)size) };
-    }
-    job->texts = *texts;
+    } else if (value != Py_None) return 0;
+    if (size > MOST) { PyErr_SetString(PyExc_OverflowError, "a text is too long"); return 0; }
+    *text = text_at((const u8 *)its, (i64)size);
     return 1;
+}
+
+PyDoc_STRVAR(taken_doc,
+"taken(values, bytes) -> texts for `search`, or None where not all are str (bytes: of bytes) or None, or one has no UTF-8.\n\n"
+"Values that are appended to the list later are not among them.");
+
+static PyObject *taken(PyObject *module, PyObject *arguments) {
+    PyObject *values;
+    int bytes;
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "Op", &values, &bytes)) return NULL;
+    if (!PyList_Check(values)) { PyErr_SetString(PyExc_TypeError, "the values are not a list"); return NULL; }
+    const Py_ssize_t count = PyList_Size(values);
+    Taken *texts = malloc(sizeof(Taken) + sizeof(Text) * (size_t)count);
+    if (!texts) return PyErr_NoMemory();
+    *texts = (Taken){ values, (i64)count };
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (i + AHEAD < count) {
+            const char *later = (const char *)PyList_GetItem(values, i + AHEAD);
+            __builtin_prefetch(later);
+            __builtin_prefetch(later + 56);  /* where its letters are */
+        }
+        if (!text_of(PyList_GetItem(values, i), bytes, &texts->text[i])) {
+            free(texts);
+            if (PyErr_Occurred()) return NULL;
+            Py_RETURN_NONE;
+        }
+    }
+    PyObject *capsule = PyCapsule_New(texts, TAKEN, taken_back);
+    if (capsule) Py_INCREF(values); else free(texts);
+    return capsule;
 }
 
 PyDoc_STRVAR(search_doc,
@@ -1510,7 +1595,6 @@ static PyObject *search(PyObject *module, PyObject *arguments) {
     Job job = { 0 };
     Py_buffer columns[12] = { 0 };
     PyObject *texts, *step;
-    Text *taken = NULL;
     i64 *found = NULL;
     PyObject *result = NULL;
     (void)module;
@@ -1529,14 +1613,19 @@ static PyObject *search(PyObject *module, PyObject *arguments) {
         PyErr_SetString(PyExc_ValueError, "the columns are not of one length, or not of 64-bit integers, or some number is in no table");
         goto out;
     }
-    if (texts != Py_None && !texts_taken(&job, texts, &taken)) goto out;
+    if (texts != Py_None) {
+        const Taken *taken = PyCapsule_GetPointer(texts, TAKEN);
+        if (!taken) goto out;
+        if (taken->count < job.values) { PyErr_SetString(PyExc_ValueError, "there are more values than texts"); goto out; }
+        job.texts = taken->text;
+    }
     found = malloc(8 * 4 * (size_t)(job.keys + 1));
     if (!found) { PyErr_NoMemory(); goto out; }
     int count = 0;
     u64 sums[2] = { 0 };
-    job.thread = PyEval_SaveThread();
+    if (!job.step) job.thread = PyEval_SaveThread();
     int answer = judged(&job, found, &count, sums);
-    PyEval_RestoreThread(job.thread);
+    if (job.thread) PyEval_RestoreThread(job.thread);
     if (PyErr_Occurred()) goto out;
     PyObject *list = PyList_New(count);
     for (int i = 0; list && i < count; i++) {
@@ -1548,11 +1637,12 @@ static PyObject *search(PyObject *module, PyObject *arguments) {
 out:
     for (int i = 0; i < 12; i++) if (columns[i].obj) PyBuffer_Release(&columns[i]);
     free(found);
-    free(taken);
     return result;
 }
 
-static PyMethodDef functions[] = { { "search", search, METH_VARARGS, search_doc }, { NULL, NULL, 0, NULL } };
+static PyMethodDef functions[] = {
+    { "search", search, METH_VARARGS, search_doc }, { "taken", taken, METH_VARARGS, taken_doc }, { NULL, NULL, 0, NULL },
+};
 
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT, "_linearize", "The native kernel of harness.checkers.native.", -1, functions, NULL, NULL, NULL, NULL,

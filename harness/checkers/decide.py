@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from time import monotonic
+from typing import NamedTuple
 
 from harness.checkers import counting, elements, fifo, lifo, native, priority, unique, versioned
 from harness.checkers.kinds import OK, Kinds
@@ -32,8 +33,7 @@ SORTED = {  # models of which some histories need no search, beside registers an
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What was found of all keys: `key` is the first that breaks the promise, else the first that is unknown.
 
     `finding` is of that key, perhaps without its row where `first` has not looked yet; `explained` counts the
@@ -144,7 +144,7 @@ def _apart(kinds: Kinds, registers: Kinds, budget: Budget, deadline: float) -> D
         until = ends[finding.explained - 1] if 0 < finding.explained <= len(ends) else -1
         its_rows = rows_of(kinds.columns, key)
         finding = replace(finding, explained=sum(0 <= columns.ret[row] <= until for row in its_rows))
-    return replace(decision, key=key, finding=finding)
+    return decision._replace(key=key, finding=finding)
 
 
 def _by_kernel(
@@ -158,7 +158,8 @@ def _by_kernel(
     def late() -> bool:
         return monotonic() > deadline
 
-    limit = native.FIRST if len(asked.columns.keys) > 2 else native.NEVER  # None is always a key, used or not
+    several = len(asked.columns.keys.values) > 2  # None is always a key, used or not
+    limit = native.FIRST if several else native.NEVER
     most = budget.configurations
     if known:
         work, explained = 0, sum(finding.explained for finding in known.values())
@@ -238,4 +239,4 @@ def first(kinds: Kinds, decision: Decision, budget: Budget) -> Decision:
             low, high, step = high + 1, min(high + step, len(returned) - 1), 2 * step
     place = low + bisect_left(range(low, high), True, key=broken)
     found = Finding("invalid", returned[place][1], "", place)
-    return replace(decision, finding=found, explained=decision.explained + place - finding.explained)
+    return decision._replace(finding=found, explained=decision.explained + place - finding.explained)

@@ -54,7 +54,6 @@ class Kinds:
         self._calls: list[Call] = []
         self._first: list[int] = []  # by kind: the index of an operation of it
         self._by_columns: dict[Place, int] = {}
-        self._by_row: dict[int, int] = {}
         self._by_identity: dict[Any, int] = {}
         self._states: dict[Any, int] = {}
         self._answers = 0
@@ -165,7 +164,6 @@ class Kinds:
             said = self.effects[kind] or Effect()
             alike = (identity(said.needs), identity(said.makes), identity(said.unlike))
             self._by_columns[place] = first[alike]
-        self._by_row.clear()
         self.declared = True
         return True
 
@@ -196,14 +194,55 @@ class Kinds:
         self.makes[kind] = None if effect.makes is SAME else self.state(effect.makes)
         self.refuses[kind] = effect.unlike is not ANY
 
-    def step_row(self, state: int, row: int) -> int:
-        """`step` for the operation of a row."""
-        if (kind := self._by_row.get(row)) is None:
-            kind = self._by_row[row] = self.kind(row)
-        following = self.table[state].get(kind)
-        if following is None:
-            following = self.table[state][kind] = self._asked(state, kind)
-        return following
+    def stepper(self) -> Callable[[int, int], int]:
+        """`step` for the operation of a row, as one function that does as little as it can.
+
+        What is out of the ordinary goes the way of `step`, which names it.
+        """
+        c, reads = self.columns, self.model.reads
+        fs, values, ask = c.fs.values, c.values.values, self._step
+        states, numbers = self.states, self._states
+        simple = self.model.forget is None
+        met: dict[int, tuple[Call, bool, dict[int, int]]] = {}  # by row; whether it observes; what follows
+        asked, due = 0, 1  # the next answer that is asked for twice
+
+        def step(state: int, row: int) -> int:
+            nonlocal asked, due
+            if (known := met.get(row)) is None:
+                result = values[c.result[row]] if c.type[row] == OK else NOT_KNOWN
+                call = Call(fs[c.f[row]], values[c.value[row]], result)
+                known = met[row] = call, call.f in reads, {}
+            call, observes, after = known
+            following = after.get(state)
+            if following is not None:
+                return following
+            before = states[state]
+            if simple:
+                asked += 1
+                try:
+                    answer = ask(before, call)
+                    if type(answer) is Inconsistent:
+                        following = ILLEGAL
+                    elif answer is before:
+                        following = state
+                    elif not observes:
+                        if type(answer) is not tuple:
+                            following = numbers.get((type(answer), answer))
+                        if following is None:
+                            following = self.state(answer)
+                except Exception:
+                    following = None
+                else:
+                    if asked == due:
+                        due = asked + 1 if asked < TRIED else 2 * asked
+                        if wrong := self._impure(before, answer, call):
+                            raise CheckError(f"{self._of(self.kind(row))} {wrong}")
+            if following is None:
+                following = self.step(state, self.kind(row))
+            after[state] = following
+            return following
+
+        return step
 
     def _asked(self, state: int, kind: int) -> int:
         value, call = self.states[state], self._calls[kind]
@@ -212,8 +251,9 @@ class Kinds:
             answer = self._step(value, call)
         except Exception as error:
             raise CheckError(f"{self._of(kind)} in {value!r}: {type(error).__name__}: {error}") from error
-        if answers <= TRIED or not answers & (answers - 1):
-            self._pure(value, answer, kind)
+        twice = answers <= TRIED or not answers & (answers - 1)
+        if twice and (wrong := self._impure(value, answer, call)):
+            raise CheckError(f"{self._of(kind)} {wrong}")
         if isinstance(answer, Inconsistent):
             return ILLEGAL
         if self.observes[kind] and answer is not value and identity(answer) != identity(value):
@@ -244,15 +284,13 @@ class Kinds:
         where = f"operation {self._first[kind]}: the model {self.model.name}"
         return f"{where}, asked for {f!r} of {value!r} with result {told},"
 
-    def _pure(self, value: Any, answer: Any, kind: int) -> None:
-        """That the model answers the same again, and does not change what it is given."""
-        call = self._calls[kind]
+    def _impure(self, value: Any, answer: Any, call: Call) -> str:
+        """What is wrong if the model does not answer the same again, or changes what it is given."""
         before = value if isinstance(value, PLAIN) else copy.deepcopy(value)
         again = self._step(value, call)
         if before != value:
-            raise CheckError(
-                f"{self._of(kind)} changed the state it was given, {before!r}, into {value!r}: {FROZEN}"
-            )
+            return f"changed the state it was given, {before!r}, into {value!r}: {FROZEN}"
         alike = isinstance(answer, Inconsistent) == isinstance(again, Inconsistent)
         if not alike or (not isinstance(answer, Inconsistent) and answer != again):
-            raise CheckError(f"{self._of(kind)} answered {answer!r} and then {again!r}: a model must be pure")
+            return f"answered {answer!r} and then {again!r}: a model must be pure"
+        return ""

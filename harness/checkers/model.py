@@ -16,7 +16,7 @@ class CheckError(ValueError):
     """A history or a request that a checker cannot judge; the text says why and what it could judge."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # a model makes many, and frozen ones take twice as long
 class Inconsistent:
     """What `Model.step` returns where an operation cannot happen in a state."""
 
@@ -81,12 +81,13 @@ class Model:
     """A data type: its `initial` state and ``step(state, f, value, result)``, for the operations `fs`.
 
     `step` returns the next state, or `Inconsistent` with the reason. It is pure, its states are hashable,
-    and it is called once per distinct state and operation. `result` is NOT_KNOWN where the outcome is
-    ``info``: the operation then happens as if nobody saw its result. Without `fs` any operation is one of
-    the model. `reads` never change the state. `effect` is for registers only. `shape` says what is wrong with
-    an operation's value, or "". `forget` takes all results that were seen and returns what of a state still
-    matters: states that no later operation can tell apart become one. `native` names what each operation is
-    for the native kernel, which then need not ask `step`. `by_call` is `step` as a function of two.
+    and it is called hardly more than once for a state and an operation. `result` is NOT_KNOWN where the
+    outcome is ``info``: the operation then happens as if nobody saw its result. Without `fs` any operation is
+    one of the model. `reads` never change the state. `effect` is for registers only. `shape` says what is
+    wrong with an operation's value, or "". `forget` takes all results that were seen and returns what of a
+    state still matters: states that no later operation can tell apart become one. `native` names what each
+    operation is for the native kernel, which then need not ask `step`. `by_call` is `step` as a function of
+    two.
     See `Model.of` for one in a few lines.
 
     >>> from harness.checkers import model

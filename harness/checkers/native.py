@@ -47,35 +47,24 @@ class Asked:
     def __init__(self, kinds: Kinds) -> None:
         self.kinds, self.columns = kinds, kinds.columns
         c, model = self.columns, kinds.model
-        kinds.state(model.initial)  # the first, so that its number is the kernel's for it, 0
         self._kinds: tuple[Any, ...]
-        fs = c.fs.values[1:]
         # the kernel's own data types begin with nothing; one that begins otherwise is as any other model
         roles = dict(model.native) if model.initial is None or model.initial in ("", ()) else {}
-        texts: list[Any] | None = None
-        growing = "APPEND" in roles.values()
-        if growing:
-            texts = self._texts() if isinstance(model.initial, str) else self._items()
-        if roles and roles.keys() >= set(fs) and (texts or not growing):
-            codes = array("q", [-1, *[ROLES[roles[f]] for f in fs]])
-            self._kinds = (codes, c.values.halves, c.values.known(False), texts, None, None, None, 0, None)
+        codes = [ROLES.get(roles.get(f, ""), -1) for f in c.fs.values]  # the first is None, always
+        texts: Any = None
+        known = roles and codes.count(-1) == 1
+        if known and "APPEND" in roles.values():
+            texts = KERNEL.taken(c.values.values, False) if isinstance(model.initial, str) else self._items()
+            known = texts is not None
+        if known:
+            refused = c.values.known(False)
+            self._kinds = (array("q", codes), c.values.halves, refused, texts, None, None, None, 0, None)
         elif kinds.declared:
             self._declared(kinds.all())
         else:
             self._stepped()
 
-    def _texts(self) -> list[Any] | None:
-        """The values, where all are texts that UTF-8 can hold."""
-        values = self.columns.values.values
-        told = values[1:]  # the first is None, always
-        if set(map(type, told)) <= {str} and all(map(str.isascii, told)):
-            return values
-        try:
-            return [b"" if value is None else value.encode() for value in values]
-        except (AttributeError, UnicodeEncodeError):
-            return None
-
-    def _items(self) -> list[bytes] | None:
+    def _items(self) -> Any:
         """Each value as a text, so that a list grows as a text does; None where lists are items."""
         c = self.columns
         numbers: dict[Any, int] = {}
@@ -93,10 +82,11 @@ class Asked:
         }
         if not all(values[code] is None or isinstance(values[code], tuple) for code in told):
             return None
-        return [
+        texts = [
             b"".join(map(text, value)) if isinstance(value, tuple) else b"" if value is None else text(value)
             for value in values
         ]
+        return KERNEL.taken(texts, True)
 
     def _declared(self, column: Sequence[int]) -> None:
         effects = array("q")
@@ -124,7 +114,7 @@ class Asked:
             kinds.all()  # raises where the model does not know an operation
         looks = array("q", [f in model.reads for f in fs])
         initial = kinds.state(model.initial)
-        self._kinds = (None, None, -1, None, None, None, looks, initial, kinds.step_row)
+        self._kinds = (None, None, -1, None, None, None, looks, initial, kinds.stepper())
 
     def run(
         self, tick: Any, limit: int, configurations: int, *, only: int = -1, until: int = NEVER,
@@ -133,8 +123,8 @@ class Asked:
         """Judge all keys or `only` one, up to a violation: work, returns explained, what is not valid."""
         c = self.columns
         answer, work, explained, found = KERNEL.search(
-            c.call, c.ret, c.key, c.f, c.value, c.result, c.type, len(c.keys),
-            len(c.values) if self._kinds[0] is not None else max(len(c.values), len(self.kinds.states)),
+            c.call, c.ret, c.key, c.f, c.value, c.result, c.type, len(c.keys.values),
+            len(c.values.values) if self._kinds[0] else max(len(c.values.values), len(self.kinds.states)),
             *self._kinds, tick, only, until, limit, configurations, beam, zones,
         )  # fmt: skip
         if answer == KERNEL.SHAPE:

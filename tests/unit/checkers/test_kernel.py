@@ -18,7 +18,7 @@ from harness.checkers.models import MODELS
 from harness.checkers.search import Finding, search
 from harness.checkers.unique import judged
 from harness.history import History
-from tests.fuzz import drawn_history
+from tests.fuzz import FAMILIES, drawn, drawn_history
 from tests.unit.checkers.histories import history, simulated, spans, wing_gong
 
 FAR = 1 << 40
@@ -200,6 +200,34 @@ def test_a_step_that_answers_no_state_is_refused(
     built: None, answer: Any, error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kinds = Kinds(simulated(1, 20, 3).columns, Model.of(lambda state, op: state))
-    monkeypatch.setattr(kinds, "step_row", lambda state, row: answer)
+    monkeypatch.setattr(kinds, "stepper", lambda: lambda state, row: answer)
     with pytest.raises(error):
         native.Asked(kinds).run(None, FAR, 1 << 20)
+
+
+@pytest.mark.parametrize("family", ["text", "text, values once"])
+def test_what_letters_are_spelled_like_is_all_the_same(built: None, family: str) -> None:
+    """Each letter becomes a text that begins no other one, some as long as what the kernel has at hand."""
+    rnd = random.Random(f"spelled/{family}")
+    judgements = Counter[str]()
+    for _ in range(800):
+        planned, _ = drawn(rnd, FAMILIES[family][1](rnd), 14)
+        stem = rnd.choice(("", "\0", "é", "x" * rnd.randint(4, 17), "\0" * rnd.randint(6, 16)))
+        zero, one = rnd.choice(("\0\x01", "z€"))
+        codes = [f"{place:05b}" for place in range(26)]  # of one length, and of many
+        if rnd.random() < 0.5:
+            often = rnd.choice((1, 9))
+            codes = ["0" * (place * often) + "1" for place in range(26)]
+        spelled = {
+            letter: stem + code.replace("0", zero).replace("1", one)
+            for letter, code in zip("abcdefghijklmnopqrstuvwxyz", codes, strict=True)
+        }
+        again = [dict(op) for op in planned]
+        for op in again:
+            for field in ("value", "result"):
+                if isinstance(op.get(field), str):
+                    op[field] = "".join(map(spelled.__getitem__, op[field]))
+        said = [answers(history(ops), MODELS["text"]) for ops in (planned, again)]
+        assert said[0] == said[1], (planned, spelled["b"])
+        judgements[said[0][0]] += 1
+    assert min(judgements["valid"], judgements["invalid"]) > 150
