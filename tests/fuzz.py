@@ -5,15 +5,17 @@
 A history comes from a real data structure: each operation takes effect at one instant inside its interval.
 About half are bent afterwards: a result is replaced by another, or a failure told as a success. One that was
 not bent must be valid: so the model itself is judged as well. Prints a line per model, ends with 1 where
-anything disagrees.
+anything disagrees. Models are judged side by side, each by a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import sys
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
@@ -403,6 +405,11 @@ OTHERS: dict[str, Callable[[int, int], tuple[int, list[str]]]] = {
 }
 
 
+def judged(family: str, seed: int, cases: int) -> tuple[int, list[str]]:
+    """What `fuzz` says, or who judges the family otherwise."""
+    return OTHERS[family](seed, cases) if family in OTHERS else fuzz(family, seed, cases)
+
+
 def main() -> int:
     """Print the table; 1 where anything disagrees, or too few of one sort to show anything."""
     parser = argparse.ArgumentParser(description="the engine against brute force")
@@ -411,15 +418,17 @@ def main() -> int:
     parser.add_argument("--model", choices=sorted([*FAMILIES, *OTHERS]))
     options = parser.parse_args()
     failed = False
+    families = [options.model] if options.model else [*FAMILIES, *OTHERS]
     print(f"{'model':<24}{'cases':>9}{'illegal':>9}{'mismatches':>12}   judged by {native.kernel()}")
-    for family in [options.model] if options.model else [*FAMILIES, *OTHERS]:
-        judge = OTHERS.get(family) or partial(fuzz, family)
-        illegal, wrong = judge(options.seed, options.cases)
-        share = illegal / options.cases
-        failed = failed or bool(wrong) or not 0.2 <= share <= 0.8
-        print(f"{family:<24}{options.cases:>9,}{share:>9.0%}{len(wrong):>12}", flush=True)
-        for line in wrong[:3]:
-            print(f"  {line}")
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        jobs = [pool.submit(judged, family, options.seed, options.cases) for family in families]
+        for family, job in zip(families, jobs, strict=True):
+            illegal, wrong = job.result()
+            share = illegal / options.cases
+            failed = failed or bool(wrong) or not 0.2 <= share <= 0.8
+            print(f"{family:<24}{options.cases:>9,}{share:>9.0%}{len(wrong):>12}", flush=True)
+            for line in wrong[:3]:
+                print(f"  {line}")
     return int(failed)
 
 

@@ -39,6 +39,7 @@ DOCUMENTS = [
             "targets",
             "plans",
             "verdicts",
+            "report",
             "sessions",
             "promises",
             "transactions",
