@@ -40,7 +40,7 @@ function drawLatency() {
 }
 
 function drawDots({ pen, canvas, height }, first, last) { // straight into pixels; returns what deserves a shape of its own
-  const { start, decades, rank, type } = ops, W = canvas.width, H = canvas.height, shown = last - first, marks = [];
+  const { start, decades, rank, type } = ops, W = canvas.width, H = canvas.height, shown = countShown(first, last), marks = [];
   if (pixels?.width !== W || pixels.height !== H) pixels = new ImageData(W, H);
   const grid = new Uint32Array(pixels.data.buffer).fill(0), across = W / (view.to - view.from), ratio = H / height;
   const [dot, ink] = shown > 30000 ? [1, 90] : shown > 3000 ? [2, 130] : shown > 400 ? [3, 190] : [4, 200], size = Math.round(dot * ratio);
@@ -49,6 +49,7 @@ function drawDots({ pen, canvas, height }, first, last) { // straight into pixel
     ops.yFor = H;
   }
   for (let i = first; i < last; i++) {
+    if (hidden(i)) continue;
     if (rank[i] > RANK[OK] || (type[i] === FAIL && shown < 1500)) { marks.push(i); continue; }
     const x = (start[i] - view.from) * across | 0, y = ops.y[i], color = type[i] === OK ? theme['ok-pixel'] : theme['fail-pixel'];
     for (let dy = 0; dy < size; dy++) for (let dx = 0; dx < size && x + dx < W; dx++) { // overlapping points grow opaque
@@ -61,10 +62,10 @@ function drawDots({ pen, canvas, height }, first, last) { // straight into pixel
 }
 
 function drawQuantiles(pen, first, last) { // from a histogram of the logarithm per column
-  const step = clamp(view.width * 40 / Math.max(last - first, 1), 8, view.width / 8), bins = Math.ceil(view.width / step), scale = view.width / (view.to - view.from) / step;
+  const step = clamp(view.width * 40 / Math.max(countShown(first, last), 1), 8, view.width / 8), bins = Math.ceil(view.width / step), scale = view.width / (view.to - view.from) / step;
   const totals = new Uint32Array(bins), histogram = new Uint32Array(bins * BUCKETS);
   for (let i = first; i < last; i++) {
-    if (ops.type[i] !== OK) continue;
+    if (ops.type[i] !== OK || hidden(i)) continue;
     const bin = Math.min((ops.start[i] - view.from) * scale | 0, bins - 1);
     histogram[bin * BUCKETS + ops.bucket[i]]++;
     totals[bin]++;
@@ -122,10 +123,10 @@ function countBins(add) { // each stretch in view: outcome, its middle, how many
 }
 
 function drawRate() {
-  const s = rateSheet, first = firstAt(view.from), last = firstAt(view.to), step = coarse() ? Math.max(6, Math.ceil(run.bins.width / (view.to - view.from) * view.width)) : Math.round(clamp(view.width * 8 / Math.max(last - first, 1), 6, 40));
+  const s = rateSheet, first = firstAt(view.from), last = firstAt(view.to), step = coarse() ? Math.max(6, Math.ceil(run.bins.width / (view.to - view.from) * view.width)) : Math.round(clamp(view.width * 8 / Math.max(countShown(first, last), 1), 6, 40));
   const bins = Math.ceil(view.width / step), scale = view.width / (view.to - view.from) / step, tally = [OK, FAIL, INFO].map(() => new Uint32Array(bins));
   if (coarse()) countBins((k, t, n) => { tally[k][clamp((t - view.from) * scale | 0, 0, bins - 1)] += n; });
-  else for (let i = first; i < last; i++) tally[ops.type[i]][Math.min((ops.start[i] - view.from) * scale | 0, bins - 1)]++;
+  else for (let i = first; i < last; i++) if (!hidden(i)) tally[ops.type[i]][Math.min((ops.start[i] - view.from) * scale | 0, bins - 1)]++;
   let top = 0;
   for (let k = 0; k < bins; k++) top = Math.max(top, tally[0][k] + tally[1][k] + tally[2][k]);
   s.clear();
@@ -140,8 +141,8 @@ function drawRate() {
   });
   const rate = top * scale;
   scaleNames('rate-names', [[0, top ? `${rate >= 10 ? grouped(Math.round(rate)) : Number(rate.toPrecision(2))}/s` : ''], [s.height - 14, '0']]);
-  const inView = coarse() ? tally.flat().reduce((sum, column) => sum + column.reduce((a, b) => a + b, 0), 0) : last - first;
-  $('rate-says').textContent = `operations invoked per second, by outcome, ${lasted(1 / scale)} a bar; ${grouped(inView)} of ${grouped(run.total)} operations in view`;
+  const inView = tally.reduce((sum, column) => sum + column.reduce((a, b) => a + b, 0), 0), of = view.key < 0 ? '' : `, those of key ${run.keys[view.key]}${run.bins ? ' that are not only counted' : ''},`;
+  $('rate-says').textContent = `operations invoked per second, by outcome, ${lasted(1 / scale)} a bar; ${grouped(inView)} of ${grouped(run.total)} operations${of} in view`;
 }
 
 const mapX = (t) => (t - whole.from) / (whole.to - whole.from) * view.width;
@@ -155,13 +156,13 @@ function drawMap() { // once per size: zooming only moves the brush
     paint(pen, theme[fault.family], a, 0, width, s.height, 0.16);
     paint(pen, theme[fault.family], a, 0, width, 3);
   }
-  if (run.bins) {
+  if (run.bins && view.key < 0) {
     run.bins.counts.forEach((column, kind) => column.forEach((count, j) => {
       const k = mapX(run.bins.from + (j + 0.5) * run.bins.width) / 2 | 0;
       tally[k] += count;
       if (count && kind === INFO) unknown[k] = 1;
     }));
-  } else for (let i = 0; i < ops.n; i++) { const k = mapX(ops.start[i]) / 2 | 0; tally[k]++; if (ops.type[i] === INFO) unknown[k] = 1; }
+  } else for (let i = 0; i < ops.n; i++) if (!hidden(i)) { const k = mapX(ops.start[i]) / 2 | 0; tally[k]++; if (ops.type[i] === INFO) unknown[k] = 1; }
   const top = tally.reduce((a, b) => Math.max(a, b), 1);
   tally.forEach((n, k) => { if (n) paint(pen, theme.ok, k * 2, s.height - n / top * (s.height - 8), 2, n / top * (s.height - 8)); });
   unknown.forEach((is, k) => { if (is) paint(pen, theme.info, k * 2, s.height - 6, 2, 6); });

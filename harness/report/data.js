@@ -33,8 +33,8 @@ async function readBins(bins) { // what stands for the operations that are only 
   bins.n = n;
   bins.worst = Array.from({ length: run.lanes }, (_, lane) => worst.subarray(lane * n, (lane + 1) * n));
 }
-// Whether the view shows operations that are only counted: then the charts draw the counts.
-const coarse = () => Boolean(run.bins) && !run.exact.some(([a, b]) => a <= view.from && view.to <= b);
+// Whether the view shows operations that are only counted: then the charts draw the counts. Those tell no key.
+const coarse = () => Boolean(run.bins) && view.key < 0 && !run.exact.some(([a, b]) => a <= view.from && view.to <= b);
 const binAt = (t) => clamp(Math.floor((t - run.bins.from) / run.bins.width), 0, run.bins.n - 1);
 
 function decode(n) {
@@ -80,5 +80,12 @@ const keyName = (i) => run.keys[ops.key[i]];
 const nodeName = (i) => run.nodes[ops.node[i]];
 const errorText = (i) => run.errors[ops.error[i]] || '';
 const outcome = (i) => (ops.rank[i] === ANOMALY ? 'anomaly' : run.types[ops.type[i]]);
+const hidden = (i) => view.key >= 0 && ops.key[i] !== view.key;
+function countShown(first, last) {
+  if (view.key < 0) return last - first;
+  let n = 0;
+  for (let i = first; i < last; i++) if (!hidden(i)) n++;
+  return n;
+}
 const firstAt = (t) => lowerBound(ops.n, (i) => ops.start[i], t);
 const inForce = (fault, t) => fault.start !== null && fault.start <= t && (fault.end === null || t <= fault.end);

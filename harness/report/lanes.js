@@ -135,6 +135,7 @@ function drawProcess(s, lane) {
     if (x1 < 0) continue;
     if (first < 0) first = process[i];
     last = process[i];
+    if (hidden(i)) continue;
     if (x1 - x0 >= 4 && height > 9) { boxes.push(i); continue; }
     const stop = Math.min(type[i] === INFO ? x0 + 2 : x1, width - 1) | 0;
     for (let x = Math.max(x0 | 0, 0); x <= stop; x++) if (worst[x] < rank[i]) worst[x] = rank[i];

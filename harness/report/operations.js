@@ -8,14 +8,16 @@ function cells(i) {
     Number.isNaN(ops.end[i]) ? 'unknown' : lasted(ops.end[i] - ops.start[i]), errorText(i)];
 }
 
-function find() { // every word must be a cell, or part of the operation or the error
+function find() { // of the chosen key; every word must be a cell, or part of the operation or the error
   rows.words = $('find').value.trim();
   const words = rows.words.split(/\s+/).filter(Boolean), found = [];
-  for (let i = 0; words.length && i < ops.n; i++) {
-    const row = cells(i);
+  const all = !words.length && view.key < 0;
+  for (let i = 0; !all && i < ops.n; i++) {
+    if (hidden(i)) continue;
+    const row = words.length ? cells(i) : [];
     if (words.every((word) => row.some((cell, c) => (c === 5 || c === 8 ? cell.includes(word) : cell === word)))) found.push(i);
   }
-  rows.found = words.length ? found : null;
+  rows.found = all ? null : found;
   drawTable();
 }
 

@@ -29,7 +29,7 @@ function hit(event) { // what is under the pointer
     const { list } = lane, { start, shownEnd, rank } = ops;
     for (let k = Math.max(lowerBound(list.length, (j) => start[list[j]], t - reach) - 1, 0); k < list.length && start[list[k]] <= t + reach; k++) {
       const i = list[k];
-      if (shownEnd[i] >= t - reach && (found.op < 0 || rank[i] > rank[found.op])) found.op = i; // of several under one pixel, the worst
+      if (!hidden(i) && shownEnd[i] >= t - reach && (found.op < 0 || rank[i] > rank[found.op])) found.op = i; // of several under one pixel, the worst
     }
   }
   const plot = $('latency').getBoundingClientRect(), py = event.clientY - plot.top;
@@ -37,7 +37,7 @@ function hit(event) { // what is under the pointer
     let best = 64;
     for (let i = firstAt(t - 3 * reach), stop = firstAt(t + 3 * reach); i < stop; i++) {
       const level = Number.isNaN(ops.decades[i]) ? UNKNOWN / 2 : latencyY(ops.decades[i]), distance = (toX(ops.start[i]) - toX(t)) ** 2 + (level - py) ** 2;
-      if (distance < best) { best = distance; found.op = i; }
+      if (distance < best && !hidden(i)) { best = distance; found.op = i; }
     }
   }
   const dial = $('clocks')?.getBoundingClientRect();
@@ -152,7 +152,7 @@ function listenMap() { // drag in the whole run to choose the part in view
 }
 
 const KEYS = {
-  w: () => zoom(0.7), s: () => zoom(1 / 0.7), a: () => move(-0.15), d: () => move(0.15), f: fit, '[': () => step(-1), ']': () => step(1), Escape: () => pin(-1),
+  w: () => zoom(0.7), s: () => zoom(1 / 0.7), a: () => move(-0.15), d: () => move(0.15), f: fit, '[': () => step(-1), ']': () => step(1), Escape: () => (view.pin < 0 ? choose(-1) : pin(-1)),
   ArrowUp: () => zoom(0.7), ArrowDown: () => zoom(1 / 0.7), ArrowLeft: () => move(-0.15), ArrowRight: () => move(0.15),
 };
 
@@ -165,9 +165,14 @@ function listenKeys() {
     event.preventDefault();
     KEYS[name]();
   });
-  const buttons = { prev: () => step(-1), next: () => step(1), out: () => zoom(1.6), in: () => zoom(1 / 1.6), fit, witness: () => visit(run.flags[0][0], true) };
+  const buttons = { prev: () => step(-1), next: () => step(1), out: () => zoom(1.6), in: () => zoom(1 / 1.6), fit, witness: () => visit(run.flags[0][0], true), key: () => choose(-1) };
   for (const [name, action] of Object.entries(buttons)) $(`b-${name}`).addEventListener('click', action);
   $('b-witness').hidden = !run.flags.length;
+  $('keys')?.querySelector('table')?.before(make('p', { class: 'hint' }, 'Choose a key, and the charts and the table of operations show its operations alone.'));
+  for (const name of document.querySelectorAll('#keys [data-key]')) { // words without a script
+    const key = Number(name.dataset.key);
+    name.replaceWith(make('button', { type: 'button', class: 'mono', 'data-key': key, 'aria-pressed': 'false', click: () => choose(view.key === key ? -1 : key) }, name.textContent));
+  }
 }
 
 function listenCopy() {

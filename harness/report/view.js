@@ -1,5 +1,5 @@
-// What is in view: one stretch of time for all charts, one cursor, one pinned operation. The address holds it.
-const view = { from: 0, to: 1, cursor: null, pin: -1, width: 0 };
+// What is in view: one stretch of time for all charts, one cursor, one pinned operation, all keys or one. The address holds it.
+const view = { from: 0, to: 1, cursor: null, pin: -1, key: -1, width: 0 };
 const whole = { from: 0, to: 1 };
 const toX = (t) => (t - view.from) / (view.to - view.from) * view.width;
 const toTime = (x) => view.from + x / view.width * (view.to - view.from);
@@ -29,15 +29,17 @@ function saveHash() {
     const parts = [];
     if (view.from > whole.from || view.to < whole.to) parts.push(`t=${view.from.toFixed(6)}..${view.to.toFixed(6)}`);
     if (view.pin >= 0) parts.push(`op=${view.pin}`);
+    if (view.key >= 0) parts.push(`key=${view.key}`);
     try { // refused where a page may not touch its address: then it only cannot be linked to
       if (parts.length || location.hash) history.replaceState(null, '', parts.length ? `#${parts.join('&')}` : '#');
     } catch { /* the picture is the same */ }
   }, 200);
 }
 
-function loadHash() { // #t=1.2..3.4&op=17, or #fault=2
+function loadHash() { // #t=1.2..3.4&op=17&key=3, or #fault=2
   const parts = new URLSearchParams(location.hash.slice(1)), [from, to] = (parts.get('t') || '').split('..').map(Number);
-  const op = Number(parts.get('op') ?? NaN), fault = run.faults[Number(parts.get('fault') ?? NaN)];
+  const op = Number(parts.get('op') ?? NaN), fault = run.faults[Number(parts.get('fault') ?? NaN)], key = Number(parts.get('key') ?? -1);
+  if (key !== view.key) choose(typeof run.keys[key] === 'string' ? key : -1);
   if (fault) visitFault(fault);
   if (op >= 0 && op < ops.n) { if (to > from) pin(Math.floor(op)); else visit(Math.floor(op), true); }
   if (to > from) show(from, to);
@@ -49,10 +51,10 @@ function pin(i) {
   saveHash();
   const host = $('pinned');
   if (i < 0) return host.replaceChildren();
-  const same = ops.members[ops.lane[i]], k = same.indexOf(i);
+  const same = ops.members[ops.lane[i]].filter((j) => j === i || !hidden(j)), k = same.indexOf(i), key = ops.key[i], only = view.key === key;
   const go = (words, j) => make('button', { type: 'button', disabled: j === undefined, click: () => visit(j) }, words);
   return host.replaceChildren(make('h3', {}, `Operation #${ops.index[i]}`), listing(describe(i)), tellTrace(i),
-    make('p', { class: 'buttons' }, go('‹ process', same[k - 1]), go('process ›', same[k + 1]), make('button', { type: 'button', click: () => pin(-1) }, 'Unpin')));
+    make('p', { class: 'buttons' }, go('‹ process', same[k - 1]), go('process ›', same[k + 1]), keyName(i) !== null && make('button', { type: 'button', click: () => choose(only ? -1 : key) }, only ? 'All keys' : `Only key ${keyName(i)}`), make('button', { type: 'button', click: () => pin(-1) }, 'Unpin')));
 }
 
 function tellTrace(i) { // what the nodes did for it, in words: the picture has it in the nodes' lanes
@@ -73,6 +75,18 @@ function visit(i, scroll = false) { // pin an operation and bring it into view, 
   if (scroll || middle < view.from || middle > view.to || toX(b) - toX(a) < 6) show(middle - span / 2, middle + span / 2);
 }
 
+function choose(key) { // one key in every chart and in the table, or (-1) all
+  const name = run.keys[key], again = view.pin;
+  view.key = key;
+  $('b-key').hidden = key < 0;
+  $('b-key').textContent = `Key ${name} only ×`;
+  $('b-key').setAttribute('aria-label', `Key ${name} only ×, show all keys again`);
+  for (const button of document.querySelectorAll('button[data-key]')) button.setAttribute('aria-pressed', Number(button.dataset.key) === key);
+  drawMap();
+  find();
+  pin(again);
+}
+
 function visitFault(fault) {
   const a = fault.start ?? fault.asked[0] ?? whole.from, b = Math.max(fault.end ?? (fault.start === null ? fault.asked[1] ?? a : whole.to), a), pad = Math.max((b - a) * 0.15, 0.05);
   $('timeline').scrollIntoView();
@@ -80,7 +94,7 @@ function visitFault(fault) {
 }
 
 function step(direction) { // to the next anomaly, unknown outcome or failure: whatever is not ok
-  const list = ops.trouble, from = view.pin >= 0 ? view.pin : direction > 0 ? firstAt(view.from) - 1 : firstAt(view.to);
+  const list = ops.trouble.filter((i) => !hidden(i)), from = view.pin >= 0 ? view.pin : direction > 0 ? firstAt(view.from) - 1 : firstAt(view.to);
   const k = lowerBound(list.length, (j) => list[j], direction > 0 ? from + 1 : from);
   visit(list[direction > 0 ? k : k - 1]);
 }

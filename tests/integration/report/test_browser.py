@@ -535,3 +535,45 @@ def test_the_page_is_read_without_a_picture(tmp_path: Path, open_page: OPEN) -> 
         "find",
         "table-body",
     } <= seen
+
+
+def test_one_key_alone(tmp_path: Path, open_page: OPEN) -> None:
+    made = bent()
+    path = write_page(tmp_path / "index.html", made)
+    page = open_page(path)
+    says, rate = (f"document.getElementById('{name}').textContent" for name in ("table-says", "rate-says"))
+    everything = page.evaluate(rate)
+    name = page.locator("#keys button[data-key]").first.text_content()
+    its = [op for op in made.history.operations if op.key == name]
+    assert 0 < len(its) < len(made.history.operations)
+
+    page.locator("#keys button[data-key]").first.click()
+    await_(page, f"{rate} !== {everything!r}")
+    assert f"those of key {name}" in page.evaluate(rate) and f"{len(its):,} of " in page.evaluate(rate)
+    assert page.evaluate(says).startswith(f"{len(its):,} that match")
+    assert page.locator("#keys button[data-key]").first.get_attribute("aria-pressed") == "true"
+    assert {row[4] for row in page.evaluate(ROWS)} == {name}
+    page.fill("#find", "write")
+    writes = sum(op.f == "write" for op in its)
+    await_(page, f"{says}.startsWith('{writes:,} that match')")
+    page.fill("#find", "")
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("]")  # the next event is one of this key
+    await_(page, "document.getElementById('pinned').children.length > 0")
+    assert page.locator("#pinned dd").nth(1).text_content() == name
+    await_(page, "location.hash.includes('key=')")
+
+    again = open_page(path, fragment=page.evaluate("location.hash"))  # the link opens the same picture
+    await_(again, f"{rate}.includes('those of key')")
+    again.evaluate("document.activeElement.blur()")
+    again.keyboard.press("Escape")
+    again.keyboard.press("Escape")
+    await_(again, f"!{rate}.includes('those of key')")
+    assert again.locator("#b-key").is_hidden()
+    await_(again, "!location.hash.includes('key=')")
+
+    page.get_by_role("button", name="All keys", exact=True).click()
+    await_(page, f"!{rate}.includes('those of key')")
+    page.get_by_role("button", name=f"Only key {name}", exact=True).click()
+    page.locator("#b-key").click()
+    await_(page, f"!{rate}.includes('those of key')")
