@@ -7,8 +7,9 @@ violation ends it.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
+from functools import partial
 from time import monotonic
 from typing import NamedTuple
 
@@ -24,13 +25,9 @@ VALID = Finding("valid")
 LONG = 500  # operations from which it pays to ask a model everything
 SHRINKING = 2.0  # seconds for the witness, at least: a violation found late is shown all the same
 QUESTIONS = 20_000  # that it is asked then, at most
-SORTED = {  # models of which some histories need no search, beside registers and texts
-    "counter": counting.judged,
-    "priority-queue": priority.judged,
-    "queue": fifo.judged,
-    "stack": lifo.judged,
-    "versioned-register": versioned.judged,
-}
+# models of which some histories need no search, beside registers and texts
+SORTED = {"counter": counting.judged, "versioned-register": versioned.judged}
+ITEMS = {"priority-queue": priority.judged, "queue": fifo.judged, "stack": lifo.judged}
 
 
 class Decision(NamedTuple):
@@ -60,7 +57,12 @@ def decide(kinds: Kinds, budget: Budget, deadline: float) -> Decision:
     ours = kinds.model is MODELS.get(kinds.model.name)
     if ours and kinds.model.name == "set" and (registers := elements.apart(kinds)) is not None:
         return _apart(kinds, registers, budget, deadline)
-    by_sorting = SORTED.get(kinds.model.name) if ours else None
+    by_sorting: Callable[[Kinds, list[int]], Finding | None] | None = None
+    if ours and kinds.model.name in ITEMS:  # the search has the other half of the time
+        now = monotonic()
+        by_sorting = partial(ITEMS[kinds.model.name], deadline=now + (deadline - now) / 2)
+    elif ours:
+        by_sorting = SORTED.get(kinds.model.name)
     known: dict[int, Finding] = {}
     if by_sorting is not None:
         kinds.all()  # also a failed one must be an operation of the model

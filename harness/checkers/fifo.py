@@ -18,9 +18,9 @@ from harness.checkers.kinds import Kinds
 from harness.checkers.search import Finding
 
 
-def judged(kinds: Kinds, rows: Sequence[int]) -> Finding | None:
-    """What is found of the rows of a key; None where the preconditions do not hold."""
-    return items.judged(kinds, rows, _judge)
+def judged(kinds: Kinds, rows: Sequence[int], deadline: float = float("inf")) -> Finding | None:
+    """What is found of the rows of a key; None where the preconditions do not hold, or past `deadline`."""
+    return items.judged(kinds, rows, _judge, deadline)
 
 
 def _judge(kinds: Kinds, there: list[Item], empty: list[int]) -> list[int]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import NamedTuple
 
 from harness.checkers.kinds import OK, Kinds
@@ -37,12 +38,12 @@ Judge = Callable[[Kinds, "list[Item]", "list[int]"], "list[int] | None"]
 """Of items and of rows that found nothing: what shows a violation, the culprit first; [] for none."""
 
 
-def judged(kinds: Kinds, rows: Sequence[int], judge: Judge) -> Finding | None:
+def judged(kinds: Kinds, rows: Sequence[int], judge: Judge, deadline: float) -> Finding | None:
     """What is found of the rows of a key; None where an item was put in twice, or sorting does not tell.
 
     An item whose putting is of unknown outcome was put in if somebody took it, and else it may as well not
     have been. What is of unknown outcome itself may have taken an item that nobody else took, or nothing: see
-    `_with_lost`.
+    `_with_lost`, which alone may take long, and gives up past `deadline` (of `monotonic`).
     """
     c = kinds.columns
     puts: dict[int, int] = {}
@@ -66,7 +67,9 @@ def judged(kinds: Kinds, rows: Sequence[int], judge: Judge) -> Finding | None:
     if not pattern:
         items = [_item(kinds, row, takes.get(value, [-1])[0]) for value, row in puts.items()]
         items = [item for item in items if item.there < NEVER or item.taken >= 0]
-        pattern = _with_lost(kinds, items, empty, lost, judge) if lost else judge(kinds, items, empty)
+        pattern = (
+            _with_lost(kinds, items, empty, lost, judge, deadline) if lost else judge(kinds, items, empty)
+        )
         if pattern is None:
             return None
     if not pattern:
@@ -75,7 +78,7 @@ def judged(kinds: Kinds, rows: Sequence[int], judge: Judge) -> Finding | None:
 
 
 def _with_lost(
-    kinds: Kinds, items: list[Item], empty: list[int], lost: list[int], judge: Judge
+    kinds: Kinds, items: list[Item], empty: list[int], lost: list[int], judge: Judge, deadline: float
 ) -> list[int] | None:
     """`judge` where nobody knows what the rows `lost` took; None where that is not found out.
 
@@ -93,6 +96,8 @@ def _with_lost(
     urgent: dict[int, int] = {}  # place of an item that must have been taken -> before when that was invoked
     tried = list(items)
     for _ in range(max(TRIES, EFFORT // max(1, len(items)))):
+        if monotonic() > deadline:
+            return None
         pattern = judge(kinds, tried, empty)
         if not pattern:
             return pattern

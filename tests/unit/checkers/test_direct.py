@@ -239,3 +239,15 @@ def test_reads_of_a_counter_that_cannot_be(kernel: str) -> None:
     )
     forgotten = linearizable(history([*adds, op(9, "read", None, 50, 55, result=6)]), "counter")
     assert forgotten.witness is not None and len(forgotten.witness.operations) == 4  # three adds were over
+
+
+@pytest.mark.parametrize("judge", [fifo.judged, lifo.judged, priority.judged])
+def test_finding_out_who_took_what_ends_with_the_time(judge: Callable[..., Finding | None]) -> None:
+    model = {fifo.judged: "queue", lifo.judged: "stack", priority.judged: "priority-queue"}[judge]
+    late = []
+    for seed in range(12):
+        h = structure(model, seed, 600, 5, unknown=0.02, lost_takes=True)
+        kinds, rows = Kinds(h.columns, MODELS[model]), rows_of(h.columns, 0)
+        if judge(kinds, rows) is not None:
+            late.append(judge(kinds, rows, 0.0))
+    assert late and None in late
