@@ -40,8 +40,8 @@ class Case:
     """An anomaly as some transactions show it; `culprit` is the one that cannot be explained.
 
     `implies` are the names by which it rules out models: its own, if nothing else is said. Of a `cycle`, each
-    transaction with the kind of the edge to the next one. `promised`: breaks what was promised beside the
-    model.
+    transaction with the kind of the edge to the next one; `edges` are those of another sort. `promised`:
+    breaks what was promised beside the model.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Case:
     implies: tuple[str, ...] = ()
     key: Hashable = None
     cycle: tuple[tuple[int, int], ...] = ()
+    edges: tuple[Why, ...] = ()
     promised: bool = False
 
 

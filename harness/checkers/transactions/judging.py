@@ -137,11 +137,11 @@ def _witness(transactions: Transactions, case: Case, why: Explain) -> Witness:
     index = transactions.index
     if case.text is not None:
         names = Names(transactions, case.transactions)
-        sentence, edges, shown = case.text(names), (), case.transactions
+        sentence, shown = case.text(names), case.transactions
         start = transactions.history.columns.start[transactions.rows[case.culprit]]
         return Witness(
             sentence + in_force(transactions.history, start), tuple(sorted(map(index, shown))),
-            index(case.culprit), edges,
+            index(case.culprit), _edges(index, names, case.edges),
         )  # fmt: skip
     reasons = list(_reasons(transactions, case, why))
     shown = tuple(sorted({*case.transactions, *(t for reason in reasons for t in reason.support)}))
@@ -151,16 +151,18 @@ def _witness(transactions: Transactions, case: Case, why: Explain) -> Witness:
         begin = "but " if place == len(reasons) - 1 else ""
         one, other = names(reason.before), names(reason.after)
         parts.append(f"{begin}{one} < {other}, because {reason.text(names)}")
-    told_by = [reason.text(Names(transactions, shown).plain) for reason in reasons]
     start = transactions.history.columns.start[transactions.rows[case.culprit]]
     return Witness(
         "; ".join(parts) + in_force(transactions.history, start),
         tuple(sorted(map(index, shown))),
         index(case.culprit),
-        tuple(
-            Edge(index(reason.before), index(reason.after), text)
-            for reason, text in zip(reasons, told_by, strict=True)
-        ),
+        _edges(index, names, reasons),
+    )
+
+
+def _edges(index: Callable[[int], int], names: Names, reasons: Sequence[Why]) -> tuple[Edge, ...]:
+    return tuple(
+        Edge(index(reason.before), index(reason.after), reason.text(names.plain)) for reason in reasons
     )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from harness.checkers.model import CheckError
-from harness.checkers.transactions.found import Case, Found, Namer, Why
+from harness.checkers.transactions.found import Case, Found, Namer, Sentence, Why
 from harness.checkers.transactions.graph import (
     BITS,
     RW,
@@ -335,8 +335,16 @@ class Registers:
 
         self.found.add(
             Case("cyclic-versions", tuple(sorted(shown_)), max(shown_), text, (implied,),
-                 key=self.key[versions[0]], promised=promised)
+                 key=self.key[versions[0]], promised=promised,
+                 edges=tuple(Why(order.first, order.last, self._went_by(a, b, order))
+                             for a, b, order in orders if order.first >= 0 and order.first != order.last))
         )  # fmt: skip
+
+    def _went_by(self, before: int, after: int, order: Order) -> Sentence:
+        one, other = self.of(before), shown(told(self.value[after]))
+        if order.how == "process":
+            return lambda name: f"its process met {one} here, and {other} there"
+        return lambda name: f"it met {one}, and had ended when the other began, which met {other}"
 
     def _because(self, name: Namer, after: int, order: Order) -> str:
         if order.how == "initial":

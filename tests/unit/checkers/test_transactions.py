@@ -412,6 +412,11 @@ def test_the_example_that_elle_passes() -> None:
     """
     assert anomalies(text) == {"cyclic-versions"}
     assert judged(text).evidence["not"] == ["strong-session-snapshot-isolation"]
+    witness = judged(text).witness
+    assert witness is not None and [(edge.before, edge.after, edge.why) for edge in witness.edges] == [
+        (4, 8, "its process met x = 1 here, and 2 there"),
+        (6, 10, "its process met x = 2 here, and 1 there"),
+    ]
     assert judged(text, "serializable").judgement == "valid"
 
 
