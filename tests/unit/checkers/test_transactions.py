@@ -252,8 +252,10 @@ def test_a_witness_is_made_of_operations_of_the_history(text: str) -> None:
     assert list(witness.operations) == sorted(witness.operations)
     assert witness.culprit in witness.operations
     afters = [edge.after for edge in witness.edges]
-    assert [edge.before for edge in witness.edges] == afters[-1:] + afters[:-1]
-    assert set(afters) <= set(witness.operations)
+    befores = [edge.before for edge in witness.edges]
+    if not verdict.summary.startswith("cyclic-versions"):  # there it is versions that go in a circle
+        assert befores == afters[-1:] + afters[:-1]
+    assert {*befores, *afters} <= set(witness.operations)
 
 
 def reasons(h: History, before: int, after: int) -> set[str]:
