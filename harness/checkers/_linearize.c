@@ -222,7 +222,13 @@ typedef struct {
 
 static void look_at_the_clock(Key *key) {
     Job *job = key->job;
-    if (job->tick == Py_None) return;
+    if (job->tick == Py_None) {
+        if (job->thread) return;
+        PyThreadState *thread = PyEval_SaveThread();  /* others want to run, too */
+        PyEval_RestoreThread(thread);
+        if (PyErr_CheckSignals()) give_up(key->pool, STOPPED);
+        return;
+    }
     if (job->thread) PyEval_RestoreThread(job->thread);
     PyObject *answer = PyObject_CallNoArgs(job->tick);
     const int stop = answer && PyObject_IsTrue(answer);
@@ -1406,6 +1412,7 @@ static int partitioned(Job *job) {
         if (job->roles) {
             const i64 role = job->roles[job->f[row]];
             if (role < 0 || (role == CAS && job->halves[2 * job->value[row]] < 0)) return SHAPE;
+            if (job->texts && role != READ && !job->value[row]) return SHAPE;  /* None is no text */
         }
         if (job->type[row] == FAIL || job->call[row] > job->until || (job->only >= 0 && key != job->only)) continue;
         const int returned = job->type[row] == OK && job->ret[row] >= 0 && job->ret[row] <= job->until;
@@ -1493,7 +1500,7 @@ static int judged(Job *job, i64 *found, int *count, u64 *sums) {
 
 /* ------------------------------------------------------------------------------------------- the face to Python */
 
-/* What `taken` gives: the values as texts, and the list that keeps them. */
+/* What `taken` gives: the values as texts, and a tuple that keeps them. */
 typedef struct { PyObject *values; i64 count; Text text[]; } Taken;
 
 static const char *const TAKEN = "harness.checkers._linearize.taken";
@@ -1527,7 +1534,7 @@ static int text_of(PyObject *value, int bytes, Text *text) {
 
 PyDoc_STRVAR(taken_doc,
 "taken(values, bytes) -> texts for `search`, or None where not all are str (bytes: of bytes) or None, or one has no UTF-8.\n\n"
-"Values that are appended to the list later are not among them.");
+"They are those that are in the list now.");
 
 static PyObject *taken(PyObject *module, PyObject *arguments) {
     PyObject *values;
@@ -1535,24 +1542,26 @@ static PyObject *taken(PyObject *module, PyObject *arguments) {
     (void)module;
     if (!PyArg_ParseTuple(arguments, "Op", &values, &bytes)) return NULL;
     if (!PyList_Check(values)) { PyErr_SetString(PyExc_TypeError, "the values are not a list"); return NULL; }
-    const Py_ssize_t count = PyList_Size(values);
+    if (!(values = PyList_AsTuple(values))) return NULL;
+    const Py_ssize_t count = PyTuple_Size(values);
     Taken *texts = malloc(sizeof(Taken) + sizeof(Text) * (size_t)count);
-    if (!texts) return PyErr_NoMemory();
+    if (!texts) { Py_DECREF(values); return PyErr_NoMemory(); }
     *texts = (Taken){ values, (i64)count };
     for (Py_ssize_t i = 0; i < count; i++) {
         if (i + AHEAD < count) {
-            const char *later = (const char *)PyList_GetItem(values, i + AHEAD);
+            const char *later = (const char *)PyTuple_GetItem(values, i + AHEAD);
             __builtin_prefetch(later);
             __builtin_prefetch(later + 56);  /* where its letters are */
         }
-        if (!text_of(PyList_GetItem(values, i), bytes, &texts->text[i])) {
+        if (!text_of(PyTuple_GetItem(values, i), bytes, &texts->text[i])) {
             free(texts);
+            Py_DECREF(values);
             if (PyErr_Occurred()) return NULL;
             Py_RETURN_NONE;
         }
     }
     PyObject *capsule = PyCapsule_New(texts, TAKEN, taken_back);
-    if (capsule) Py_INCREF(values); else free(texts);
+    if (!capsule) { free(texts); Py_DECREF(values); }
     return capsule;
 }
 

@@ -221,22 +221,24 @@ class Kinds:
                 asked += 1
                 try:
                     answer = ask(before, call)
-                    if type(answer) is Inconsistent:
-                        following = ILLEGAL
-                    elif answer is before:
-                        following = state
-                    elif not observes:
-                        if type(answer) is not tuple:
+                except Exception as error:
+                    raise self._raised(before, self.kind(row), error) from error
+                if isinstance(answer, Inconsistent):
+                    following = ILLEGAL
+                elif answer is before:
+                    following = state
+                elif not observes:
+                    try:
+                        if type(answer) in PLAIN:
                             following = numbers.get((type(answer), answer))
                         if following is None:
                             following = self.state(answer)
-                except Exception:
-                    following = None
-                else:
-                    if asked == due:
-                        due = asked + 1 if asked < TRIED else 2 * asked
-                        if wrong := self._impure(before, answer, call):
-                            raise CheckError(f"{self._of(self.kind(row))} {wrong}")
+                    except TypeError:  # not hashable, as `step` says
+                        pass
+                if asked == due:
+                    due = asked + 1 if asked < TRIED else 2 * asked
+                    if wrong := self._impure(before, answer, call):
+                        raise CheckError(f"{self._of(self.kind(row))} {wrong}")
             if following is None:
                 following = self.step(state, self.kind(row))
             after[state] = following
@@ -250,7 +252,7 @@ class Kinds:
         try:
             answer = self._step(value, call)
         except Exception as error:
-            raise CheckError(f"{self._of(kind)} in {value!r}: {type(error).__name__}: {error}") from error
+            raise self._raised(value, kind, error) from error
         twice = answers <= TRIED or not answers & (answers - 1)
         if twice and (wrong := self._impure(value, answer, call)):
             raise CheckError(f"{self._of(kind)} {wrong}")
@@ -284,10 +286,18 @@ class Kinds:
         where = f"operation {self._first[kind]}: the model {self.model.name}"
         return f"{where}, asked for {f!r} of {value!r} with result {told},"
 
+    def _raised(self, state: Any, kind: int, error: Exception) -> CheckError:
+        return CheckError(f"{self._of(kind)} in {state!r}: {type(error).__name__}: {error}")
+
     def _impure(self, value: Any, answer: Any, call: Call) -> str:
         """What is wrong if the model does not answer the same again, or changes what it is given."""
         before = value if isinstance(value, PLAIN) else copy.deepcopy(value)
-        again = self._step(value, call)
+        try:
+            again = self._step(value, call)
+        except Exception as error:
+            return (
+                f"answered {answer!r} and then raised {type(error).__name__}: {error}: a model must be pure"
+            )
         if before != value:
             return f"changed the state it was given, {before!r}, into {value!r}: {FROZEN}"
         alike = isinstance(answer, Inconsistent) == isinstance(again, Inconsistent)

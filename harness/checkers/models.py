@@ -230,11 +230,15 @@ def _texts(f: str, value: Any) -> str:
 
 def _prefixes(results: Iterable[Any]) -> Callable[[Any], Hashable]:
     """Only the beginnings of what was read can be told apart: all other states are as the first such one."""
-    seen = sorted({_comparable(result) for result in results if isinstance(result, (str, tuple))})
+    results = list(results)  # of lists also what was appended, which may be a text
+    sorts: dict[type, list[Any]] = {
+        kind: sorted({_comparable(result) for result in results if isinstance(result, kind)})
+        for kind in (str, tuple)
+    }
     others: list[Hashable] = []
 
     def kept(state: Any) -> Hashable:
-        text = _comparable(state)
+        text, seen = _comparable(state), sorts[type(state)]
         at = bisect_left(seen, text)
         if not state or (at < len(seen) and seen[at][: len(text)] == text):
             return state  # type: ignore[no-any-return]

@@ -48,12 +48,14 @@ class Asked:
         self.kinds, self.columns = kinds, kinds.columns
         c, model = self.columns, kinds.model
         self._kinds: tuple[Any, ...]
+        roles = dict(model.native)
+        growing = "APPEND" in roles.values()
         # the kernel's own data types begin with nothing; one that begins otherwise is as any other model
-        roles = dict(model.native) if model.initial is None or model.initial in ("", ()) else {}
+        begins = model.initial in ("", ()) if growing else model.initial is None
         codes = [ROLES.get(roles.get(f, ""), -1) for f in c.fs.values]  # the first is None, always
         texts: Any = None
-        known = roles and codes.count(-1) == 1
-        if known and "APPEND" in roles.values():
+        known = bool(roles) and begins and codes.count(-1) == 1
+        if known and growing:
             texts = KERNEL.taken(c.values.values, False) if isinstance(model.initial, str) else self._items()
             known = texts is not None
         if known:

@@ -40,7 +40,7 @@ def keys(history: History, verdicts: Sequence[Verdict]) -> Markup | None:
         words = el("small", ", ".join(f"{n:,} {name}" for name, n in parts if n))
         rows.append(
             (
-                el("b", name_text(c.keys.values[k], 60), class_="mono", data_key=str(k)),
+                el("b", name_text(c.keys.values[k], 60) or '""', class_="mono", data_key=str(k)),
                 joined(said) if said else DASH,
                 f"{sum(tallies[k]):,}",
                 joined((bar(parts), words)),

@@ -39,6 +39,7 @@ function saveHash() {
 function loadHash() { // #t=1.2..3.4&op=17&key=3, or #fault=2
   const parts = new URLSearchParams(location.hash.slice(1)), [from, to] = (parts.get('t') || '').split('..').map(Number);
   const op = Number(parts.get('op') ?? NaN), fault = run.faults[Number(parts.get('fault') ?? NaN)], key = Number(parts.get('key') ?? -1);
+  if (!['t', 'op', 'fault', 'key'].some((name) => parts.has(name))) return; // a link into the page
   if (key !== view.key) choose(typeof run.keys[key] === 'string' ? key : -1);
   if (fault) visitFault(fault);
   if (op >= 0 && op < ops.n) { if (to > from) pin(Math.floor(op)); else visit(Math.floor(op), true); }
@@ -46,6 +47,7 @@ function loadHash() { // #t=1.2..3.4&op=17&key=3, or #fault=2
 }
 
 function pin(i) {
+  if (i >= 0 && hidden(i)) choose(-1); // it is to be seen
   view.pin = i;
   redraw();
   saveHash();
@@ -54,7 +56,7 @@ function pin(i) {
   const same = ops.members[ops.lane[i]].filter((j) => j === i || !hidden(j)), k = same.indexOf(i), key = ops.key[i], only = view.key === key;
   const go = (words, j) => make('button', { type: 'button', disabled: j === undefined, click: () => visit(j) }, words);
   return host.replaceChildren(make('h3', {}, `Operation #${ops.index[i]}`), listing(describe(i)), tellTrace(i),
-    make('p', { class: 'buttons' }, go('‹ process', same[k - 1]), go('process ›', same[k + 1]), keyName(i) !== null && make('button', { type: 'button', click: () => choose(only ? -1 : key) }, only ? 'All keys' : `Only key ${keyName(i)}`), make('button', { type: 'button', click: () => pin(-1) }, 'Unpin')));
+    make('p', { class: 'buttons' }, go('‹ process', same[k - 1]), go('process ›', same[k + 1]), keyName(i) !== null && make('button', { type: 'button', click: () => choose(only ? -1 : key) }, only ? 'All keys' : `Only key ${keyName(i) || '""'}`), make('button', { type: 'button', click: () => pin(-1) }, 'Unpin')));
 }
 
 function tellTrace(i) { // what the nodes did for it, in words: the picture has it in the nodes' lanes
@@ -76,7 +78,7 @@ function visit(i, scroll = false) { // pin an operation and bring it into view, 
 }
 
 function choose(key) { // one key in every chart and in the table, or (-1) all
-  const name = run.keys[key], again = view.pin;
+  const name = run.keys[key] || '""';
   view.key = key;
   $('b-key').hidden = key < 0;
   $('b-key').textContent = `Key ${name} only ×`;
@@ -84,7 +86,7 @@ function choose(key) { // one key in every chart and in the table, or (-1) all
   for (const button of document.querySelectorAll('button[data-key]')) button.setAttribute('aria-pressed', Number(button.dataset.key) === key);
   drawMap();
   find();
-  pin(again);
+  pin(view.pin >= 0 && hidden(view.pin) ? -1 : view.pin);
 }
 
 function visitFault(fault) {

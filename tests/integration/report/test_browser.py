@@ -572,8 +572,19 @@ def test_one_key_alone(tmp_path: Path, open_page: OPEN) -> None:
     assert again.locator("#b-key").is_hidden()
     await_(again, "!location.hash.includes('key=')")
 
+    page.evaluate("""() => new Promise(then => {  // a link into the page chooses nothing
+        addEventListener('hashchange', () => setTimeout(then), {once: true});
+        document.querySelector('nav a[href="#operations"]').click();
+    })""")
+    assert f"those of key {name}" in page.evaluate(rate)
     page.get_by_role("button", name="All keys", exact=True).click()
     await_(page, f"!{rate}.includes('those of key')")
     page.get_by_role("button", name=f"Only key {name}", exact=True).click()
     page.locator("#b-key").click()
+    await_(page, f"!{rate}.includes('those of key')")
+    other = page.locator("#keys button[data-key]").nth(1)
+    other.click()  # what is pinned is of the first key, as the witness is
+    await_(page, f"{rate}.includes('those of key {other.text_content()}')")
+    assert page.locator("#pinned").text_content() == ""
+    page.locator("#b-witness").click()
     await_(page, f"!{rate}.includes('those of key')")

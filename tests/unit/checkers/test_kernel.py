@@ -13,7 +13,7 @@ import pytest
 from harness.checkers import Budget, Model, fifo, linearizable, native
 from harness.checkers.decide import VALID, decide, rows_of
 from harness.checkers.kinds import Kinds
-from harness.checkers.model import NOT_KNOWN, NOWHERE, Inconsistent
+from harness.checkers.model import NOT_KNOWN, NOWHERE, CheckError, Inconsistent
 from harness.checkers.models import MODELS
 from harness.checkers.search import Finding, search
 from harness.checkers.unique import judged
@@ -31,6 +31,14 @@ def built() -> None:
         if os.environ.get("CI"):
             pytest.fail(why)
         pytest.skip(why)
+
+
+@pytest.fixture(params=["native", "python"])
+def engine(request: pytest.FixtureRequest, built: None, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each of the two in turn."""
+    if request.param == "python":
+        monkeypatch.setattr(native, "KERNEL", None)
+    return str(request.param)
 
 
 def answers(h: History, model: Model, **options: int) -> list[str]:
@@ -231,3 +239,74 @@ def test_what_letters_are_spelled_like_is_all_the_same(built: None, family: str)
         assert said[0] == said[1], (planned, spelled["b"])
         judgements[said[0][0]] += 1
     assert min(judgements["valid"], judgements["invalid"]) > 150
+
+
+def in_turn(*said: tuple[str, Any, Any]) -> History:
+    """Operations one after another: f, value, result."""
+    return history([
+        {"process": 0, "f": f, "value": value, "result": result, "start": 10 * place, "end": 10 * place + 5}
+        for place, (f, value, result) in enumerate(said)
+    ])  # fmt: skip
+
+
+class Stale(Inconsistent):
+    """Said by a model of somebody's own."""
+
+
+def latch(state: Any, op: Any) -> Any:
+    if op.f == "write":
+        return op.value
+    return state if op.told(state) else Stale(f"not {state}")
+
+
+def test_what_is_derived_from_inconsistent_is_inconsistent(engine: str) -> None:
+    wrong = in_turn(("write", 1, 1), ("read", None, 2))
+    assert linearizable(wrong, Model.of(latch, initial=0)).judgement == "invalid"
+
+
+@pytest.mark.parametrize("place", range(1, 12))
+def test_a_model_that_raises_once_is_told(engine: str, place: int) -> None:
+    asked = 0
+
+    def model(state: Any, op: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked == place:
+            raise RuntimeError("once")
+        return latch(state, op)
+
+    h = in_turn(*[said for i in range(20) for said in (("write", i, i), ("read", None, i))])
+    with pytest.raises(CheckError, match="RuntimeError: once"):
+        linearizable(h, Model.of(model, initial=0))
+
+
+@pytest.mark.parametrize("begins", ["", (), None])
+@pytest.mark.parametrize("found", ["", (), None])
+def test_what_a_register_begins_with_is_what_is_read(engine: str, begins: Any, found: Any) -> None:
+    machine = replace(MODELS["register"], initial=begins)
+    judgement = linearizable(in_turn(("read", None, found), ("write", 1, 1)), machine).judgement
+    assert (judgement == "invalid") == (found != begins)
+
+
+@pytest.mark.parametrize("first", ["x", "ab", ("x",), 1])
+def test_a_list_of_texts_and_lists(engine: str, first: Any) -> None:
+    items = [("append", first, first), ("append", "x", "x"), ("read", None, (first, "x"))]
+    assert linearizable(in_turn(*items), "append-list").judgement == "valid"
+    items[-1] = ("read", None, ("x", first, "x"))
+    assert linearizable(in_turn(*items), "append-list").judgement == "invalid"
+
+
+@pytest.mark.parametrize("f", ["put", "append"])
+def test_none_is_no_text(engine: str, f: str) -> None:
+    with pytest.raises(CheckError, match=f"a {f} has a string"):
+        linearizable(in_turn((f, None, None), ("get", None, "")), "text")
+
+
+def test_texts_outlive_the_list_that_they_were_taken_from(built: None) -> None:
+    h = in_turn(*[("append", letter * 100, None) for letter in "abcd"], ("get", None, "a" * 100))
+    asked = native.Asked(Kinds(h.columns, MODELS["text"]))
+    mine = [None if value is None else "".join([value[:1], value[1:]]) for value in h.columns.values.values]
+    asked._kinds = (*asked._kinds[:3], native.KERNEL.taken(mine, False), *asked._kinds[4:])
+    before = asked.run(None, FAR, 1 << 20)
+    mine[:] = [None] * len(mine)
+    assert asked.run(None, FAR, 1 << 20) == before
