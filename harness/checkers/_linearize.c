@@ -190,7 +190,7 @@ typedef struct {
     i64 initial;                      /* the first state (with roles: value 0) */
     PyObject *step, *tick;            /* step(state, kind) -> state or -1; tick() -> whether to stop */
     i64 only, until, limit, configurations, beam, zones;
-    PyThreadState *thread;            /* while Python runs other threads; NULL: with `step` it does so by itself */
+    PyThreadState *thread;            /* while Python runs other threads; NULL with `step`, which needs Python again and again */
     Map steps;                        /* (state, kind) -> state */
     Escape escape;
     Pool pool;

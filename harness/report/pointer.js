@@ -168,6 +168,9 @@ function listenKeys() {
   const buttons = { prev: () => step(-1), next: () => step(1), out: () => zoom(1.6), in: () => zoom(1 / 1.6), fit, witness: () => visit(run.flags[0][0], true), key: () => choose(-1) };
   for (const [name, action] of Object.entries(buttons)) $(`b-${name}`).addEventListener('click', action);
   $('b-witness').hidden = !run.flags.length;
+}
+
+function listenChoice() { // the history's keys, in their table, become buttons
   $('keys')?.querySelector('table')?.before(make('p', { class: 'hint' }, 'Choose a key, and the charts and the table of operations show its operations alone.'));
   for (const name of document.querySelectorAll('#keys [data-key]')) { // words without a script
     const key = Number(name.dataset.key);

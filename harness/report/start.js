@@ -43,6 +43,7 @@ async function start() {
   listenStack();
   listenMap();
   listenKeys();
+  listenChoice();
   listenCopy();
   listenTable();
   resize();
