@@ -4,27 +4,39 @@ const RANK = [2, 1, 3], ANOMALY = 4; // by outcome: the worst wins a pixel, and 
 let run;
 const ops = {};
 
-async function inflate(id, text = $(id).textContent) {
+function bytesOf(text) { // of base64
+  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
   const raw = atob(text), bytes = new Uint8Array(raw.length);
   for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('deflate'));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
+  return bytes;
 }
 
-const unzigzag = (z) => (z % 2 ? -(z + 1) / 2 : z / 2);
+async function inflate(id, text = $(id).textContent) {
+  const { readable, writable } = new DecompressionStream('deflate'), pen = writable.getWriter();
+  pen.write(bytesOf(text)).catch(() => {}); // what is wrong is told where it is read
+  pen.close().catch(() => {});
+  return new Uint8Array(await new Response(readable).arrayBuffer());
+}
+
+const unzigzag = (z) => (z < 2 ** 32 ? (z >>> 1) ^ -(z & 1) : z % 2 ? -(z + 1) / 2 : z / 2);
+
+function column(block, at, n, width) { // out of its byte planes, the lowest first
+  if (width < 2) return block.subarray(at, at + n);
+  const found = new (width < 3 ? Uint16Array : width < 5 ? Uint32Array : Float64Array)(n);
+  for (let plane = 0, scale = 1; plane < width; plane++, scale *= 256, at += n) for (let i = 0; i < n; i++) found[i] += block[at + i] * scale;
+  return found;
+}
 
 async function readRun() {
-  run = JSON.parse(new TextDecoder().decode(await inflate('drawing')));
-  let last = 0;
+  const [drawing, block] = await Promise.all([inflate('drawing'), inflate('columns')]);
+  run = JSON.parse(new TextDecoder().decode(drawing));
+  let last = 0, at = 0;
   run.values = run.values.map((shown) => (typeof shown === 'number' ? (last += shown) : shown));
-  const n = run.count, block = n ? await inflate('columns') : [];
-  let at = 0;
   for (const [name, width] of run.layout) {
-    const column = new Float64Array(n);
-    for (let plane = 0, scale = 1; plane < width; plane++, scale *= 256, at += n) for (let i = 0; i < n; i++) column[i] += block[at + i] * scale;
-    ops[name] = column;
+    ops[name] = column(block, at, run.count, width);
+    at += width * run.count;
   }
-  decode(n);
+  decode(run.count);
   if (run.bins) await readBins(run.bins);
 }
 
@@ -37,35 +49,36 @@ async function readBins(bins) { // what stands for the operations that are only 
 const coarse = () => Boolean(run.bins) && view.key < 0 && !run.exact.some(([a, b]) => a <= view.from && view.to <= b);
 const binAt = (t) => clamp(Math.floor((t - run.bins.from) / run.bins.width), 0, run.bins.n - 1);
 
-function decode(n) {
-  const { start, lasted: took, index, lane, process, node, key, value, result, type } = ops;
-  const end = new Float64Array(n), decades = new Float32Array(n), rank = new Uint8Array(n);
-  const members = Array.from({ length: run.lanes }, () => []), lastProcess = members.map(() => 0), lastNode = members.map(() => 0), near = run.keys.map(() => 0);
+function decode(n) { // differences become numbers; each lane has its own operations side by side, for its drawing to run along them
+  const { lasted: took, lane, key, type } = ops, { start: later, index: further, process: other, node: elsewhere, value: asked, result: got } = ops;
+  const start = new Float64Array(n), end = new Float64Array(n), decades = new Float32Array(n), rank = new Uint8Array(n);
+  const index = new Float64Array(n), process = new Float64Array(n), node = new Int32Array(n), value = new Int32Array(n), result = new Int32Array(n);
+  const lastProcess = new Float64Array(run.lanes), lastNode = new Int32Array(run.lanes), near = new Int32Array(run.keys.length), sizes = new Uint32Array(run.lanes), trouble = [];
   for (let i = 0, clock = 0, number = 0; i < n; i++) {
-    const l = lane[i], k = key[i];
-    clock += unzigzag(start[i]);
+    const l = lane[i], k = key[i], t = took[i];
+    clock += unzigzag(later[i]);
     start[i] = clock / 1e6;
-    index[i] = number += unzigzag(index[i]);
-    process[i] = lastProcess[l] += unzigzag(process[i]);
-    node[i] = lastNode[l] += unzigzag(node[i]);
-    end[i] = took[i] ? (clock + took[i] - 1) / 1e6 : NaN; // NaN: nobody knows
-    decades[i] = took[i] ? Math.log10(Math.max(took[i] - 1, 1)) - 6 : NaN; // of the latency in seconds
-    if (value[i]) near[k] = value[i] = near[k] + unzigzag(value[i] - 1);
-    if (result[i]) near[k] = result[i] = result[i] === 1 ? value[i] : near[k] + unzigzag(result[i] - 2);
+    index[i] = number += unzigzag(further[i]);
+    process[i] = lastProcess[l] += unzigzag(other[i]);
+    node[i] = lastNode[l] += unzigzag(elsewhere[i]);
+    end[i] = t ? (clock + t - 1) / 1e6 : NaN; // NaN: nobody knows
+    decades[i] = t ? Math.log10(Math.max(t - 1, 1)) - 6 : NaN; // of the latency in seconds
+    if (asked[i]) near[k] = value[i] = near[k] + unzigzag(asked[i] - 1);
+    if (got[i]) near[k] = result[i] = got[i] === 1 ? value[i] : near[k] + unzigzag(got[i] - 2);
     rank[i] = RANK[type[i]];
-    members[l].push(i);
+    sizes[l]++;
   }
   for (const [row] of run.flags) rank[row] = ANOMALY;
-  members.forEach((list, lane) => { members[lane] = Uint32Array.from(list); });
-  const shownEnd = Float64Array.from(end); // an unknown outcome is drawn to where its lane goes on
-  for (const list of members) list.forEach((i, k) => {
-    if (!Number.isNaN(end[i])) return;
-    const next = k + 1 < list.length ? start[list[k + 1]] : run.to; // of a lane whose operations are not all here nobody knows the next
-    shownEnd[i] = run.bins ? Math.min(next, start[i] + run.bins.width) : next;
-  });
-  const trouble = [];
-  for (let i = 0; i < n; i++) if (rank[i] !== RANK[OK]) trouble.push(i);
-  Object.assign(ops, { n, end, shownEnd, decades, rank, members, trouble });
+  const members = Array.from(sizes, (size) => new Uint32Array(size)), shownEnd = Float64Array.from(end);
+  for (let i = n - 1; i >= 0; i--) { // backwards: what comes next in a lane is there already
+    const list = members[lane[i]], k = --sizes[lane[i]];
+    list[k] = i;
+    if (rank[i] !== RANK[OK]) trouble.push(i);
+    if (took[i]) continue;
+    const next = k + 1 < list.length ? start[list[k + 1]] : run.to; // an unknown outcome is drawn to where its lane goes on;
+    shownEnd[i] = run.bins ? Math.min(next, start[i] + run.bins.width) : next; // of a lane whose operations are not all here nobody knows where
+  }
+  Object.assign(ops, { n, start, end, shownEnd, decades, rank, index, process, node, value, result, members, trouble: trouble.reverse() });
 }
 
 const valueText = (f, shown) => (shown === null ? 'nil' : Array.isArray(shown) ? (f === 'cas' || f === 'rmw' ? shown.join('→') : `[${shown.join(', ')}]`) : String(shown));
