@@ -171,12 +171,22 @@ static void map_put(Pool *pool, Map *map, u64 key, i32 value) {
 
    Operations come as columns.  What they do is either known here (`roles`: registers and texts, whose values are
    numbers in the table of values) or was worked out in Python: `effects` (mode, needs, makes) of each row's
-   `kind`; or there is a `step`, which is asked once for each pair of state and operation, the latter by the first row
+   `kind`; or there is a `model`, which is asked once for each pair of state and operation, the latter by the first row
    that has the same f, value and result.  `looks` says by f which never change the state. */
 
 typedef struct { const u8 *bytes; i64 size; u64 head, neck; } Text;  /* the first 8 bytes and the next, ordered as they are */
 typedef struct { Text text; i32 value; } Word;
 typedef struct { i32 mode, needs, makes; } Act;  /* what one operation does */
+/* A model in Python and what it has said: it is kept from one search to the next. */
+typedef struct {
+    PyObject *ask, *states, *numbers;     /* ask(state, call) -> state; states by number, and numbers by (type, state) or None */
+    PyObject *call, *answered, *raised;   /* call(row); what is out of the ordinary: answered(...) -> number, raised(...) */
+    PyObject *inconsistent;               /* the class of what says that an operation cannot happen */
+    PyObject **calls;                     /* by row, of those asked for */
+    i64 rows, asked, tried;               /* answers; how many at first are asked for twice, as is each power of two */
+    Map steps;                            /* (state, row) -> state */
+    Pool pool;
+} Model;
 typedef struct { i32 number, stamp, place, placed; } Mark;  /* a value's small number in one key, and its place there */
 
 typedef struct {
@@ -188,15 +198,15 @@ typedef struct {
     const Text *texts;                /* by value, of texts that grow; NULL: a register */
     const i64 *kind, *effects, *looks;
     i64 initial;                      /* the first state (with roles: value 0) */
-    PyObject *step, *tick;            /* step(state, kind) -> state or -1; tick() -> whether to stop */
+    Model *model;
+    PyObject *tick;                   /* tick() -> whether to stop */
     i64 only, until, limit, configurations, beam, zones;
-    PyThreadState *thread;            /* while Python runs other threads; NULL with `step`, which needs Python again and again */
-    Map steps;                        /* (state, kind) -> state */
+    PyThreadState *thread;            /* while Python runs other threads; NULL with `model`, which needs Python again and again */
     Escape escape;
     Pool pool;
     i32 *events, *event_of, *rows_of, *row_of;  /* by key: the first of its events and rows, and these */
     Act *acts;                        /* beside rows_of */
-    i32 *same;                        /* with `step`, by row: the first one that is alike */
+    i32 *same;                        /* with `model`, by row: the first one that is alike */
     Mark *marks;                      /* by value */
     i32 stamp;                        /* of the key, and the step, that is at work */
 } Job;
@@ -238,21 +248,55 @@ static void look_at_the_clock(Key *key) {
     if (raised || stop) give_up(key->pool, STOPPED);
 }
 
-static i32 stepped(Key *key, i32 state, i32 kind) {
-    Job *job = key->job;
-    u64 pair = ((u64)(u32)state << 32 | (u32)kind) + 1;
-    i32 *known = map_find(&job->steps, pair);
-    if (known) return *known;
-    PyObject *its_state = PyLong_FromLong(state), *its_kind = PyLong_FromLong(kind), *answer = NULL;
-    if (its_state && its_kind) answer = PyObject_CallFunctionObjArgs(job->step, its_state, its_kind, NULL);
-    Py_XDECREF(its_state);
-    Py_XDECREF(its_kind);
-    const long following = answer ? PyLong_AsLong(answer) : ILLEGAL;
+static int plain(PyObject *value) {  /* as the state of a number is looked up, without asking what it is like */
+    return value == Py_None || PyLong_CheckExact(value) || PyUnicode_CheckExact(value) || PyBool_Check(value);
+}
+
+/* The number of the state that follows, -1 where none does; 0 where an exception is set. */
+static int answered(Model *model, i32 state, i32 row, int observes, long *following) {
+    PyObject **call = &model->calls[row], *before = PyList_GetItem(model->states, state), *number = NULL;
+    if (!before || (!*call && !(*call = PyObject_CallFunction(model->call, "i", row)))) return 0;
+    Py_INCREF(before);
+    PyObject *answer = PyObject_CallFunctionObjArgs(model->ask, before, *call, NULL);
+    const i64 count = ++model->asked;
+    const int ordinary = model->numbers != Py_None && count > model->tried && (count & (count - 1));
+    *following = state;
+    if (!answer) {
+        PyObject *type, *error, *where;
+        PyErr_Fetch(&type, &error, &where);
+        PyErr_NormalizeException(&type, &error, &where);
+        if (where) PyException_SetTraceback(error, where);
+        number = PyObject_CallFunction(model->raised, "iiO", state, row, error);
+        Py_XDECREF(type);
+        Py_XDECREF(error);
+        Py_XDECREF(where);
+    } else if (ordinary && (PyObject *)Py_TYPE(answer) == model->inconsistent) *following = ILLEGAL;
+    else if (!ordinary || answer != before) {
+        PyObject *mark = NULL;
+        if (ordinary && !observes && plain(answer) && (mark = PyTuple_Pack(2, Py_TYPE(answer), answer))) {
+            number = PyDict_GetItemWithError(model->numbers, mark);
+            Py_XINCREF(number);
+            Py_DECREF(mark);
+        }
+        if (!number && !PyErr_Occurred()) number = PyObject_CallFunction(model->answered, "iiOL", state, row, answer, (long long)count);
+        if (number) *following = PyLong_AsLong(number);
+    }
+    Py_XDECREF(number);
     Py_XDECREF(answer);
-    if (!PyErr_Occurred() && (following < ILLEGAL || following > MOST))
-        PyErr_Format(PyExc_ValueError, "the model's next state is number %ld", following);
-    if (PyErr_Occurred()) give_up(key->pool, STOPPED);
-    map_put(&job->pool, &job->steps, pair, (i32)following);
+    Py_DECREF(before);
+    if (!PyErr_Occurred() && (*following < ILLEGAL || *following > MOST))
+        PyErr_Format(PyExc_ValueError, "the model's next state is number %ld", *following);
+    return !PyErr_Occurred();
+}
+
+static i32 stepped(Key *key, i32 state, i32 kind) {
+    Model *model = key->job->model;
+    const u64 pair = ((u64)(u32)state << 32 | (u32)kind) + 1;
+    const i32 *known = map_find(&model->steps, pair);
+    if (known) return *known;
+    long following;
+    if (!answered(model, state, kind, key->job->looks[key->job->f[kind]] != 0, &following)) give_up(key->pool, STOPPED);
+    map_put(&model->pool, &model->steps, pair, (i32)following);
     return (i32)following;
 }
 
@@ -1015,7 +1059,7 @@ static int searched(Search *x, int most_open) {
         if (failed > furthest) { furthest = x->explained = failed; window = 0; }
         if (x->exact) return INVALID;
         /* the beam died: was it bound to?  Look at ever longer stretches before it, the most relaxed first */
-        if (key->job->step) goto widen;  /* states are not at hand, and what is never used up would make ever more */
+        if (key->job->model) goto widen;  /* states are not at hand, and what is never used up would make ever more */
         int exact = x->exact, first = window ? 4 * window : EVERY, last = window ? first : 4 * EVERY;
         for (int size = first; size <= last; size *= 4) {
             for (int relaxed = ALL_OPTIONAL; relaxed >= EXACT; relaxed--)
@@ -1234,7 +1278,7 @@ static int zones_judged(Key *key) {
 /* ------------------------------------------------------------------------------------------------ a key */
 
 INLINE Act act_of(const Job *job, i64 row, int returned) {
-    if (job->step) {
+    if (job->model) {
         const int looks = (int)job->looks[job->f[row]];
         return (Act){ !looks ? STEP : returned ? LOOK : NOTHING, 0, job->same[row] };
     }
@@ -1288,7 +1332,7 @@ static void kinds_numbered(Key *key) {
     key->dead = -1;
     ++job->stamp;
     if (key->texts) outputs_sorted(key);
-    else if (!job->step) key->initial = numbered(key, (i32)job->initial);
+    else if (!job->model) key->initial = numbered(key, (i32)job->initial);
     else key->initial = (i32)job->initial;
     u32 room = 64;
     while (room < 2u * (u32)key->count) room *= 2;
@@ -1300,7 +1344,7 @@ static void kinds_numbered(Key *key) {
         Act act = key->act[op];
         if (key->texts) {
             if (act.mode == READ) act.needs = job->marks[act.needs].number;
-        } else if (!job->step) {
+        } else if (!job->model) {
             act.needs = act.mode == WRITE ? 0 : numbered(key, act.needs);
             act.makes = act.mode == WRITE || act.mode == CAS ? numbered(key, act.makes) : 0;
         }
@@ -1322,7 +1366,7 @@ static void kinds_numbered(Key *key) {
         }
         key->kind_of[op] = kinds[at];
     }
-    key->named = job->step ? 0 : key->states;
+    key->named = job->model ? 0 : key->states;
     dropped(marks);
     dropped(kinds);
 }
@@ -1346,7 +1390,7 @@ static void key_read(Key *key, Job *job, i64 which) {
 }
 
 static int key_judged(Key *key, Search *x) {
-    if (key->job->zones && !key->job->step) {
+    if (key->job->zones && !key->job->model) {
         int answer = zones_judged(key);
         if (answer >= 0) {
             x->explained = answer == VALID ? key->events : 0;
@@ -1397,7 +1441,7 @@ static int partitioned(Job *job) {
     Pool *pool = &job->pool;
     const i64 rows = job->rows;
     i64 last = -1;
-    if (job->step) alike_found(job);
+    if (job->model) alike_found(job);
     job->row_of = zeroed(pool, 4ul * (size_t)(job->keys + 2));
     job->event_of = zeroed(pool, 4ul * (size_t)(job->keys + 2));
     for (i64 row = 0; row < rows; row++) {
@@ -1565,9 +1609,49 @@ static PyObject *taken(PyObject *module, PyObject *arguments) {
     return capsule;
 }
 
+static const char *const MODEL = "harness.checkers._linearize.model";
+
+static void model_back(PyObject *capsule) {
+    Model *model = PyCapsule_GetPointer(capsule, MODEL);
+    if (!model) return;
+    PyObject *its[] = { model->ask, model->states, model->numbers, model->call, model->answered, model->raised, model->inconsistent };
+    for (size_t i = 0; i < sizeof its / sizeof *its; i++) Py_DECREF(its[i]);
+    for (i64 row = 0; row < model->rows; row++) Py_XDECREF(model->calls[row]);
+    pool_close(&model->pool);
+    free(model->calls);
+    free(model);
+}
+
+PyDoc_STRVAR(model_doc,
+"model(rows, tried, ask, states, numbers, call, answered, raised, inconsistent) -> a model that `search` may ask.\n\n"
+"ask(state, call) gives the next state or one of class `inconsistent`; the first `tried` answers and each that is a power\n"
+"of two go to answered(state, row, answer, count) -> number, as does whatever is not in `numbers`; call(row) is made once.");
+
+static PyObject *model(PyObject *module, PyObject *arguments) {
+    Model made = { 0 };
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "LLOOOOOOO", &made.rows, &made.tried, &made.ask, &made.states, &made.numbers, &made.call,
+            &made.answered, &made.raised, &made.inconsistent))
+        return NULL;
+    if (made.rows < 0 || made.rows > MOST || !PyList_Check(made.states) || (made.numbers != Py_None && !PyDict_Check(made.numbers))) {
+        PyErr_SetString(PyExc_ValueError, "the states are not a list, their numbers not a dict, or there are too many rows");
+        return NULL;
+    }
+    Model *kept = malloc(sizeof(Model));
+    made.calls = calloc((size_t)made.rows + 1, sizeof(PyObject *));
+    PyObject *capsule = kept && made.calls ? PyCapsule_New(kept, MODEL, model_back) : PyErr_NoMemory();
+    if (!capsule) { free(made.calls); free(kept); return NULL; }
+    *kept = made;
+    pool_open(&kept->pool, NULL, NULL);
+    kept->pool.used = ROOM / sizeof(Block);  /* it has no room: each block stands alone */
+    PyObject *its[] = { kept->ask, kept->states, kept->numbers, kept->call, kept->answered, kept->raised, kept->inconsistent };
+    for (size_t i = 0; i < sizeof its / sizeof *its; i++) Py_INCREF(its[i]);
+    return capsule;
+}
+
 PyDoc_STRVAR(search_doc,
 "search(call, ret, key, f, value, result, type, keys, values, roles, halves, refused, texts, kind, effects, looks,\n"
-"       initial, step, tick, only, until, limit, configurations, beam, zones) -> (answer, work, explained, found)\n\n"
+"       initial, model, tick, only, until, limit, configurations, beam, zones) -> (answer, work, explained, found)\n\n"
 "Judge each key (or `only` one, from 0), up to the first violation; see harness.checkers.native for the arguments.\n"
 "`found` has (key, answer, row, returns explained) of each that is not valid; row -1 where no search was needed.");
 
@@ -1585,16 +1669,16 @@ static int sound(const Job *job, const Py_buffer *columns, int growing) {
     if (rows > MOST || values < 1 || values > MOST || job->keys < 0 || job->keys > MOST || job->beam < 1) return 0;
     if (!within(job->call, rows, 0, 2 * rows) || !within(job->ret, rows, -1, 2 * rows) || !within(job->key, rows, 0, job->keys)) return 0;
     for (i64 row = 0; row < rows; row++) if (job->ret[row] >= 0 && job->ret[row] <= job->call[row]) return 0;
-    if (!job->step && !job->roles) {
+    if (!job->model && !job->roles) {
         const i64 kinds = columns[EFFECTS].len / 24;
         if (columns[KIND].len != 8 * rows || !within(job->kind, rows, 0, kinds)) return 0;
         for (const i64 *effect = job->effects; effect < job->effects + 3 * kinds; effect += 3)
             if (!within(effect + 1, 2, 0, values) || (!within(effect, 1, READ, CAS + 1) && *effect != NOTHING)) return 0;
         return job->initial >= 0 && job->initial < values;
     }
-    const i64 fs = columns[job->step ? LOOKS : ROLES].len / 8;
+    const i64 fs = columns[job->model ? LOOKS : ROLES].len / 8;
     if (!within(job->f, rows, 0, fs)) return 0;
-    if (job->step) return job->initial >= 0 && job->initial <= MOST;
+    if (job->model) return job->initial >= 0 && job->initial <= MOST && job->model->rows >= rows;
     if (job->initial || !within(job->value, rows, 0, values) || !within(job->result, rows, 0, values)) return 0;
     for (i64 f = 0; f < fs; f++) if (job->roles[f] == REFUSED || job->roles[f] == (growing ? CAS : APPEND)) return 0;
     return within(job->roles, fs, -1, APPEND + 1) && columns[HALVES].len == 16 * values && within(job->halves, 2 * values, -1, values);
@@ -1603,21 +1687,22 @@ static int sound(const Job *job, const Py_buffer *columns, int growing) {
 static PyObject *search(PyObject *module, PyObject *arguments) {
     Job job = { 0 };
     Py_buffer columns[12] = { 0 };
-    PyObject *texts, *step;
+    PyObject *texts, *asked;
     i64 *found = NULL;
     PyObject *result = NULL;
     (void)module;
     if (!PyArg_ParseTuple(
             arguments, "y*y*y*y*y*y*y*LLz*z*LOz*z*z*LOOLLLLLL", &columns[0], &columns[1], &columns[2], &columns[3], &columns[4],
             &columns[5], &columns[6], &job.keys, &job.values, &columns[7], &columns[8], &job.refused, &texts, &columns[9],
-            &columns[10], &columns[11], &job.initial, &step, &job.tick, &job.only, &job.until, &job.limit, &job.configurations, &job.beam,
+            &columns[10], &columns[11], &job.initial, &asked, &job.tick, &job.only, &job.until, &job.limit, &job.configurations, &job.beam,
             &job.zones))
         return NULL;
     job.call = columns[0].buf; job.ret = columns[1].buf; job.key = columns[2].buf; job.f = columns[3].buf;
     job.value = columns[4].buf; job.result = columns[5].buf; job.type = columns[6].buf;
     job.roles = columns[7].buf; job.halves = columns[8].buf; job.kind = columns[9].buf; job.effects = columns[10].buf; job.looks = columns[11].buf;
     job.rows = (i64)columns[6].len;
-    job.step = step == Py_None ? NULL : step;
+    if (asked != Py_None && !(job.model = PyCapsule_GetPointer(asked, MODEL))) goto out;
+    if (job.model) job.model->pool.escape = &job.escape;
     if (!sound(&job, columns, texts != Py_None)) {
         PyErr_SetString(PyExc_ValueError, "the columns are not of one length, or not of 64-bit integers, or some number is in no table");
         goto out;
@@ -1632,7 +1717,7 @@ static PyObject *search(PyObject *module, PyObject *arguments) {
     if (!found) { PyErr_NoMemory(); goto out; }
     int count = 0;
     u64 sums[2] = { 0 };
-    if (!job.step) job.thread = PyEval_SaveThread();
+    if (!job.model) job.thread = PyEval_SaveThread();
     int answer = judged(&job, found, &count, sums);
     if (job.thread) PyEval_RestoreThread(job.thread);
     if (PyErr_Occurred()) goto out;
@@ -1650,7 +1735,8 @@ out:
 }
 
 static PyMethodDef functions[] = {
-    { "search", search, METH_VARARGS, search_doc }, { "taken", taken, METH_VARARGS, taken_doc }, { NULL, NULL, 0, NULL },
+    { "search", search, METH_VARARGS, search_doc }, { "taken", taken, METH_VARARGS, taken_doc },
+    { "model", model, METH_VARARGS, model_doc }, { NULL, NULL, 0, NULL },
 };
 
 static struct PyModuleDef definition = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from array import array
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, NoReturn
 
 from harness.checkers.model import (
     ANY,
@@ -194,67 +194,35 @@ class Kinds:
         self.makes[kind] = None if effect.makes is SAME else self.state(effect.makes)
         self.refuses[kind] = effect.unlike is not ANY
 
-    def stepper(self) -> Callable[[int, int], int]:
-        """`step` for the operation of a row, as one function that does as little as it can.
+    def asking(self) -> tuple[Any, ...]:
+        """The model as the kernel asks it, which leaves to `answered` and `raised` what is out of the ordinary."""
+        c, numbers = self.columns, self._states if self.model.forget is None else None
+        fs, values = c.fs.values, c.values.values
 
-        What is out of the ordinary goes the way of `step`, which names it.
-        """
-        c, reads = self.columns, self.model.reads
-        fs, values, ask = c.fs.values, c.values.values, self._step
-        states, numbers = self.states, self._states
-        simple = self.model.forget is None
-        met: dict[int, tuple[Call, bool, dict[int, int]]] = {}  # by row; whether it observes; what follows
-        asked, due = 0, 1  # the next answer that is asked for twice
+        def call(row: int) -> Call:
+            result = values[c.result[row]] if c.type[row] == OK else NOT_KNOWN
+            return Call(fs[c.f[row]], values[c.value[row]], result)
 
-        def step(state: int, row: int) -> int:
-            nonlocal asked, due
-            if (known := met.get(row)) is None:
-                result = values[c.result[row]] if c.type[row] == OK else NOT_KNOWN
-                call = Call(fs[c.f[row]], values[c.value[row]], result)
-                known = met[row] = call, call.f in reads, {}
-            call, observes, after = known
-            following = after.get(state)
-            if following is not None:
-                return following
-            before = states[state]
-            if simple:
-                asked += 1
-                try:
-                    answer = ask(before, call)
-                except Exception as error:
-                    raise self._raised(before, self.kind(row), error) from error
-                if isinstance(answer, Inconsistent):
-                    following = ILLEGAL
-                elif answer is before:
-                    following = state
-                elif not observes:
-                    try:
-                        if type(answer) in PLAIN:
-                            following = numbers.get((type(answer), answer))
-                        if following is None:
-                            following = self.state(answer)
-                    except TypeError:  # not hashable, as `step` says
-                        pass
-                if asked == due:
-                    due = asked + 1 if asked < TRIED else 2 * asked
-                    if wrong := self._impure(before, answer, call):
-                        raise CheckError(f"{self._of(self.kind(row))} {wrong}")
-            if following is None:
-                following = self.step(state, self.kind(row))
-            after[state] = following
-            return following
+        def answered(state: int, row: int, answer: Any, count: int) -> int:
+            return self._numbered(state, self.kind(row), answer, count)
 
-        return step
+        def raised(state: int, row: int, error: BaseException) -> NoReturn:
+            self._raised(state, self.kind(row), error)
+
+        return self._step, self.states, numbers, call, answered, raised, Inconsistent
 
     def _asked(self, state: int, kind: int) -> int:
-        value, call = self.states[state], self._calls[kind]
-        self._answers = answers = self._answers + 1
+        self._answers += 1
         try:
-            answer = self._step(value, call)
+            answer = self._step(self.states[state], self._calls[kind])
         except Exception as error:
-            raise self._raised(value, kind, error) from error
-        twice = answers <= TRIED or not answers & (answers - 1)
-        if twice and (wrong := self._impure(value, answer, call)):
+            self._raised(state, kind, error)
+        return self._numbered(state, kind, answer, self._answers)
+
+    def _numbered(self, state: int, kind: int, answer: Any, count: int) -> int:
+        """The number of the state that was answered, or ILLEGAL; `count` answers there have been."""
+        value, call = self.states[state], self._calls[kind]
+        if (count <= TRIED or not count & (count - 1)) and (wrong := self._impure(value, answer, call)):
             raise CheckError(f"{self._of(kind)} {wrong}")
         if isinstance(answer, Inconsistent):
             return ILLEGAL
@@ -286,8 +254,12 @@ class Kinds:
         where = f"operation {self._first[kind]}: the model {self.model.name}"
         return f"{where}, asked for {f!r} of {value!r} with result {told},"
 
-    def _raised(self, state: Any, kind: int, error: Exception) -> CheckError:
-        return CheckError(f"{self._of(kind)} in {state!r}: {type(error).__name__}: {error}")
+    def _raised(self, state: int, kind: int, error: BaseException) -> NoReturn:
+        """Say where a model failed; what ends the program, a key that interrupts it, goes on."""
+        if not isinstance(error, Exception):
+            raise error
+        where = f"{self._of(kind)} in {self.states[state]!r}"
+        raise CheckError(f"{where}: {type(error).__name__}: {error}") from error
 
     def _impure(self, value: Any, answer: Any, call: Call) -> str:
         """What is wrong if the model does not answer the same again, or changes what it is given."""

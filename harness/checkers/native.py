@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from harness.checkers.kinds import OK, Kinds
+from harness.checkers.kinds import OK, TRIED, Kinds
 from harness.checkers.model import ANY, SAME, Effect, identity
 
 KERNEL: Any = None  # the module, or None
@@ -116,7 +116,8 @@ class Asked:
             kinds.all()  # raises where the model does not know an operation
         looks = array("q", [f in model.reads for f in fs])
         initial = kinds.state(model.initial)
-        self._kinds = (None, None, -1, None, None, None, looks, initial, kinds.stepper())
+        asked = KERNEL.model(len(self.columns), TRIED, *kinds.asking())
+        self._kinds = (None, None, -1, None, None, None, looks, initial, asked)
 
     def run(
         self, tick: Any, limit: int, configurations: int, *, only: int = -1, until: int = NEVER,

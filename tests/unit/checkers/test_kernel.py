@@ -208,7 +208,9 @@ def test_a_step_that_answers_no_state_is_refused(
     built: None, answer: Any, error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kinds = Kinds(simulated(1, 20, 3).columns, Model.of(lambda state, op: state))
-    monkeypatch.setattr(kinds, "stepper", lambda: lambda state, row: answer)
+    *most, _, raised, inconsistent = kinds.asking()
+    asking = (*most, lambda state, row, answered, count: answer, raised, inconsistent)
+    monkeypatch.setattr(kinds, "asking", lambda: asking)
     with pytest.raises(error):
         native.Asked(kinds).run(None, FAR, 1 << 20)
 
