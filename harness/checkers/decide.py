@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import replace
 from functools import partial
 from time import monotonic
 from typing import NamedTuple
@@ -140,12 +139,12 @@ def _apart(kinds: Kinds, registers: Kinds, budget: Budget, deadline: float) -> D
     key = kinds.columns.key[rows[0]]
     if finding.row is not None:
         pattern = smallest(registers, rows, finding.row, max(deadline, monotonic() + SHRINKING))
-        finding = replace(finding, pattern=pattern, work=max(1, finding.work))
+        finding = finding._replace(pattern=pattern, work=max(1, finding.work))
     else:  # as many returns of the key as there are up to the last that is explained of the element
         ends = sorted(columns.ret[row] for row in rows if columns.ret[row] >= 0)
         until = ends[finding.explained - 1] if 0 < finding.explained <= len(ends) else -1
         its_rows = rows_of(kinds.columns, key)
-        finding = replace(finding, explained=sum(0 <= columns.ret[row] <= until for row in its_rows))
+        finding = finding._replace(explained=sum(0 <= columns.ret[row] <= until for row in its_rows))
     return decision._replace(key=key, finding=finding)
 
 

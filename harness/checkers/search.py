@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from time import monotonic
+from typing import NamedTuple
 
 from harness.checkers.frontier import Exhausted, Walk
 from harness.checkers.kinds import Kinds
@@ -41,8 +42,7 @@ class Budget:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """What a search found: `row` is the operation whose return nothing explains (invalid).
 
     `explained` is the number of returns that some order explains (the longest explained prefix), `cause` why
