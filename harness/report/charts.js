@@ -4,12 +4,13 @@ let latencySheet, rateSheet, mapSheet, pixels = null, LOW = -4, HIGH = 1;
 const latencyY = (decades) => UNKNOWN + (HIGH - clamp(decades, LOW, HIGH)) / (HIGH - LOW) * (latencySheet.height - UNKNOWN - 3);
 
 function layLatency() { // whole decades that hold every latency
+  const { n, decades } = ops;
   let low = Infinity, high = -Infinity;
-  for (let i = 0; i < ops.n; i++) if (ops.decades[i] < low) low = ops.decades[i]; else if (ops.decades[i] > high) high = ops.decades[i];
+  for (let i = 0; i < n; i++) { const d = decades[i]; if (d < low) low = d; if (d > high) high = d; }
   if (run.bins) for (const t of run.bins.quantiles.flat()) if (t >= 0) { const d = Math.log10(Math.max(t, 1)) - 6; low = Math.min(low, d); high = Math.max(high, d); }
   if (low <= high) { LOW = Math.max(Math.floor(low + 1e-6), -6); HIGH = Math.max(Math.ceil(high), LOW + 2); }
-  ops.bucket = new Uint8Array(ops.n);
-  for (let i = 0; i < ops.n; i++) ops.bucket[i] = clamp((ops.decades[i] - LOW) / (HIGH - LOW) * BUCKETS | 0, 0, BUCKETS - 1);
+  const bucket = ops.bucket = new Uint8Array(n), scale = BUCKETS / (HIGH - LOW);
+  for (let i = 0; i < n; i++) bucket[i] = clamp((decades[i] - LOW) * scale | 0, 0, BUCKETS - 1);
 }
 
 function scaleNames(id, names) {
@@ -26,7 +27,7 @@ function scaleNames(id, names) {
 function drawLatency() {
   const s = latencySheet, { pen } = s, first = firstAt(view.from), last = firstAt(view.to), names = [[2, 'unknown']];
   s.clear();
-  const marks = drawDots(s, first, last);
+  const shown = countShown(first, last), marks = drawDots(s, first, last, shown);
   pen.globalCompositeOperation = 'destination-over';
   paintTints(s);
   pen.globalCompositeOperation = 'source-over';
@@ -34,24 +35,26 @@ function drawLatency() {
     paint(pen, theme.line, 0, latencyY(d), view.width, 0.5);
     names.push([clamp(latencyY(d) - 7, 0, s.height - 14), d >= 0 ? `${10 ** d} s` : d >= -3 ? `${10 ** (d + 3)} ms` : `${10 ** (d + 6)} µs`]);
   }
-  if (coarse()) drawCountedLatency(pen); else drawQuantiles(pen, first, last);
+  if (coarse()) drawCountedLatency(pen); else drawQuantiles(pen, first, last, shown);
   drawMarks(pen, marks);
   scaleNames('latency-names', names.filter(([top], k) => k < 1 || top > 15));
 }
 
-function drawDots({ pen, canvas, height }, first, last) { // straight into pixels; returns what deserves a shape of its own
-  const { start, decades, rank, type } = ops, W = canvas.width, H = canvas.height, shown = countShown(first, last), marks = [];
+function drawDots({ pen, canvas, height }, first, last, shown) { // straight into pixels; returns what deserves a shape of its own
+  const { start, decades, rank, type } = ops, W = canvas.width, H = canvas.height, marks = [];
   if (pixels?.width !== W || pixels.height !== H) pixels = new ImageData(W, H);
   const grid = new Uint32Array(pixels.data.buffer).fill(0), across = W / (view.to - view.from), ratio = H / height;
   const [dot, ink] = shown > 30000 ? [1, 90] : shown > 3000 ? [2, 130] : shown > 400 ? [3, 190] : [4, 200], size = Math.round(dot * ratio);
   if (ops.yFor !== H) { // a row of pixels for each operation, once per size
-    ops.y = Int16Array.from(decades, (d) => latencyY(d) * ratio | 0);
+    const y = ops.y = new Int16Array(ops.n), top = latencyY(HIGH) * ratio, unit = (latencyY(LOW) * ratio - top) / (HIGH - LOW);
+    for (let i = 0; i < y.length; i++) y[i] = top + clamp(HIGH - decades[i], 0, HIGH - LOW) * unit;
     ops.yFor = H;
   }
+  const { y: heights } = ops, { from, key } = view, good = theme['ok-pixel'], bad = theme['fail-pixel'];
   for (let i = first; i < last; i++) {
-    if (hidden(i)) continue;
+    if (key >= 0 && hidden(i)) continue;
     if (rank[i] > RANK[OK] || (type[i] === FAIL && shown < 1500)) { marks.push(i); continue; }
-    const x = (start[i] - view.from) * across | 0, y = ops.y[i], color = type[i] === OK ? theme['ok-pixel'] : theme['fail-pixel'];
+    const x = (start[i] - from) * across | 0, y = heights[i], color = type[i] === OK ? good : bad;
     for (let dy = 0; dy < size; dy++) for (let dx = 0; dx < size && x + dx < W; dx++) { // overlapping points grow opaque
       const at = (y + dy) * W + x + dx;
       grid[at] = (color | (Math.min((grid[at] >>> 24) + ink, 235) << 24)) >>> 0;
@@ -61,13 +64,14 @@ function drawDots({ pen, canvas, height }, first, last) { // straight into pixel
   return marks;
 }
 
-function drawQuantiles(pen, first, last) { // from a histogram of the logarithm per column
-  const step = clamp(view.width * 40 / Math.max(countShown(first, last), 1), 8, view.width / 8), bins = Math.ceil(view.width / step), scale = view.width / (view.to - view.from) / step;
+function drawQuantiles(pen, first, last, shown) { // from a histogram of the logarithm per column
+  const step = clamp(view.width * 40 / Math.max(shown, 1), 8, view.width / 8), bins = Math.ceil(view.width / step), scale = view.width / (view.to - view.from) / step;
   const totals = new Uint32Array(bins), histogram = new Uint32Array(bins * BUCKETS);
+  const { start, type, bucket: buckets } = ops, { from, key } = view;
   for (let i = first; i < last; i++) {
-    if (ops.type[i] !== OK || hidden(i)) continue;
-    const bin = Math.min((ops.start[i] - view.from) * scale | 0, bins - 1);
-    histogram[bin * BUCKETS + ops.bucket[i]]++;
+    if (type[i] !== OK || (key >= 0 && hidden(i))) continue;
+    const bin = Math.min((start[i] - from) * scale | 0, bins - 1);
+    histogram[bin * BUCKETS + buckets[i]]++;
     totals[bin]++;
   }
   for (const [share, enough, dash, width] of [[0.5, 3, [], 1.8], [0.95, 10, [6, 3], 1.3]]) {
@@ -126,7 +130,10 @@ function drawRate() {
   const s = rateSheet, first = firstAt(view.from), last = firstAt(view.to), step = coarse() ? Math.max(6, Math.ceil(run.bins.width / (view.to - view.from) * view.width)) : Math.round(clamp(view.width * 8 / Math.max(countShown(first, last), 1), 6, 40));
   const bins = Math.ceil(view.width / step), scale = view.width / (view.to - view.from) / step, tally = [OK, FAIL, INFO].map(() => new Uint32Array(bins));
   if (coarse()) countBins((k, t, n) => { tally[k][clamp((t - view.from) * scale | 0, 0, bins - 1)] += n; });
-  else for (let i = first; i < last; i++) if (!hidden(i)) tally[ops.type[i]][Math.min((ops.start[i] - view.from) * scale | 0, bins - 1)]++;
+  else {
+    const { start, type } = ops, { from, key } = view;
+    for (let i = first; i < last; i++) if (key < 0 || !hidden(i)) tally[type[i]][Math.min((start[i] - from) * scale | 0, bins - 1)]++;
+  }
   let top = 0;
   for (let k = 0; k < bins; k++) top = Math.max(top, tally[0][k] + tally[1][k] + tally[2][k]);
   s.clear();
@@ -162,7 +169,10 @@ function drawMap() { // once per size: zooming only moves the brush
       tally[k] += count;
       if (count && kind === INFO) unknown[k] = 1;
     }));
-  } else for (let i = 0; i < ops.n; i++) if (!hidden(i)) { const k = mapX(ops.start[i]) / 2 | 0; tally[k]++; if (ops.type[i] === INFO) unknown[k] = 1; }
+  } else {
+    const { n, start, type } = ops, { from } = whole, scale = mapX(whole.to) / (whole.to - from) / 2, { key } = view;
+    for (let i = 0; i < n; i++) if (key < 0 || !hidden(i)) { const k = (start[i] - from) * scale | 0; tally[k]++; if (type[i] === INFO) unknown[k] = 1; }
+  }
   const top = tally.reduce((a, b) => Math.max(a, b), 1);
   tally.forEach((n, k) => { if (n) paint(pen, theme.ok, k * 2, s.height - n / top * (s.height - 8), 2, n / top * (s.height - 8)); });
   unknown.forEach((is, k) => { if (is) paint(pen, theme.info, k * 2, s.height - 6, 2, 6); });

@@ -120,6 +120,7 @@ const DENSE = [null, ['fail', 0.5, 0.42], ['ok', 0.24, 0.52], ['info', 0.06, 0.8
 function drawProcess(s, lane) {
   const { list, y, height } = lane, { start, shownEnd, rank, process, type } = ops, scale = view.width / (view.to - view.from), width = Math.ceil(view.width);
   const worst = lane.worst?.length === width ? lane.worst.fill(0) : (lane.worst = new Uint8Array(width)), boxes = [];
+  const one = view.key >= 0;
   let first = -1, last = -1;
   if (coarse()) {
     const { bins } = run, ranks = bins.worst[lane.index], wide = bins.width * scale;
@@ -135,7 +136,7 @@ function drawProcess(s, lane) {
     if (x1 < 0) continue;
     if (first < 0) first = process[i];
     last = process[i];
-    if (hidden(i)) continue;
+    if (one && hidden(i)) continue;
     if (x1 - x0 >= 4 && height > 9) { boxes.push(i); continue; }
     const stop = Math.min(type[i] === INFO ? x0 + 2 : x1, width - 1) | 0;
     for (let x = Math.max(x0 | 0, 0); x <= stop; x++) if (worst[x] < rank[i]) worst[x] = rank[i];
@@ -148,8 +149,8 @@ function drawProcess(s, lane) {
   }
   for (const i of boxes) drawBox(s, i, lane);
   const name = first < 0 ? '' : `${first === last ? first : `${first}…${last}`}${nodeName(list[0]) === null ? '' : ` → ${nodeName(list[0])}`}`;
-  const words = `${$('lanes').offsetLeft > 120 && first === last ? 'process ' : ''}${name || lane.index}`;
-  if (lane.title.textContent !== words) lane.title.textContent = lane.title.title = words;
+  const words = `${view.gutter > 120 && first === last ? 'process ' : ''}${name || lane.index}`;
+  if (lane.words !== words) lane.words = lane.title.textContent = lane.title.title = words;
 }
 
 function drawBox(s, i, lane) {

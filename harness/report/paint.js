@@ -32,8 +32,7 @@ function sheet(id) { // a canvas that fills its plot
     host, canvas, pen, height: 0,
     fit(height) {
       const ratio = Math.min(devicePixelRatio || 1, 2);
-      if (height) host.style.setProperty('height', `${height}px`);
-      this.height = host.clientHeight;
+      this.height = height;
       canvas.width = Math.round(view.width * ratio);
       canvas.height = Math.round(this.height * ratio);
       pen.setTransform(ratio, 0, 0, ratio, 0, 0);

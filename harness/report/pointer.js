@@ -62,7 +62,7 @@ function setCursor(t) {
   view.cursor = t;
   node.hidden = !inside;
   if (inside) {
-    slide(node, $('lanes').offsetLeft + toX(t));
+    slide(node, view.gutter + toX(t));
     node.firstChild.textContent = seconds(t, digitsFor(view.to - view.from));
     node.classList.toggle('flip', toX(t) > view.width - 90);
   }
@@ -104,7 +104,7 @@ function listenStack() {
     if (drag?.moved && !drag.pan) {
       const [a, b] = ends(drag.x, event.clientX);
       $('drag').hidden = false;
-      slide($('drag'), $('lanes').offsetLeft + a, b - a);
+      slide($('drag'), view.gutter + a, b - a);
     }
     const found = hit(event);
     setCursor(found && found.t);

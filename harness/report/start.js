@@ -22,8 +22,10 @@ function resize() {
   const width = Math.floor($('lanes').clientWidth);
   if (!width) return;
   view.width = width;
-  lanesSheet.fit(lanesSheet.total);
-  for (const s of [axisSheet, latencySheet, rateSheet, mapSheet]) s.fit();
+  view.gutter = $('lanes').offsetLeft;
+  $('lanes').style.setProperty('height', `${lanesSheet.total}px`);
+  const sheets = [axisSheet, lanesSheet, latencySheet, rateSheet, mapSheet], heights = sheets.map((s) => s.host.clientHeight);
+  sheets.forEach((s, k) => s.fit(heights[k])); // all were measured first: to change and measure in turn lays the page out each time
   drawMap();
   drawAll();
 }

@@ -1,5 +1,5 @@
 // What is in view: one stretch of time for all charts, one cursor, one pinned operation, all keys or one. The address holds it.
-const view = { from: 0, to: 1, cursor: null, pin: -1, key: -1, width: 0 };
+const view = { from: 0, to: 1, cursor: null, pin: -1, key: -1, width: 0, gutter: 0 };
 const whole = { from: 0, to: 1 };
 const toX = (t) => (t - view.from) / (view.to - view.from) * view.width;
 const toTime = (x) => view.from + x / view.width * (view.to - view.from);
