@@ -195,7 +195,7 @@ class Kinds:
         self.refuses[kind] = effect.unlike is not ANY
 
     def asking(self) -> tuple[Any, ...]:
-        """The model as the kernel asks it, which leaves to `answered` and `raised` what is out of the ordinary."""
+        """The model as the kernel asks it, with two functions for what is out of the ordinary."""
         c, numbers = self.columns, self._states if self.model.forget is None else None
         fs, values = c.fs.values, c.values.values
 
