@@ -12,7 +12,7 @@ chaos: $(READY)  ## every plan on the correct store and one planted bug; prints 
 	$(BIN)/pytest -m chaos --nemesis-runtime=$(RUNTIME) -n 2 -v $(ARGS)
 
 test: $(READY)  ## all other tests
-	$(BIN)/pytest -m "not chaos" -n 3 --dist loadfile $(ARGS)
+	$(BIN)/pytest -m "not chaos" -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 fuzz: $(READY)  ## the checkers against brute force, N histories of each data type
 	$(BIN)/python -m tests.fuzz $(N) $(ARGS)

@@ -48,6 +48,7 @@ CLOCKS = {  # Linux's numbers; the place in Spec.origin that each is measured fr
 ORIGINS = (0, 11, 1, 4, 7)  # the clocks whose readings an origin has, in its order
 STACK = 1 << 14  # bytes in which a signal handler's frame is looked for
 PATIENCE = 2.0  # seconds for a process to stop
+STARVED = 5.0  # times as long at most, where all that it lacks is a processor
 
 
 class Refused(Exception):
@@ -481,6 +482,15 @@ def status(pid: int | str) -> dict[str, str]:
         return {}
 
 
+def ran(pid: int, task: int) -> int:
+    """How long a thread has had a processor, ns as of the last tick; 0 where the kernel does not tell."""
+    try:
+        with open(f"/proc/{pid}/task/{task}/schedstat", "rb", buffering=0) as file:
+            return int(file.read().split()[0])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
 def tasks(pid: int) -> list[int]:
     """The threads of `pid`, its first one first."""
     try:
@@ -653,26 +663,42 @@ def apart(work: Callable[[], T], meanwhile: Callable[[], None] | None = None) ->
     return value  # type: ignore[return-value]
 
 
+class Patience:
+    """`within` seconds, which may become up to STARVED times as many."""
+
+    def __init__(self, within: float) -> None:
+        now = time.monotonic()
+        self.deadline, self.latest = now + within, now + STARVED * within
+
+    def over(self) -> bool:
+        return time.monotonic() > self.deadline
+
+    def more(self, seconds: float) -> None:
+        """Do not count some that are past."""
+        self.deadline = min(self.deadline + seconds, self.latest)
+
+
 class Stop:
     """Threads of one process, stopped by ptrace (not by a signal) within a context; all that are, or `one`.
 
     Used inside `apart`; or, where `held` is the set of threads that are attached to and stay so, anywhere.
     `meanwhile` is called while one does not stop: it may wait for a child (vfork) that waits for the tracer.
-    Raises Refused when they have not all stopped by `deadline`.
+    Raises Refused when `patience` is over before all have stopped; while a thread could run and is given no
+    processor, it does not wane.
     """
 
     def __init__(
         self,
         pid: int,
         memory: int,
-        deadline: float,
+        patience: Patience,
         one: bool = False,
         held: set[int] | None = None,
         options: int = FOLLOW,
         meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
         self.meanwhile = meanwhile
-        self.pid, self.memory, self.deadline, self.one, self.held = pid, memory, deadline, one, held
+        self.pid, self.memory, self.patience, self.one, self.held = pid, memory, patience, one, held
         self.threads: dict[int, Siginfo] = {}  # stopped, and why
         self.pending: dict[int, Siginfo] = {}  # the signal that a thread is to get when it goes on
         self.moved: set[int] = set()  # those that ran in between
@@ -742,7 +768,8 @@ class Stop:
 
     def awaited(self, task: int) -> Siginfo | None:
         """Why `task` has stopped, once it has; None when it has ended."""
-        turn = 0
+        turn, looked = 0, time.monotonic()
+        had: int | None = None
         while (why := siginfo(task)) is None:
             turn += 1
             if turn % 8 == 0:
@@ -750,9 +777,16 @@ class Stop:
                 entry = stat(self.pid, task)
                 if entry is None or entry.state in "ZX":
                     return None
-                if time.monotonic() > self.deadline:
+                before, had, since, looked = had, ran(self.pid, task), looked, time.monotonic()
+                if starves := entry.state == "R" and before in (None, had):
+                    self.patience.more(looked - since)
+                if self.patience.over() and siginfo(task) is None:  # nor has it while this process starved
                     how = (
-                        " (D: frozen, or in a call that cannot be interrupted)" if entry.state == "D" else ""
+                        " (D: frozen, or in a call that cannot be interrupted)"
+                        if entry.state == "D"
+                        else " (but it was given no processor)"
+                        if starves
+                        else ""
                     )
                     raise Stuck(
                         f"vdso: thread {task} of process {self.pid} did not stop in time, its state is"
@@ -786,7 +820,7 @@ class Stop:
     def run(self, task: int, how: int) -> None:
         """Let one thread run until the trap that ends what was asked of it. Raises Refused, Replaced."""
         while True:
-            if time.monotonic() > self.deadline:
+            if self.patience.over():
                 raise Stuck(f"vdso: thread {task} of process {self.pid} did not get there in time")
             self.moved.add(task)
             ptrace(how, task)
@@ -1023,7 +1057,7 @@ class Process:
         """
         if mode not in (None, *MODES) or place not in (None, "padding", "page"):
             raise ValueError(f"mode is one of {', '.join(MODES)}, place padding or page; not {mode}, {place}")
-        deadline = time.monotonic() + within
+        patience = Patience(within)
         if any(self.jumps()):
             fits = mode in (None, self.mode) and place in (None, "padding" if self.place == 1 else "page")
             if fits and self.installed() and self.version == VERSION:
@@ -1033,17 +1067,17 @@ class Process:
         for kind in (mode,) if mode else tuple(MODES):
             for where in (place,) if place else ("padding", "page"):
                 try:
-                    self.put(kind, where, deadline)
+                    self.put(kind, where, patience)
                     return MECHANISM[kind]
                 except Unfit as error:
                     reasons.append(f"{MECHANISM[kind]} ({where}): {error}")
         raise Refused(f"process {self.pid}: " + "; ".join(reasons))
 
-    def stopping(self, deadline: float, work: Callable[[Stop], T], one: bool = False) -> T:
+    def stopping(self, patience: Patience, work: Callable[[Stop], T], one: bool = False) -> T:
         """Do `work` while the process is stopped. Raises Refused, Replaced."""
 
         def once() -> T:
-            stop = Stop(self.pid, self.fd, deadline, one, self.held, meanwhile=self.meanwhile)
+            stop = Stop(self.pid, self.fd, patience, one, self.held, meanwhile=self.meanwhile)
             try:
                 with stop:
                     self.read(self.base, 4)  # the program may be another since
@@ -1064,10 +1098,10 @@ class Process:
             except Stuck:  # the last time there was no time to see why
                 if reason is None:
                     raise
-            if time.monotonic() > deadline:
+            if patience.over():
                 raise Stuck(f"process {self.pid}: {reason}, and did not return in time") from reason
 
-    def put(self, mode: str, where: str, deadline: float) -> None:
+    def put(self, mode: str, where: str, patience: Patience) -> None:
         """Raises Unfit where this mode cannot be had in this place, Refused where no other could."""
         data = self.read(self.base, self.image.size)
         entries = []
@@ -1084,7 +1118,7 @@ class Process:
                 raise Refused("vdso: a function is too short for a jump, or may branch into its first bytes")
             entries.append((distance + skip, 1, code[:8]))
         if where == "page":
-            self.stopping(deadline, lambda stop: self.write_page(stop, data, mode, entries))
+            self.stopping(patience, lambda stop: self.write_page(stop, data, mode, entries))
             return
         old = data.find(MAGIC, self.image.end)
         at = old if old >= 0 else -(-self.image.end // 16) * 16
@@ -1101,7 +1135,7 @@ class Process:
                 self.write(self.base + at, blob)
             except OSError as error:
                 raise Unfit(f"this kernel lets nobody write into the vDSO ({error})") from error
-        self.stopping(deadline, lambda stop: self.write_jumps(stop, self.base + at, blob, late))
+        self.stopping(patience, lambda stop: self.write_jumps(stop, self.base + at, blob, late))
 
     def built(
         self, data: bytes, header: int, mode: str, place: int, entries: Sequence[tuple[int, int, bytes]]
@@ -1174,7 +1208,7 @@ class Process:
 
     def attach(self, within: float = PATIENCE) -> None:
         """Attach to all threads, where it is to be followed."""
-        self.stopping(time.monotonic() + within, lambda stop: None)
+        self.stopping(Patience(within), lambda stop: None)
 
     def restore(self, within: float = PATIENCE) -> None:
         """Give the process its vDSO's functions back, as they were. Raises Refused, Replaced.
@@ -1190,7 +1224,7 @@ class Process:
                     self.write_code(stop, address, original)
             stop.release = True
 
-        self.stopping(time.monotonic() + within, undo)
+        self.stopping(Patience(within), undo)
         self.held = None
 
     # ------------------------------------------------------------------ what the stub adds
@@ -1232,7 +1266,7 @@ class Process:
         def calls(stop: Stop) -> Observed:
             return min((self.one_call(stop, clock) for _ in range(rounds)), key=lambda seen: seen.error)
 
-        return self.stopping(time.monotonic() + within, calls, one=True)
+        return self.stopping(Patience(within), calls, one=True)
 
     def one_call(self, stop: Stop, clock: int) -> Observed:
         page = self.scratch(stop)
@@ -1300,10 +1334,10 @@ class Audit:
         }
 
     def run(self, seconds: float, within: float) -> list[dict[str, Any]]:
-        deadline = time.monotonic() + within
+        patience = Patience(within)
         for process in self.processes.values():
             try:
-                with Stop(process.pid, process.fd, deadline, held=set(), options=SYSGOOD | CLONE) as stop:
+                with Stop(process.pid, process.fd, patience, held=set(), options=SYSGOOD | CLONE) as stop:
                     self.owner |= dict.fromkeys(stop.threads, process.pid)
                     self.again |= {task for task in stop.threads if ARCH.in_call(registers(task))}
                     stop.go = SYSCALL

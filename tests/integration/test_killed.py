@@ -113,6 +113,12 @@ def working(suite: Suite, count: int) -> bool:
     return sum(len(path.read_bytes()) > 20_000 or path.suffix == ".gz" for path in suite.histories()) >= count
 
 
+def kill(suite: Suite) -> None:
+    os.kill(suite.process.pid, signal.SIGKILL)
+    suite.process.wait(5)
+    await_gone(suite.base, "nodes ran on after their test process was killed")
+
+
 def applied(directory: Path) -> set[int]:
     """The request ids of every entry that a node says it applied."""
     found: set[int] = set()
@@ -135,9 +141,7 @@ def test_killed(start: Callable[..., Suite], workers: int, number: int) -> None:
     await_true(lambda: working(suite, max(1, workers)), 40, "the clients did not begin")
     moment = time.monotonic() + rng.uniform(0, 1.5)
     await_true(lambda: time.monotonic() >= moment, 5, "the moment did not come")
-    os.kill(suite.process.pid, signal.SIGKILL)
-    suite.process.wait(5)
-    await_gone(suite.base, "nodes ran on after their test process was killed")
+    kill(suite)
     await_gone(suite.base, "workers ran on after their controller was killed", ZIPPED_WITHIN, b"TMPDIR=")
 
     killed = suite.histories()
@@ -155,6 +159,7 @@ def test_killed(start: Callable[..., Suite], workers: int, number: int) -> None:
     await_true(lambda: working(again, len(killed) + 1), 40, "the next start did not begin")
     left = {p.name for p in (again.base / f"nemesis-{os.getuid()}" / "runs").iterdir()}
     assert len(left) == 1, f"the next start swept nothing: {left}"
+    kill(again)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -27,8 +28,9 @@ from harness.skew.patcher import (
     ptrace,
     registers,
     siginfo,
+    tasks,
 )
-from tests.integration.skew.support import BILLION, Program, awaited, compiled, state, tracer
+from tests.integration.skew.support import BILLION, Program, awaited, compiled, python, state, tracer
 
 HOURS = 7200
 PATIENT = 60.0  # seconds: a busy machine may take long for a hundred single steps
@@ -174,6 +176,69 @@ def test_cycles_under_load(c_program: Program) -> None:
             process.set(Spec(offset))
             process.restore()
     assert c_program.read()["REALTIME"].off(0)
+
+
+def size(pid: int) -> int:
+    """Bytes that a process has mapped."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * ARCH.page
+
+
+@pytest.fixture
+def starved(c_program: Program) -> Iterator[tuple[int, int]]:
+    """A process that is busy whenever another one's threads leave it a processor, and that other one."""
+    os.sched_setaffinity(c_program.pid, {min(os.sched_getaffinity(0))})
+    c_program.ask("threads 1")
+    other = int(c_program.ask("fork")[0])
+    for task in tasks(c_program.pid):
+        os.sched_setscheduler(task, os.SCHED_IDLE, os.sched_param(0))
+    c_program.ask("threads 8")
+    yield c_program.pid, other
+    os.kill(other, signal.SIGKILL)
+
+
+def test_who_is_given_no_processor_is_waited_for(starved: tuple[int, int]) -> None:
+    """Longer than one that has a processor, which would have stopped. By chance it is given a short turn."""
+    pid, other = starved
+    within, asked = 1.0, time.monotonic()
+
+    def make_way() -> None:
+        awaited(lambda: time.monotonic() > asked + 1.2 * within, "one stop takes long", PATIENT)
+        os.kill(other, signal.SIGSTOP)
+
+    with Process.open(pid) as process, ThreadPoolExecutor() as pool:
+
+        def stop(within: float) -> None:
+            (process.restore if process.installed() else process.install)(within=within)
+
+        with pytest.raises(Stuck, match=r"its state is R \(but it was given no processor\)"):
+            while True:
+                stop(0.1)
+        assert tracer(pid) == 0
+        asked = time.monotonic()
+        way = pool.submit(make_way)
+        while process.stopped <= within:
+            asked = time.monotonic()
+            stop(within)
+        way.result()
+
+
+POPULATES = """
+import ctypes, mmap
+PR_SET_THP_DISABLE = 41
+ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)  # small pages, one after the other
+print("ready", flush=True)
+mmap.mmap(-1, 1 << 37, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE, mmap.PROT_READ)
+"""
+
+
+def test_who_runs_and_does_not_stop_is_let_go(started: Callable[[list[str]], Program]) -> None:
+    """The kernel does not interrupt that call; it takes many seconds."""
+    pid = started(python("-c", POPULATES)).pid
+    awaited(lambda: size(pid) >= 1 << 37, "in the call")
+    with Process.open(pid) as process:
+        with pytest.raises(Stuck, match="its state is R;"):
+            process.install(within=0.5)
+        assert tracer(pid) == 0 and not any(process.jumps())
 
 
 def test_no_signal_is_lost_or_changed(built: Path) -> None:
