@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -222,7 +223,9 @@ def _coarse(history: History, rows: Rows, coarse: Aggregate) -> dict[str, Any]:
     """What the script draws in place of the operations that are not carried."""
     start, end = whole(history, rows)
     exact = [[a / 1e6, b / 1e6] for a, b in coarse.whole]
-    return {"from": start, "to": end, "total": coarse.total, "bins": coarse.bins, "exact": exact}
+    tally = Counter(history.columns.key)
+    of = [tally[key] for key in range(len(history.columns.keys))]
+    return {"from": start, "to": end, "total": coarse.total, "bins": coarse.bins, "exact": exact, "of": of}
 
 
 def _notes(history: History, rows: Rows, every: int, coarse: Aggregate | None, steps_left: int) -> Child:
@@ -240,4 +243,4 @@ def _notes(history: History, rows: Rows, every: int, coarse: Aggregate | None, s
     if left:
         kinds = ", ".join(f"{n:,} {visible(kind)[:40]}" for kind, n in list(left.items())[:20])
         notes.append(f"Node events not drawn, for their number: {kinds}.")
-    return el("p", " ".join(notes), class_="hint") if notes else None
+    return el("p", " ".join(notes), class_="hint notes") if notes else None

@@ -84,9 +84,16 @@ function choose(key) { // one key in every chart and in the table, or (-1) all
   $('b-key').textContent = `Key ${name} only ×`;
   $('b-key').setAttribute('aria-label', `Key ${name} only ×, show all keys again`);
   for (const button of document.querySelectorAll('button[data-key]')) button.setAttribute('aria-pressed', Number(button.dataset.key) === key);
+  sayCounted(key, name);
   drawMap();
   find();
   pin(view.pin >= 0 && hidden(view.pin) ? -1 : view.pin);
+}
+
+function sayCounted(key, name) { // the counts tell no key: what the charts of one leave out
+  const its = key < 0 || !run.bins ? 0 : run.of[key], here = its && ops.key.reduce((n, k) => n + (k === key), 0);
+  const exact = run.exact?.slice(0, 5).map(([a, b]) => `${seconds(a)} to ${seconds(b)}`).join(', ');
+  $('counted').textContent = here === its ? '' : `Of the ${grouped(its)} operations of key ${name} this page has ${grouped(here)} one by one, and lanes, latency and rate show only these: the others are counted, with those of all keys.${exact ? ` None is missing from ${exact}.` : ''}`;
 }
 
 function visitFault(fault) {

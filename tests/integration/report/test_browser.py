@@ -446,7 +446,7 @@ def test_a_long_history_is_counted_and_says_so(
     page = open_page(write_page(tmp_path / "index.html", model))
     for plot in ("map", "lanes", "latency", "rate"):
         assert page.evaluate(INK, plot), plot
-    said = page.locator("#timeline .hint").last.inner_text()
+    said = page.locator("#timeline .notes").inner_text()
     assert "Of 20,000 operations" in said and "around the witness" in said and "raw history" in said
     rate = "document.getElementById('rate-says').textContent"
     assert page.evaluate(rate).endswith("20,000 of 20,000 operations in view")
@@ -459,6 +459,27 @@ def test_a_long_history_is_counted_and_says_so(
     assert page.evaluate(rate).endswith(f"{there:,} of 20,000 operations in view")
     await_(page, f"document.getElementById('table-says').textContent.startsWith('{there:,} in view')")
     assert "the others are only counted" in page.inner_text("#table-says")
+
+
+def test_what_a_key_alone_leaves_out_is_said(
+    tmp_path: Path, open_page: OPEN, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aggregate, "WHOLE", 500)
+    monkeypatch.setattr(aggregate, "AROUND", 50)
+    model = bent(2000)
+    page = open_page(write_page(tmp_path / "index.html", model))
+    assert page.locator("#counted").text_content() == ""
+    button = page.locator("#keys button[data-key]").first
+    its = sum(op.key == button.text_content() for op in model.history.operations)
+    button.click()
+    here = page.locator("#table-says").inner_text().split()[0]
+    said = page.locator("#counted").inner_text()
+    assert said.startswith(
+        f"Of the {its:,} operations of key {button.text_content()} this page has {here} one by one"
+    )
+    assert f"None is missing from {page.locator('.notes').inner_text().split('every one from ')[1][:7]}" in said
+    page.locator("#b-key").click()
+    assert page.locator("#counted").text_content() == ""
 
 
 def test_nothing_moves_after_painted(tmp_path: Path, open_page: OPEN) -> None:
