@@ -75,7 +75,7 @@ def coverage(history: History) -> Markup | None:
     return joined(
         (
             el("h3", "Operations that overlapped each fault"),
-            table("Operations that overlapped each fault", ("fault", *names), rows, "coverage"),
+            table("Operations that overlapped each fault", ("fault", *names), rows, "cards coverage"),
             el("p", f"Left out: {left}.", class_="hint") if left else None,
         )
     )

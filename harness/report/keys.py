@@ -49,7 +49,7 @@ def keys(history: History, verdicts: Sequence[Verdict]) -> Markup | None:
     cut = len(numbers) - LISTED
     return joined(
         (
-            table("Keys", ("key", "verdict of its own", "operations", "by outcome"), rows, "keys"),
+            table("Keys", ("key", "verdict of its own", "operations", "by outcome"), rows, "cards keys"),
             el(
                 "p",
                 f"{counted(cut, 'more key')} left out; the search below finds theirs.",

@@ -110,7 +110,7 @@ def verdict_table(verdicts: Sequence[Verdict], redact: Redact) -> Markup:
     def evidence(verdict: Verdict) -> Child:
         items = list(verdict.evidence.items())[:40]
         return (
-            pairs((name_text(k, 60), redact(name_text(v, 400))) for k, v in items) if items else "none given"
+            pairs((name_text(k, 60), redact(_told(v))) for k, v in items) if items else "none given"
         )
 
     rows = [
@@ -124,6 +124,11 @@ def verdict_table(verdicts: Sequence[Verdict], redact: Redact) -> Markup:
         for verdict in verdicts
     ]
     return table("Verdicts", ("verdict", "checker", "summary", "key", "evidence"), rows, "cards")
+
+
+def _told(value: Any) -> str:
+    """A value of a verdict's evidence, its digits grouped where it is a count."""
+    return f"{value:,}" if type(value) is int and abs(value) < 10**18 else name_text(value, 400)
 
 
 def fault_table(faults: Sequence[Fault], redact: Redact) -> Markup:

@@ -115,7 +115,7 @@ def _tables(
             found.append(el("p", f"The first {LISTED} of {len(operations):,} operations.", class_="hint"))
     if events:
         shown = [(seconds(e.time, 6), e.node, redact(event_text(e))) for e in events[:LISTED]]
-        found.append(table("Node events of the witness", ("at", "node", "event"), shown))
+        found.append(table("Node events of the witness", ("at", "node", "event"), shown, "times"))
     return found
 
 

@@ -81,7 +81,7 @@ def test_an_invalid_run_reads_without_script(tmp_path: Path) -> None:
     ):
         assert text in seen.text["faults"]
     assert 'at(2.0, partition(isolate("leader")), lasts=4.0),\n' in seen.text["plan"]
-    assert "4711" in seen.text["verdicts"]
+    assert "4,711" in seen.text["verdicts"]
     assert "pytest x --nemesis-replay=h" in seen.everything
     assert ("a", {"href": "./h.jsonl.gz"}) in seen.tags
 
