@@ -1,9 +1,9 @@
 // Lanes from the top: faults as observed, nodes, processes.
-const lanes = [];
+const lanes = [], FLAGS = 3; // lines of flags' words
 let lanesSheet, axisSheet;
 
 function layLanes() {
-  let y = run.flags.length ? 20 : 5; // room for the flags' words
+  let y = 16 * Math.min(run.flags.length, FLAGS) + 5; // room for the flags' words
   const add = (kind, name, height, rest) => { lanes.push({ kind, name, y, height, ...rest }); y += height; };
   const extent = (fault) => [fault.start ?? fault.asked[0] ?? 0, fault.end ?? (fault.start === null ? fault.asked[1] ?? fault.asked[0] ?? 0 : whole.to)];
   if (run.phases.length) { add('phase', 'phase', 18, {}); y += 4; }
@@ -43,7 +43,7 @@ function drawLanes() {
     if (lane.kind === 'process') drawProcess(s, lane);
   }
   drawTrace(s);
-  for (const [row, text] of run.flags) drawFlag(s, toX(ops.start[row]), text);
+  drawFlags(s);
 }
 
 function drawPhases(s, lane) {
@@ -64,6 +64,7 @@ function drawFault(s, lane, fault) {
   paint(pen, s.textures[fault.family], left, y, width, h);
   paint(pen, color, a, y, 2, h);
   if (fault.end !== null) paint(pen, color, b - 2, y, 2, h);
+  if (width - 12 < Math.min(fault.what.length, 6) * CHARACTER) return undefined; // a letter or two say nothing
   const shown = Math.min(fault.what.length * CHARACTER + 6, width - 8);
   if (shown > 30) paint(pen, theme.panel, left + 4, y + 1, shown, h - 2, 0.75);
   return write(pen, fault.what, left + 6, y + h / 2 + 0.5, width - 12);
@@ -87,7 +88,10 @@ function drawNode(s, lane) {
     }
     const room = Math.min(a + width, view.width) - left - 16;
     if (state === 'leader') write(pen, term && room > 100 ? `leads, term ${term}` : 'leads', left + 12, middle, room);
-    else write(pen, 'down', left + 12, middle, room, theme.dim);
+    else if (room >= 4 * CHARACTER) {
+      paint(pen, theme.panel, left + 10, lane.y + 4, 4 * CHARACTER + 4, lane.height - 9, 0.75);
+      write(pen, 'down', left + 12, middle, room);
+    }
   }
   pen.lineWidth = 1.6;
   let last = -99;
@@ -180,12 +184,18 @@ function drawBox(s, i, lane) {
   write(pen, text, a + 6, y + h / 2 + 0.5, room, kind === 'anomaly' ? theme.panel : kind === 'fail' ? theme.dim : theme.ink);
 }
 
-function drawFlag(s, x, text) {
-  if (x < -1 || x > view.width + 1) return;
-  paint(s.pen, theme.anomaly, x - 1, 0, 2, s.height, 0.9);
-  const width = Math.min(text.length * CHARACTER + 12, 300), left = x + width > view.width ? x - width : x;
-  paint(s.pen, theme.anomaly, left, 0, width, 16);
-  write(s.pen, text, left + 6, 8.5, width - 10, theme.panel);
+function drawFlags(s) { // where words would lie over words they go a line down; what has no room there is in the story
+  const ends = Array.from({ length: Math.min(run.flags.length, FLAGS) }, () => -1);
+  const seen = run.flags.map(([row, text]) => [toX(ops.start[row]), text]).filter(([x]) => x >= -1 && x <= view.width + 1).sort(([a], [b]) => a - b);
+  for (const [x] of seen) paint(s.pen, theme.anomaly, x - 1, 0, 2, s.height, 0.9);
+  for (const [x, text] of seen) {
+    const width = Math.min(text.length * CHARACTER + 12, 300, view.width), left = clamp(x + width > view.width ? x - width : x, 0, view.width - width);
+    const line = ends.findIndex((end) => end <= left);
+    if (line < 0) continue;
+    ends[line] = left + width + 2;
+    paint(s.pen, theme.anomaly, left, 16 * line, width, 15);
+    write(s.pen, text, left + 6, 16 * line + 8, width - 10, theme.panel);
+  }
 }
 
 function drawAxis() {
@@ -193,7 +203,8 @@ function drawAxis() {
   s.clear();
   for (const t of found) {
     paint(s.pen, theme.line, toX(t), 0, 1, s.height);
-    write(s.pen, t.toFixed(digits), toX(t) + 5, s.height / 2, 90, theme.dim);
+    const text = t.toFixed(digits);
+    if (toX(t) + 5 + text.length * CHARACTER <= view.width) write(s.pen, text, toX(t) + 5, s.height / 2, 90, theme.dim);
   }
   const all = view.from <= whole.from + 1e-9 && view.to >= whole.to - 1e-9, span = view.to - view.from;
   $('range').textContent = all ? `whole run, ${seconds(run.to - run.from, 1)}` : `${Math.max(view.from, run.from).toFixed(digitsFor(span))} – ${seconds(view.to, digitsFor(span))}, ${lasted(span)} in view`;
