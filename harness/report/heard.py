@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from harness.history import History
 from harness.report.markup import Markup, el
 from harness.report.nodes import spans
-from harness.report.text import counted, name_text, seconds, shorten
+from harness.report.text import counted, name_text, seconds, visible
 
 SIZE, MOST = 240, 25
 FEW = 9  # nodes whose names fit into their circles
+LETTER = 7.5  # width of a letter of a name
 Link = tuple[str, str]
 """From a node to the node that is to hear it."""
 
@@ -79,13 +80,16 @@ def heard(history: History, time: int, asked: str | None = None) -> Heard | None
 
 def heard_picture(seen: Heard) -> Markup:
     """The picture, its sentence, and the same as a list."""
-    places = _places(seen.nodes)
+    radius = 18 if len(seen.nodes) <= FEW else 8
+    labels = {node: _label(node) for node in seen.nodes}
+    outside = {node: radius == 8 or len(label) * LETTER >= 2 * radius for node, label in labels.items()}
+    longest = max((len(label) for node, label in labels.items() if outside[node]), default=0)
+    places = _places(seen.nodes, min(82 if radius > 8 else 98, SIZE / 2 + 8 - radius - longest * LETTER))
     parts: list[Markup] = []
     for k, a in enumerate(seen.nodes):
         for b in seen.nodes[k + 1 :]:
             parts += _link(seen, a, b, places)
     leading = {node for node, _ in seen.leaders}
-    radius = 18 if len(seen.nodes) <= FEW else 8
     for node in seen.nodes:
         x, y = places[node]
         look = "leads" if node in leading else "down" if node in seen.down else "follows"
@@ -93,17 +97,18 @@ def heard_picture(seen: Heard) -> Markup:
         if node == seen.asked:
             parts.append(el("circle", **at, r=radius + 5, class_="asked"))
         parts.append(el("circle", **at, r=radius, class_=f"node {look}"))
-        label = name_text(node, 24)
-        inside = radius > 8 and len(label) * 7.5 < 2 * radius
-        away = 0.0 if inside else (radius + 11) / math.hypot(x - SIZE / 2, y - SIZE / 2)
+        across, down = (x - SIZE / 2, y - SIZE / 2) if outside[node] else (0.0, 0.0)
+        beside = abs(across) > abs(down) / 3  # left or right of its node, not above or below
+        gap = radius + (9 if node == seen.asked else 4) + (0 if beside else 7)
+        away = gap / math.hypot(across, down) if outside[node] else 0.0
         parts.append(
             el(
                 "text",
-                shorten(label, 14),
-                x=f"{x + away * (x - SIZE / 2):.1f}",
-                y=f"{y + away * (y - SIZE / 2) + 4.5:.1f}",
-                text_anchor="middle",
-                class_=f"nodename {look}" if inside else "nodename",
+                labels[node],
+                x=f"{x + away * across:.1f}",
+                y=f"{y + away * down + 4.5:.1f}",
+                text_anchor="middle" if not (outside[node] and beside) else "start" if across > 0 else "end",
+                class_="nodename" if outside[node] else f"nodename {look}",
             )
         )
     keys = [
@@ -134,8 +139,14 @@ def heard_picture(seen: Heard) -> Markup:
     )
 
 
-def _places(nodes: Sequence[str]) -> dict[str, tuple[float, float]]:
-    step, ring = 2 * math.pi / len(nodes), 82 if len(nodes) <= FEW else 98
+def _label(node: str) -> str:
+    """A node's name, or as much of it as the picture has room for; the list has the whole."""
+    name = visible(node)
+    return name if len(name) <= 14 else f"{name[:13]}…"
+
+
+def _places(nodes: Sequence[str], ring: float) -> dict[str, tuple[float, float]]:
+    step, ring = 2 * math.pi / len(nodes), max(ring, 52.0)
     return {
         node: (SIZE / 2 + ring * math.sin(k * step), SIZE / 2 - ring * math.cos(k * step))
         for k, node in enumerate(nodes)

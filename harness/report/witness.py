@@ -240,7 +240,8 @@ def _role(history: History, row: Row) -> str:
     if mine is None or row.look == "event":
         return shorten(row.where, 18)
     others = any(s.start > mine.start for s in leading)
-    return f"→ {node}, {'deposed leader' if others else 'leader'}"
+    role = "deposed leader" if others else "leader"
+    return f"→ {_fit(node, 20 - len(role))}, {role}"
 
 
 def _beside(row: Row, x: Callable[[float], float], left: int, right: int) -> tuple[float, str, str] | None:
