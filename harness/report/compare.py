@@ -6,7 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.history import NANOSECONDS, OUTCOMES, History
-from harness.report.markup import Child, Markup, asset, document, el, family, joined, judged, mark, table
+from harness.report.markup import (
+    Child,
+    Markup,
+    asset,
+    breakable,
+    document,
+    el,
+    family,
+    joined,
+    judged,
+    mark,
+    table,
+)
 from harness.report.nodes import rivals, spans
 from harness.report.page import WORDS, Page, save
 from harness.report.recovery import last_heal, recoveries, told
@@ -39,7 +51,7 @@ def write_comparison(path: Path, one: Page, other: Page) -> Path:
             asset("common.css") + asset("page.css") + asset("index.css"),
             word=worse.word,
             title=f"Comparison: {title}",
-            heading=title,
+            heading=breakable(title),
             headline=headline,
             stamp=joined((mark(worse.word, 44), el("strong", "Comparison"))),
             facts=None,
@@ -66,7 +78,7 @@ def _pictures(pages: Sequence[Page]) -> Markup:
         "invoked (those not ok in front), latency of ok operations (median and slowest), "
         "a diamond where the story ends."
     )
-    return joined((el("p", hint, class_="hint"), *parts))
+    return joined((el("p", hint, class_="hint axis"), *parts))
 
 
 class _Drawn:
@@ -106,9 +118,9 @@ class _Drawn:
             at = {"x": f"{x(a):.1f}", "width": f"{max(x(b) - x(a), 2):.1f}"}
             parts.append(el("rect", el("title", visible(fault.what)[:200]), **at, y=row * 22, height=18,
                             class_=f"band {family(fault.kind)}"))  # fmt: skip
-            letters = int((x(b) - x(a) - 12) / 7.2)
-            if letters >= 5:
-                text = visible(fault.what)[:letters]
+            letters, text = int((x(b) - x(a) - 10) / 7.2), visible(fault.what)
+            if letters >= min(len(text), 6):
+                text = text if len(text) <= letters else f"{text[: letters - 1]}…"
                 parts.append(el("text", text, x=f"{x(a) + 6:.1f}", y=row * 22 + 13, class_="bandtext"))
             high = max(high, row * 22 + 24)
         found = spans(self.history.events, round(self.history.duration * NANOSECONDS))
@@ -133,7 +145,7 @@ class _Drawn:
         for k in range(STRETCHES):
             for number, look in ((self.rate[k], "ok"), (self.bad[k], "bad")):
                 if number:
-                    size = max(number / top * (RATE - 10), 1.0)
+                    size = max(number / top * (RATE - 16), 1.0)
                     parts.append(_bar(left + k * step, high + RATE - size, step, size, look))
             if self.slow[k]:
                 low, size = high + RATE + 8 + LATENCY, max(self.slow[k] / slow * (LATENCY - 12), 1.0)
@@ -141,7 +153,7 @@ class _Drawn:
                 half = max(self.middle[k] / slow * (LATENCY - 12), 1.0)
                 parts.append(_bar(left + k * step, low - half, step, half, "ok"))
         rate = f"operations, up to {top / self.end * STRETCHES:,.0f} a second"
-        parts.append(el("text", rate, x=left, y=high + 4, class_="note"))
+        parts.append(el("text", rate, x=left, y=high + 8, class_="note"))
         words = f"latency, up to {lasted(slow / NANOSECONDS)}"
         parts.append(el("text", words, x=left, y=high + RATE + 20, class_="note"))
         high += RATE + 8 + LATENCY
@@ -191,7 +203,7 @@ def _table(pages: Sequence[Page]) -> Markup:
     rows: list[Sequence[Child]] = []
     for name in columns[0]:
         a, b = columns[0][name], columns[1][name]
-        rows.append((name, a, b, "yes" if a != b else "no"))
+        rows.append((name, a, b, el("b", "yes") if a != b else el("small", "no")))
     return el(
         "section",
         el("h2", "Side by side"),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.report.markup import Child, asset, document, el, joined, judged, link, mark, table
+from harness.report.markup import Child, asset, breakable, document, el, joined, judged, link, mark, table
 from harness.report.page import WORDS, Page, Word, save
 from harness.report.recovery import recovered
 from harness.report.redact import redactor
@@ -82,7 +82,7 @@ def write_index(
         headline = f"{counted(len(entries), 'run')}, {good}" if entries else "No run was recorded"
     rows = []
     for e in ranked:
-        name, look = shorten(e.test, 300), judged(e.verdict, WORDS[e.verdict])
+        name, look = breakable(shorten(e.test, 300)), judged(e.verdict, WORDS[e.verdict])
         test = el("a", name, href=link(e.link), class_="mono") if e.link else el("span", name, class_="mono")
         rows.append(
             (

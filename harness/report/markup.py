@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import re
 import string
 from collections.abc import Iterable, Sequence
 from importlib import resources
@@ -118,6 +119,12 @@ def table(
 def pairs(items: Iterable[tuple[Child, Child]]) -> Markup:
     """Names and what they stand for."""
     return el("dl", *(joined((el("dt", name), el("dd", value))) for name, value in items), class_="pairs")
+
+
+def breakable(name: str) -> Markup:
+    """The id of a test, which may go on in a new line where a part of it ends."""
+    parts = re.split(r"(?<=[^:]::)(?=[^:])|(?<=/)|(?=\[)", name)
+    return Markup("<wbr>".join(html.escape(visible(part)) for part in parts))
 
 
 def link(path: str) -> str:
