@@ -171,7 +171,7 @@ function listenKeys() {
 }
 
 function listenChoice() { // the history's keys, in their table, become buttons
-  $('keys')?.querySelector('table')?.before(make('p', { class: 'hint' }, 'Choose a key, and the charts and the table of operations show its operations alone.'));
+  $('keys')?.querySelector('table')?.before(make('p', { class: 'hint how' }, 'Choose a key, and the charts and the table of operations show its operations alone.'));
   for (const name of document.querySelectorAll('#keys [data-key]')) { // words without a script
     const key = Number(name.dataset.key);
     name.replaceWith(make('button', { type: 'button', class: 'mono', 'data-key': key, 'aria-pressed': 'false', click: () => choose(view.key === key ? -1 : key) }, name.textContent));

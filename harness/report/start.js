@@ -1,4 +1,5 @@
 // All together.
+const PAPER = 880; // pixels of height that a printed page has for the charts
 let settled = 0;
 
 function drawAll() {
@@ -56,7 +57,12 @@ async function start() {
   new ResizeObserver(() => { if (Math.floor($('lanes').clientWidth) !== view.width) resize(); }).observe($('lanes'));
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => { readTheme(); resize(); });
   addEventListener('hashchange', loadHash);
-  const paper = (on) => { document.documentElement.classList.toggle('paper', on); readTheme(); resize(); };
+  const paper = (on) => {
+    document.documentElement.classList.toggle('paper', on);
+    $('stack').style.setProperty('zoom', on ? clamp(PAPER / $('stack').offsetHeight, 0.4, 1) : 1); // a picture over two pages is none
+    readTheme();
+    resize();
+  };
   addEventListener('beforeprint', () => paper(true));
   addEventListener('afterprint', () => paper(false));
 }
