@@ -20,7 +20,7 @@ from harness.report.drawing import drawing, whole
 from harness.report.extract import carried as beside
 from harness.report.keys import keys
 from harness.report.logs import tails
-from harness.report.markup import Child, asset, document, el, joined, judged, mark
+from harness.report.markup import Child, asset, breakable, document, el, joined, judged, mark
 from harness.report.nodes import drawn, rivals, spans
 from harness.report.recovery import recoveries, recovery_table
 from harness.report.redact import Redact, redacted, redactor
@@ -31,6 +31,7 @@ from harness.verdict import Verdict, worst
 
 Word = Literal["valid", "invalid", "unknown", "error"]
 SCRIPTS = ("tools", "data", "view", "paint", "lanes", "charts", "clocks", "pointer", "operations", "start")
+NAMED = 40  # lanes of processes that have room for their names; as lanes.js
 WORDS = {"valid": "Valid", "invalid": "Invalid", "unknown": "Unknown", "error": "Error"}
 
 
@@ -126,7 +127,7 @@ def render(page: Page, path: Path) -> str:
         stamp=joined((mark(page.word, 44), el("strong", WORDS[page.word]))),
         nav_mark=mark(page.word, 18),
         headline=redact(page.summary),
-        test=redact(page.test),
+        test=breakable(redact(page.test)),
         totals=sections.totals(history),
         facts=sections.facts(history, page.history_link, redact),
         answers=answers(
@@ -140,7 +141,7 @@ def render(page: Page, path: Path) -> str:
         findings=sections.findings(page.findings, page.error, redact),
         story=_story(page, by_row, redact),
         empty="" if len(history) or history.faults or history.events else "empty",
-        legend=sections.legend(page.verdicts, history.faults, bool(rivals(spans(history.events, 0)))),
+        legend=sections.legend(history, page.verdicts, bool(rivals(spans(history.events, 0)))),
         notes=_notes(history, rows, clocks.every, coarse, steps_left),
         periods=sections.periods(history),
         clocks=plot(clocks),
@@ -149,6 +150,7 @@ def render(page: Page, path: Path) -> str:
         coverage=coverage(history),
         keys=_section("keys", "Keys", keys(history, page.verdicts)),
         keys_link=el("a", "Keys", href="#keys") if len(history.columns.keys) > 1 else None,
+        operations_link=el("a", "Operations", href="#operations") if len(history) else None,
         recovery=recovery_table(recoveries(history), history, redact),
         faults=sections.fault_table(history.faults, redact),
         plan=sections.plan_text(history.header, redact),
@@ -187,9 +189,9 @@ def _story(page: Page, by_index: dict[int, int], redact: Redact) -> Child:
     parts: list[Child] = []
     for verdict in invalid:
         if len(invalid) > 1:
-            parts.append(
-                el("h3", judged("invalid", verdict.checker), f" {redact(shorten(verdict.summary, 200))}")
-            )
+            key = "" if verdict.key is None else f" {redact(name_text(verdict.key, 40))}:"
+            words = f"{key} {redact(shorten(verdict.summary, 200))}"
+            parts.append(el("h3", judged("invalid", verdict.checker), words))
         parts.append(story(page.history, verdict, by_index, redact))
     parts += [sections.undecided(verdict, redact) for verdict in unknown]
     if not page.verdicts:
@@ -237,6 +239,8 @@ def _notes(history: History, rows: Rows, every: int, coarse: Aggregate | None, s
         notes.append("This history has no times: the axis shows the order of events, a millisecond each.")
     if rows.shared:
         notes.append("Several processes share a lane.")
+    if rows.lanes > NAMED:
+        notes.append("One lane of processes in four is named; an operation under the pointer names its own.")
     if every > 1:
         notes.append(f"Of the nodes' clocks one reading in {every} is drawn.")
     _, left = drawn([event for event in history.events if event.kind not in KINDS])

@@ -142,6 +142,8 @@ def recovered(history: History) -> str:
 
 def recovery_table(found: Sequence[Recovery], history: History, redact: Redact) -> Markup:
     """Each heal with its recovery, and what came back last."""
+    if not any(fault.end is not None for fault in history.faults):
+        return el("p", "Nothing to recover from: no fault was healed.")
     if not found:
         return el("p", "No heal was followed by operations with times.")
     rows: list[Sequence[Child]] = []

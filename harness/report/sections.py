@@ -109,9 +109,7 @@ def verdict_table(verdicts: Sequence[Verdict], redact: Redact) -> Markup:
 
     def evidence(verdict: Verdict) -> Child:
         items = list(verdict.evidence.items())[:40]
-        return (
-            pairs((name_text(k, 60), redact(_told(v))) for k, v in items) if items else "none given"
-        )
+        return pairs((name_text(k, 60), redact(_told(v))) for k, v in items) if items else "none given"
 
     rows = [
         (
@@ -267,17 +265,19 @@ def node_logs(tails: Sequence[Tail]) -> Markup:
     return joined(parts)
 
 
-def legend(verdicts: Sequence[Verdict], faults: Sequence[Fault], rivals: bool) -> Markup:
-    """What the marks mean: each has a shape, none rests on colour alone."""
+def legend(history: History, verdicts: Sequence[Verdict], rivals: bool) -> Markup:
+    """What the marks that are drawn mean: each has a shape, none rests on colour alone."""
     words = [
         ("ok", "ok: happened"),
         ("fail", "fail: did not happen"),
         ("info", "info: unknown, may happen later"),
     ]
-    if any(v.witness for v in verdicts):
+    counts = history.counts
+    words = [(name, text) for name, text in words if counts[name]]
+    if any(v.witness and v.witness.operations for v in verdicts):
         words.append(("anomaly", "anomaly"))
     parts: list[Child] = [el("span", text, class_=f"outcome {name}") for name, text in words]
-    parts += [chip(kind) for kind in dict.fromkeys(fault.kind for fault in faults[:50])][:16]
+    parts += [chip(kind) for kind in dict.fromkeys(fault.kind for fault in history.faults[:50])][:16]
     if rivals:
         parts.append(el("span", "two lead at once", class_="outcome rivals"))
     return joined(parts)
