@@ -50,6 +50,7 @@ function drawRows() {
 
 function listenTable() {
   $('operations').hidden = !ops.n;
+  if (ops.n < 15) $('table-body').style.setProperty('height', `${Math.max(ops.n, 3) * ROW}px`);
   $('table-head').append(make('div', { role: 'row' }, ...HEADS.map((name) => make('span', { role: 'columnheader' }, name))));
   $('table-body').addEventListener('scroll', drawRows, { passive: true });
   $('table-body').addEventListener('click', (event) => { const row = event.target.closest('[data-op]'); if (row) visit(Number(row.dataset.op)); });

@@ -28,7 +28,7 @@ class Outline(html.parser.HTMLParser):
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self._ids: list[str] = [""]
         self._raw = ""
-        self.feed(source)
+        self.feed(source.replace("<wbr>", ""))  # where a line may break is no text
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
