@@ -143,6 +143,13 @@ def asset(*parts: str) -> str:
     return resources.files("harness.report").joinpath(*parts).read_text("utf-8")
 
 
+def condensed(code: str) -> str:
+    """Style or script without what only its reader needs: indentation, and comments after a space."""
+    code = re.sub(r"(^|\s)// .*$|/\* .*? \*/", "", code, flags=re.MULTILINE)
+    lines = (line.strip() for line in code.splitlines())
+    return "\n".join(line for line in lines if line)
+
+
 def allowed(text: str) -> str:
     """`text` as a source in a content security policy."""
     return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
@@ -150,6 +157,7 @@ def allowed(text: str) -> str:
 
 def document(template: str, css: str, js: str = "", **places: Child) -> str:
     """`template` (a file) filled; its policy allows this one style and this one script and nothing else."""
+    css, js = condensed(css), condensed(js)
     script = (
         f"script-src {allowed(js)}; require-trusted-types-for 'script'; trusted-types 'none'; " if js else ""
     )
