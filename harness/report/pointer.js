@@ -158,7 +158,7 @@ const KEYS = {
 
 function listenKeys() {
   document.addEventListener('keydown', (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches('input, [role=rowgroup]')) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches('input')) return;
     if (event.key.startsWith('Arrow') && document.activeElement !== $('stack')) return; // arrows scroll, unless the timeline has focus
     const name = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     if (!Object.hasOwn(KEYS, name)) return;

@@ -51,12 +51,12 @@ async function start() {
   listenTable();
   resize();
   drawTable();
-  loadHash();
+  loadHash(location.hash);
   performance.mark('drawn');
   requestAnimationFrame(() => setTimeout(() => performance.mark('painted'), 0));
   new ResizeObserver(() => { if (Math.floor($('lanes').clientWidth) !== view.width) resize(); }).observe($('lanes'));
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => { readTheme(); resize(); });
-  addEventListener('hashchange', loadHash);
+  addEventListener('hashchange', (event) => loadHash(new URL(event.newURL).hash)); // by now `saveHash` may have written another
   const paper = (on) => {
     document.documentElement.classList.toggle('paper', on);
     $('stack').style.setProperty('zoom', on ? clamp(PAPER / $('stack').offsetHeight, 0.4, 1) : 1); // a picture over two pages is none

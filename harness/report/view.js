@@ -36,8 +36,8 @@ function saveHash() {
   }, 200);
 }
 
-function loadHash() { // #t=1.2..3.4&op=17&key=3, or #fault=2
-  const parts = new URLSearchParams(location.hash.slice(1)), [from, to] = (parts.get('t') || '').split('..').map(Number);
+function loadHash(hash) { // #t=1.2..3.4&op=17&key=3, or #fault=2
+  const parts = new URLSearchParams(hash.slice(1)), [from, to] = (parts.get('t') || '').split('..').map(Number);
   const op = Number(parts.get('op') ?? NaN), fault = run.faults[Number(parts.get('fault') ?? NaN)], key = Number(parts.get('key') ?? -1);
   if (!['t', 'op', 'fault', 'key'].some((name) => parts.has(name))) return; // a link into the page
   if (key !== view.key) choose(typeof run.keys[key] === 'string' ? key : -1);
