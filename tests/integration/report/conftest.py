@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.report.chromium import OPEN, await_
+from tests.integration.report.chromium import OPEN, await_, watch
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Dialog, Page
+    from playwright.sync_api import Browser, Page
 
 ARGUMENTS = [
     "--headless",
@@ -47,16 +47,6 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
-def _only(path: Path, url: str, troubles: list[str]) -> None:
-    if not url.startswith(path.as_uri()):
-        troubles.append(f"request: {url}")
-
-
-def _refuse(dialog: Dialog, troubles: list[str]) -> None:
-    troubles.append(f"dialog: {dialog.message}")
-    dialog.dismiss()
-
-
 @pytest.fixture
 def open_page(browser: Browser) -> Iterator[OPEN]:
     """Open a file and wait until it is painted; afterwards fail on any script error or policy violation."""
@@ -69,15 +59,10 @@ def open_page(browser: Browser) -> Iterator[OPEN]:
         settings.setdefault("viewport", {"width": 1280, "height": 900})
         page = browser.new_page(**settings)
         opened.append(page)
-        if not watched:
-            page.goto(path.as_uri())
-            return page
-        page.on("console", lambda message: troubles.append(f"console {message.type}: {message.text}"))
-        page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
-        page.on("request", lambda request: _only(path, request.url, troubles))
-        page.on("dialog", lambda dialog: _refuse(dialog, troubles))
+        if watched:
+            watch(page, path, troubles)
         page.goto(path.as_uri() + fragment)
-        if painted:
+        if painted and watched:
             await_(page, "performance.getEntriesByName('painted').length")
         return page
 

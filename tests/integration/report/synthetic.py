@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.history import History
@@ -11,6 +11,7 @@ from harness.verdict import Edge, Verdict, Witness
 
 NODES = ("n1", "n2", "n3", "n4", "n5")
 CLIENTS = 10
+LENGTH = 12.0
 MS = 1_000_000
 PLAN = (
     'Plan(at(2.0, partition(isolate("leader")), lasts=4.0), '
@@ -37,28 +38,36 @@ def header(**more: Any) -> dict[str, Any]:
 
 
 def history(
-    operations: int, seed: int = 1, *, bend: bool = False, head: Mapping[str, Any] | None = None
+    operations: int, seed: int = 1, *, bend: int = 0, head: Mapping[str, Any] | None = None
 ) -> History:
-    """A run of `operations` operations on three keys in 12 s, with a partition, latency and a kill.
+    """The `events` of a run as a history."""
+    return History.from_events(events(operations, seed, bend=bend), header() if head is None else head)
 
-    Each operation takes effect at one instant between invocation and completion. `bend`: one read in the
-    partition answers with the value before the last; see `stale`.
+
+def events(
+    operations: int, seed: int = 1, *, bend: int = 0, clients: int = CLIENTS,
+    nodes: Sequence[str] = NODES, length: float = LENGTH,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """A run of `operations` operations on three keys in `length` s, with a partition, latency and a kill.
+
+    Each operation takes effect at one instant between invocation and completion. `bend`: one read of so many
+    keys, in the partition, answers with the value before the last; see `stale`.
     """
     rng = random.Random(f"{seed}/synthetic")
-    length = 12_000 * MS
+    pace = length / LENGTH
     timeline: list[tuple[int, int, dict[str, Any]]] = []
     steps: list[tuple[int, dict[str, Any]]] = []
-    gap = max(length * CLIENTS / max(operations, 1), 20_000)
-    free = {client: rng.uniform(0, gap) for client in range(CLIENTS)}
-    process = {client: client for client in range(CLIENTS)}
+    gap = max(pace * 12_000 * MS * clients / max(operations, 1), 20_000)
+    free = {client: rng.uniform(0, gap) for client in range(clients)}
+    process = {client: client for client in range(clients)}
     made: list[dict[str, Any]] = []
     for _ in range(operations):
         client = min(free, key=lambda c: free[c])
         start = int(free[client])
-        node = NODES[client % len(NODES)]
+        node = nodes[client % len(nodes)]
         lasted = int(rng.lognormvariate(0, 0.5) * min(1.5 * MS, gap / 3)) + 1000
-        cut = 2_010 * MS <= start < 6_020 * MS and node == "n2"
-        slow = 8_030 * MS <= start < 10_010 * MS and node == "n3"
+        cut = 2_010 * MS * pace <= start < 6_020 * MS * pace and node == "n2"
+        slow = 8_030 * MS * pace <= start < 10_010 * MS * pace and node == "n3"
         lasted = lasted + 40 * MS if slow else lasted
         f = rng.choices(("read", "write", "cas"), (50, 30, 20))[0]
         outcome = "ok" if not cut or rng.random() > 0.5 else "fail" if f == "read" else "info"
@@ -77,11 +86,11 @@ def history(
         made.append(op)
         steps.append((op["at"], op))
         if outcome == "info":
-            process[client] += CLIENTS
+            process[client] += clients
         free[client] = start + lasted + 1 + rng.expovariate(1 / gap)
     _take_effect(sorted(steps, key=lambda s: s[0]), rng)
     if bend:
-        _bend(made)
+        _bend(made, bend, pace)
     for op in made:
         timeline.append((op["start"], 0, {**_event(op, "invoke", op["asked"]), "node": op["node"]}))
         done = _event(op, op["type"], op["answer"])
@@ -89,10 +98,9 @@ def history(
             done["error"] = op.get("error", "timeout: no answer")
         timeline.append((op["end"], 1, done))
     if operations:
-        timeline += [(event["time"], 2, event) for event in _others()]
+        timeline += [(event["time"], 2, event) for event in others(nodes, pace)]
     timeline.sort(key=lambda e: (e[0], e[1]))
-    events = [{"index": index, **event} for index, (_, _, event) in enumerate(timeline)]
-    return History.from_events(events, header() if head is None else head)
+    return [{"index": index, **event} for index, (_, _, event) in enumerate(timeline)]
 
 
 def _event(op: Mapping[str, Any], kind: str, value: Any) -> dict[str, Any]:
@@ -116,10 +124,13 @@ def _take_effect(steps: list[tuple[int, dict[str, Any]]], rng: random.Random) ->
         op["answer"] = now if op["f"] == "read" and op["type"] == "ok" else op["asked"]
 
 
-def _bend(made: list[dict[str, Any]]) -> None:
-    """One read between 3 s and 6 s answers with a value that two acknowledged writes have replaced."""
+def _bend(made: list[dict[str, Any]], keys: int, pace: float) -> None:
+    """The first such read of so many keys from 3 s on answers with the value before the last write."""
     by_start = sorted((op for op in made if op["type"] == "ok"), key=lambda op: op["start"])
-    for read in (op for op in by_start if op["f"] == "read" and op["start"] > 3_000 * MS):
+    bent = set[str]()
+    for read in (op for op in by_start if op["f"] == "read" and op["start"] > 3_000 * MS * pace):
+        if read["key"] in bent:
+            continue
         before = [
             op
             for op in by_start
@@ -127,30 +138,40 @@ def _bend(made: list[dict[str, Any]]) -> None:
         ]
         if len(before) > 1 and before[-2]["end"] < before[-1]["start"]:
             read["answer"], read["bent"] = before[-2]["asked"], True
-            return
+            bent.add(read["key"])
+            if len(bent) == keys:
+                return
     raise AssertionError("no read to bend")
 
 
-def _others() -> list[dict[str, Any]]:
+def others(nodes: Sequence[str] = NODES, pace: float = 1.0) -> list[dict[str, Any]]:
+    """What the nemesis, the cluster and the run tell, in `pace` times 12 s."""
+
     def nemesis(at: float, f: str, **value: Any) -> dict[str, Any]:
-        return {"time": int(at * 1e9), "type": "info", "process": "nemesis", "f": f, "value": value}
+        return {"time": int(at * pace * 1e9), "type": "info", "process": "nemesis", "f": f, "value": value}
 
     def node(at: float, kind: str, name: str, **detail: Any) -> dict[str, Any]:
         return {
-            "time": int(at * 1e9),
+            "time": int(at * pace * 1e9),
             "type": "info",
             "process": "cluster",
             "f": kind,
             "value": {"node": name, **detail},
         }
 
-    grudge = {"n2": ["n1", "n3", "n4", "n5"], **{n: ["n2"] for n in NODES if n != "n2"}}
+    def phase(at: float, name: str) -> dict[str, Any]:
+        return {"time": int(at * pace * 1e9), "type": "info", "process": "run", "f": "phase", "value": name}
+
+    fourth, fifth = nodes[-2:]
+    rest = [name for name in nodes if name != "n2"]
+    grudge = {"n2": rest, **{name: ["n2"] for name in rest}}
+    named = ", ".join(rest if len(rest) < 5 else [*rest[:3], f"{len(rest) - 3} more"])
     cut = {
         "fault": 1,
         "kind": "partition",
-        "what": "n2 cut from n1, n3, n4, n5",
-        "asked": [2.0, 6.0],
-        "nodes": list(NODES),
+        "what": f"n2 cut from {named}",
+        "asked": [2.0 * pace, 6.0 * pace],
+        "nodes": list(nodes),
         "grudge": grudge,
         "mechanism": "stall",
     }
@@ -158,24 +179,24 @@ def _others() -> list[dict[str, Any]]:
         "fault": 2,
         "kind": "latency",
         "what": "links of n3 slowed by 0.04 s",
-        "asked": [8.0, 10.0],
+        "asked": [8.0 * pace, 10.0 * pace],
         "nodes": ["n3"],
         "mechanism": "toxiproxy latency",
     }
     kill = {
         "fault": 3,
         "kind": "kill",
-        "what": "n4 killed",
-        "asked": [9.0, 9.8],
-        "nodes": ["n4"],
+        "what": f"{fourth} killed",
+        "asked": [9.0 * pace, 9.8 * pace],
+        "nodes": [fourth],
         "mechanism": "SIGKILL",
     }
     never = {
         "fault": 4,
         "kind": "pause",
-        "what": "n5 paused",
-        "asked": [10.5, 11.0],
-        "nodes": ["n5"],
+        "what": f"{fifth} paused",
+        "asked": [10.5 * pace, 11.0 * pace],
+        "nodes": [fifth],
         "mechanism": "SIGSTOP",
     }
     return [
@@ -190,15 +211,15 @@ def _others() -> list[dict[str, Any]]:
         nemesis(8.0, "start-latency", **slow),
         nemesis(8.03, "start-latency", **slow, done=True, proof="round trip 0.3 ms before, 80.4 ms now"),
         nemesis(9.0, "start-kill", **kill),
-        node(9.003, "exit", "n4", signal=9, asked=True),
+        node(9.003, "exit", fourth, signal=9, asked=True),
         nemesis(9.004, "start-kill", **kill, done=True, proof="process gone in 3 ms"),
-        node(9.81, "restart", "n4"),
+        node(9.81, "restart", fourth),
         nemesis(9.9, "stop-kill", **kill, done=True, proof="serves again after 90 ms"),
         nemesis(10.01, "stop-latency", **slow, done=True, proof="round trip 0.3 ms"),
-        nemesis(10.6, "start-pause", **never, error="n5 still answered 0.5 s after SIGSTOP"),
+        nemesis(10.6, "start-pause", **never, error=f"{fifth} still answered 0.5 s after SIGSTOP"),
         node(11.2, "panic", "n1", line="panic: index out of range"),
-        {"time": 100 * MS, "type": "info", "process": "run", "f": "phase", "value": "workload"},
-        {"time": 11_900 * MS, "type": "info", "process": "run", "f": "phase", "value": "heal"},
+        phase(0.1, "workload"),
+        phase(11.9, "heal"),
     ]
 
 

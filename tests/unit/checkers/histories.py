@@ -27,9 +27,14 @@ def history(
     anybody knows. `extra` are nemesis or other events, which have a `time`.
     """
     header = dict(header or {})
-    operations = [dict(o) for o in operations]
+    operations = list(operations)
     keyed = header.setdefault("keyed", any("key" in o for o in operations))
-    events: list[tuple[int, int, int, Event]] = []
+    return History.from_events(events(operations, keyed, extra), header)
+
+
+def events(operations: Iterable[Mapping[str, Any]], keyed: bool, extra: Iterable[Event] = ()) -> list[Event]:
+    """The events of such operations, among them `extra`, in order of time."""
+    timeline: list[tuple[int, int, int, Event]] = []
     order = count()
     for o in operations:
 
@@ -39,18 +44,18 @@ def history(
         common = {"process": o["process"], "f": o["f"]}
         invoke = {**common, "type": "invoke", "time": o["start"], "value": value(o.get("value"))}
         invoke |= {k: o[k] for k in ("node", "final") if k in o}
-        events.append((o["start"], 0, next(order), invoke))
+        timeline.append((o["start"], 0, next(order), invoke))
         kind = o.get("type", "ok")
         if o.get("end") is not None:
             result = o["result"] if kind == "ok" and "result" in o else o.get("value")
             done = {**common, "type": kind, "time": o["end"], "value": value(result)}
-            events.append((o["end"], 1, next(order), done))
+            timeline.append((o["end"], 1, next(order), done))
     for e in extra:
-        events.append((e["time"], 2, next(order), dict(e)))
-    events.sort(key=lambda e: e[:3])
-    for index, event in enumerate(events):
+        timeline.append((e["time"], 2, next(order), dict(e)))
+    timeline.sort(key=lambda e: e[:3])
+    for index, event in enumerate(timeline):
         event[3]["index"] = index
-    return History.from_events((e[3] for e in events), header)
+    return [e[3] for e in timeline]
 
 
 def fault(
