@@ -22,22 +22,24 @@ Step = tuple[float, int]
 
 
 def log_times(
-    lines: Sequence[str], wall: Wall, end: int, steps: Sequence[Step]
+    lines: Sequence[str], wall: Wall, end: int, steps: Sequence[Step], whole: bool = True
 ) -> tuple[list[int | None], int | None]:
     """The time of each line in ns since the run began (None: it tells none), and the zone of those without.
 
     The zone, in seconds east of UTC, is that of the run or UTC, whichever puts more lines into a run of `end`
-    ns; None where every line names its own. `steps` are those of the node's clock, as `steps_of` makes them.
+    ns; None where every line names its own. `steps` are those of the node's clock, as `steps_of` makes them;
+    `whole` says that no line is before these.
     """
     stamps = [stamp(line, wall.unix) for line in lines]
 
     def of_run(zone: int) -> list[int | None]:
         return [None if s is None else s.unix - wall.unix - _ahead(s, zone) for s in stamps]
 
-    if all(s is None or s.zoned for s in stamps):
-        return put_right(of_run(0), steps), None
-    zone = max((wall.zone, 0), key=lambda zone: _within(of_run(zone), end))
-    return put_right(of_run(zone), steps), zone
+    zone = None
+    if any(s is not None and not s.zoned for s in stamps):
+        zone = max((wall.zone, 0), key=lambda zone: _within(of_run(zone), end))
+    put = put_right if whole else put_right_from_the_end
+    return put(of_run(zone or 0), steps), zone
 
 
 def _ahead(told: Stamp, zone: int) -> int:
@@ -80,6 +82,14 @@ def put_right(times: Sequence[int | None], steps: Sequence[Step]) -> list[int | 
     return found
 
 
+def put_right_from_the_end(times: Sequence[int | None], steps: Sequence[Step]) -> list[int | None]:
+    """The same of the end of a long log, where nobody knows how it began: the latest moment counts."""
+    ends = [*(begin for begin, _ in steps[1:]), math.inf]
+    back = [(-end, -ahead) for end, (_, ahead) in zip(ends, steps, strict=True)][::-1]
+    right = put_right([None if time is None else -time for time in times][::-1], back)
+    return [None if time is None else -time for time in right][::-1]
+
+
 def _step(time: int, before: float, steps: Sequence[Step], ends: Sequence[float], at: int) -> int:
     """The step, from `at` on, in which a clock showed `time`: the first that fits, else the nearest."""
 
@@ -92,4 +102,4 @@ def _step(time: int, before: float, steps: Sequence[Step], ends: Sequence[float]
     return min(later, key=beside) if fits is None else fits
 
 
-__all__ = ["Step", "log_times", "put_right", "steps_of"]
+__all__ = ["Step", "log_times", "put_right", "put_right_from_the_end", "steps_of"]

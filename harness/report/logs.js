@@ -23,12 +23,12 @@ function drawLines({ pen }, { log, y }) { // from the top of a lane: the more li
     counts[x]++;
     if (log.loud.has(k)) wedges.add(x);
   });
-  counts.forEach((n, x) => { if (n) paint(pen, theme.ink, x - 0.5, y + 1, 1, 3 + Math.min(Math.log2(n), 5), 0.75); });
+  counts.forEach((n, x) => { if (n) paint(pen, theme.ink, x, y + 1, 1, 3 + Math.min(Math.log2(n), 5), 0.75); });
   pen.fillStyle = theme.ink;
   for (const x of wedges) {
-    pen.translate(x, y + 1);
+    pen.translate(x + 0.5, y + 1);
     pen.fill(WEDGE);
-    pen.translate(-x, -y - 1);
+    pen.translate(-x - 0.5, -y - 1);
   }
 }
 

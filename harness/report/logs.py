@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -17,10 +18,11 @@ from harness.report.markup import Markup, el, family, joined, link
 from harness.report.redact import Redact
 from harness.report.text import counted, name_text, visible
 
-LINES = 200
+LINES = 1000
 WIDTH = 400
 TOTAL = 200_000
-"""Characters of all logs on one page."""
+"""Characters of all logs on one page; half of that where `MANY` operations fill it."""
+MANY = 50_000
 # A line that tells of trouble: by a word, or by the letter or sign that klog and redis have for it.
 LOUD = re.compile(r"(?i:error|warn|panic|fatal)|^[WEF]\d{4,6} |^\d+:[XCSM] .{12,30} # ")
 UNKNOWN = (
@@ -63,19 +65,25 @@ def tails(
     logs: Mapping[str, Path], page: Path, redact: Redact, history: History, clocks: Clocks
 ) -> list[Tail]:
     """The end of each log; a log that is not there, or unreadable, says so in place of its lines."""
-    room = max(min(64_000, TOTAL // max(len(logs), 1)), 2_000)
+    total = TOTAL if len(history) < MANY else TOTAL // 2
+    room = max(min(64_000, total // max(len(logs), 1)), 2_000)
     end = round(history.duration * NANOSECONDS)
 
-    def times(node: str, lines: Sequence[str]) -> Times:
+    def times(node: str, lines: Sequence[str], whole: bool) -> Times:
         if history.wall is None:
             return [None] * len(lines), None
-        return log_times(lines, history.wall, end, steps_of(clocks, node))
+        return log_times(lines, history.wall, end, steps_of(clocks, node), whole)
 
     return [_tail(node, path, page, redact, room, times) for node, path in logs.items()]
 
 
 def _tail(
-    node: str, path: Path, page: Path, redact: Redact, room: int, times: Callable[[str, Sequence[str]], Times]
+    node: str,
+    path: Path,
+    page: Path,
+    redact: Redact,
+    room: int,
+    times: Callable[[str, Sequence[str], bool], Times],
 ) -> Tail:
     try:
         if not path.is_file():
@@ -90,11 +98,11 @@ def _tail(
     everything = data.decode("utf-8", "replace").splitlines()
     if begin and everything:
         everything = everything[1:]  # it starts in the middle
-    raw = [line[: 8 * WIDTH] for line in everything[-LINES:]]
-    told, zone = times(node, raw)
-    lead = max(map(len, _leads(told)), default=0)
+    everything = [line[: 8 * WIDTH] for line in everything]
+    told, zone = times(node, everything, not begin)
+    lead = max(map(len, _leads(told[-LINES:])), default=0)
     lines: list[str] = []
-    for line in reversed(raw):
+    for line in reversed(everything[-LINES:]):
         line = visible(redact(line))
         if len(line) > WIDTH:
             line = f"{line[:WIDTH]}… (cut)"
@@ -105,9 +113,9 @@ def _tail(
     lines.reverse()
     of = f"{size:,} bytes" if begin else f"{len(everything):,} lines"
     cut = f"the last {len(lines):,} lines of {of}" if begin or len(lines) < len(everything) else ""
-    kept = len(raw) - len(lines)
-    loud = tuple(k for k, line in enumerate(raw[kept:]) if LOUD.search(line))
-    return Tail(node, tuple(lines), cut, _below(path, page), tuple(told[kept:]), loud, zone)
+    left = len(everything) - len(lines)
+    loud = tuple(k for k, line in enumerate(everything[left:]) if LOUD.search(line))
+    return Tail(node, tuple(lines), cut, _below(path, page), tuple(told[left:]), loud, zone)
 
 
 def _leads(times: Sequence[int | None]) -> list[str]:
@@ -172,7 +180,10 @@ def node_logs(tails: Sequence[Tail], history: History, clocks: Clocks, span: tup
         name = el("summary", el("b", tail.node), f" {'; '.join(says)}")
         whole = el("p", el("a", "the whole log", href=link(tail.path)), class_="hint") if tail.path else None
         lines = "\n".join(map("".join, zip(tail.leads, tail.lines, strict=True)))
-        text = el("pre", lines, class_="scroll log", tabindex=0) if tail.lines else None
+        shown = Markup(
+            html.escape(lines, quote=False)
+        )  # logs in JSON are full of quotes, five bytes more each
+        text = el("pre", shown, class_="scroll log", tabindex=0) if tail.lines else None
         parts.append(el("details", name, whole, text, id=_id(place)))
     return joined(parts)
 

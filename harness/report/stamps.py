@@ -19,7 +19,8 @@ _EPOCH = datetime(1970, 1, 1)
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _NAME = rf"(?P<name>{'|'.join(_MONTHS)})"
 _CLOCK = r"(?P<hour>\d\d?):(?P<minute>\d\d):(?P<second>\d\d)(?:[.,](?P<fraction>\d{1,18}))?"
-_ZONE = r"(?P<zone> ?(?:Z|UTC|GMT|[+-]\d\d:?\d\d)|[+-]\d\d)?(?![\w:])"
+_END = r"(?![\w:]|[.,]\d)"
+_ZONE = rf"(?P<zone> ?(?:Z|UTC|GMT|[+-]\d\d:?\d\d)|[+-]\d\d)?{_END}"
 _FORMS = tuple(
     re.compile(form, re.ASCII)
     for form in (
@@ -28,9 +29,9 @@ _FORMS = tuple(
         # redis, and what web servers write
         rf"(?<!\d)(?P<day>\d\d?)[ /-]{_NAME}[ /-](?P<year>\d{{4}})[ :]{_CLOCK}{_ZONE}",
         # syslog, ctime
-        rf"\b{_NAME} {{1,2}}(?P<day>\d\d?) {_CLOCK}(?: (?P<year>\d{{4}}))?(?![\w:])",
+        rf"\b{_NAME} {{1,2}}(?P<day>\d\d?) {_CLOCK}(?: (?P<year>\d{{4}}))?{_END}",
         # klog
-        rf"^[IWEFD](?P<year>\d\d)?(?P<month>\d\d)(?P<day>\d\d) {_CLOCK}(?![\w:])",
+        rf"^[IWEFD](?P<year>\d\d)?(?P<month>\d\d)(?P<day>\d\d) {_CLOCK}{_END}",
     )
 )
 _NUMBER = re.compile(r"(?P<number>[1-9]\d{9}(?:\d{3}){0,3})(?:\.(?P<fraction>\d{1,18}))?(?![\w.])", re.ASCII)
