@@ -153,7 +153,7 @@ def drawn_logs(tails: Sequence[Tail]) -> list[dict[str, Any]]:
 def logged(tails: Sequence[Tail]) -> list[tuple[str, str]]:
     """What the marks of lines look like and mean, as far as there are any."""
     timed = [tail for tail in tails if tail.timed]
-    loud = ("loud", "with error, warn, panic or fatal")
+    loud = ("loud", "log line with error, warn, panic or fatal")
     return [("logged", "log lines"), *([loud] if any(tail.loud for tail in timed) else [])] if timed else []
 
 
