@@ -144,9 +144,7 @@ def render(page: Page, path: Path) -> str:
         findings=sections.findings(page.findings, page.error, redact),
         story=_story(page, by_row, redact),
         empty="" if len(history) or history.faults or history.events else "empty",
-        legend=sections.legend(
-            history, page.verdicts, bool(rivals(spans(history.events, 0))), logged(ends)
-        ),
+        legend=sections.legend(history, page.verdicts, bool(rivals(spans(history.events, 0))), logged(ends)),
         notes=_notes(history, rows, clocks.every, coarse, steps_left, ends),
         periods=sections.periods(history),
         clocks=plot(clocks),

@@ -138,7 +138,7 @@ def test_a_history_without_times_is_drawn_by_its_order(tmp_path: Path) -> None:
     assert "no times" in outline(tmp_path, page_of(history)).text["timeline"]
 
 
-@pytest.mark.parametrize(("operations", "limit"), [(0, 126), (10, 126), (10_000, 230), (100_000, 1024)])
+@pytest.mark.parametrize(("operations", "limit"), [(0, 120), (10, 120), (10_000, 230), (100_000, 1024)])
 def test_size(tmp_path: Path, operations: int, limit: int) -> None:
     path = write_page(tmp_path / "index.html", page_of(synthetic.history(operations), synthetic.VALID))
     assert path.stat().st_size < limit * 1024
