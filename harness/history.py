@@ -8,7 +8,7 @@ Client processes are integers. Events of other processes are pairs or single ``i
 
 * ``nemesis``: faults, ``start-KIND`` / ``stop-KIND``, each an intent followed by its outcome;
 * ``cluster``: node events (``role``, ``exit``, ``restart``, ``panic``, whatever a target reports);
-* ``run``: the phases of the run, its notes and its findings.
+* ``run``: the phases of the run, its notes and its findings, and what the wall clock showed at time 0.
 """
 
 from __future__ import annotations
@@ -113,6 +113,14 @@ class Fault:
         if self.start is None:
             return False
         return (end is None or self.start <= end) and (self.end is None or start <= self.end)
+
+
+@dataclass(frozen=True, slots=True)
+class Wall:
+    """What the wall clock showed at time 0: ns since 1970, and how far east of UTC its zone is (seconds)."""
+
+    unix: int
+    zone: int
 
 
 class Pairs(tuple[Any, ...]):
@@ -281,8 +289,8 @@ class History:
     line of the file: seed, plan, target, runtime, versions, model; of another tool's file `format` and
     `ordered`, which says that the order of its events counts and not their times. `findings` fail a run
     whatever its verdicts: a node that died by itself, a panic in a log, an exception that no client
-    classified, a fault that could not be proved. `notes` say how the cluster was made. `verdicts` collects
-    what ``assert_*`` judged of it.
+    classified, a fault that could not be proved. `notes` say how the cluster was made. `wall` places it on
+    the wall clock, where that is known. `verdicts` collects what ``assert_*`` judged of it.
 
     >>> history = History.from_events([
     ...     {"index": 0, "time": 0, "type": "invoke", "process": 0, "f": "write", "value": 1},
@@ -301,6 +309,7 @@ class History:
         path: Path | None = None,
         findings: Sequence[str] = (),
         notes: Sequence[str] = (),
+        wall: Wall | None = None,
     ) -> None:
         self.header = header
         self.columns = columns
@@ -310,6 +319,7 @@ class History:
         self.phases = tuple(phases)
         self.findings = tuple(findings)
         self.notes = tuple(notes)
+        self.wall = wall
         self.path = path
         self.verdicts: list[Verdict] = []
 

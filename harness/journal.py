@@ -50,8 +50,10 @@ class Journal:
         self._append(self._encode({"nemesis": SCHEMA, **header}) + b"\n")
 
     def start(self) -> None:
-        """Set time zero; events before it have time 0."""
+        """Set time zero, and record what the wall clock shows then; events before it have time 0."""
         self.zero = time.monotonic_ns()
+        wall = {"unix": time.time_ns(), "zone": time.localtime().tm_gmtoff}
+        self._write({"type": "info", "process": "run", "f": "wall", "value": wall}, 0)
 
     def now(self) -> int:
         """Nanoseconds since `start`, 0 before it."""

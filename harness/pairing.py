@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from msgspec import Raw, Struct, json, structs
 
-from harness.history import EVENT_TYPES, OUTCOMES, Columns, Fault, History, HistoryError, NodeEvent
+from harness.history import EVENT_TYPES, OUTCOMES, Columns, Fault, History, HistoryError, NodeEvent, Wall
 
 _INFO = OUTCOMES.index("info")
 _TYPES: dict[str, int] = {name: place for place, name in enumerate(OUTCOMES)}
@@ -70,6 +70,7 @@ def pair(events: Iterable[Event], header: Mapping[str, Any], path: Path | None) 
         path,
         builder.findings,
         builder.notes,
+        builder.wall,
     )
 
 
@@ -84,6 +85,7 @@ class _Builder:
         self.phases: list[tuple[int, str]] = []
         self.findings: list[str] = []
         self.notes: list[str] = []
+        self.wall: Wall | None = None
         self.last = -1
         self.timed = True  # whether every event of a client has a time: else their order is all there is
         self.position = 0  # of the next event of an operation, in the order in which they come
@@ -122,6 +124,8 @@ class _Builder:
             self.findings.append(str(event.get("value")))
         elif process == "run" and f == "note":
             self.notes.append(str(event.get("value")))
+        elif process == "run" and f == "wall":
+            self.wall = _wall(event.get("value"), time)
         elif process == "run":
             self.phases.append((time, str(event.get("value"))))
         elif not isinstance(process, str):
@@ -286,6 +290,14 @@ def _fault(number: int, told: Mapping[str, Any]) -> Fault:
         spec=told.get("spec"),
         place=(int(entry), int(repetition)),
     )
+
+
+def _wall(told: Any, time: int) -> Wall | None:
+    """What the wall clock showed at time 0, from what it showed at `time` (ns); None of what is no time."""
+    unix, zone = (told.get(name) if isinstance(told, Mapping) else None for name in ("unix", "zone"))
+    if type(unix) is not int or type(zone) is not int or not (abs(unix) < 1 << 62 and abs(zone) < 86_400):
+        return None
+    return Wall(unix - max(time, 0), zone)
 
 
 __all__ = ["ClientEvent", "Event", "pair"]

@@ -14,6 +14,7 @@ import re
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,7 @@ def carried(
                 *([time, "phase", redact(name)] for time, name in history.phases),
                 *([0, "note", redact(text)] for text in history.notes),
                 *([0, "finding", redact(text)] for text in history.findings),
+                *([[0, "wall", asdict(history.wall)]] if history.wall else []),
             ],
         }
     except TypeError as error:

@@ -17,7 +17,7 @@ function layLanes() {
   }
   if (lanes.length) y += 6;
   for (const node of run.members) {
-    add('node', node, 20, { spans: run.spans.filter((span) => span[0] === node), events: run.events.filter((event) => event[1] === node) });
+    add('node', node, 20, { spans: run.spans.filter((span) => span[0] === node), events: run.events.filter((event) => event[1] === node), log: run.logs.find((log) => log.node === node) });
   }
   if (run.members.length) y += 6;
   const height = run.lanes > 40 ? 9 : 20;
@@ -93,6 +93,7 @@ function drawNode(s, lane) {
       write(pen, 'down', left + 12, middle, room);
     }
   }
+  drawLines(s, lane);
   pen.lineWidth = 1.6;
   let last = -99;
   for (const [time, , kind] of lane.events) {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from harness.report.coverage import coverage
 from harness.report.drawing import drawing, whole
 from harness.report.extract import carried as beside
 from harness.report.keys import keys
-from harness.report.logs import tails
+from harness.report.logs import Tail, drawn_logs, logged, node_logs, tails
 from harness.report.markup import Child, asset, breakable, document, el, joined, judged, mark
 from harness.report.nodes import drawn, rivals, spans
 from harness.report.recovery import recoveries, recovery_table
@@ -30,7 +30,9 @@ from harness.report.witness import story
 from harness.verdict import Verdict, worst
 
 Word = Literal["valid", "invalid", "unknown", "error"]
-SCRIPTS = ("tools", "data", "view", "paint", "lanes", "charts", "clocks", "pointer", "operations", "start")
+SCRIPTS = (
+    "tools", "data", "view", "paint", "lanes", "logs", "charts", "clocks", "pointer", "operations", "start",
+)  # fmt: skip
 NAMED = 40  # lanes of processes that have room for their names; as lanes.js
 WORDS = {"valid": "Valid", "invalid": "Invalid", "unknown": "Unknown", "error": "Error"}
 
@@ -115,6 +117,7 @@ def render(page: Page, path: Path) -> str:
     by_row = shown_rows.row_of(carried.columns, shown)
     layout, columns = pack(carried, shown_rows)
     clocks = observed(history, redact)
+    ends = tails(page.logs, path, redact, history, clocks)
     drawn_run = drawing(carried, shown_rows, page.verdicts, by_row, redact)
     steps, steps_left = traces(carried, shown_rows.row_of(carried.columns, named(carried)), redact)
     carried_beside = beside(history, drawn_run["values"], page.verdicts, redact, coarse is not None)
@@ -141,8 +144,8 @@ def render(page: Page, path: Path) -> str:
         findings=sections.findings(page.findings, page.error, redact),
         story=_story(page, by_row, redact),
         empty="" if len(history) or history.faults or history.events else "empty",
-        legend=sections.legend(history, page.verdicts, bool(rivals(spans(history.events, 0)))),
-        notes=_notes(history, rows, clocks.every, coarse, steps_left),
+        legend=sections.legend(history, page.verdicts, bool(rivals(spans(history.events, 0))), logged(ends)),
+        notes=_notes(history, rows, clocks.every, coarse, steps_left, ends),
         periods=sections.periods(history),
         clocks=plot(clocks),
         clock_table=clock_table(clocks, history.faults, redact),
@@ -155,13 +158,14 @@ def render(page: Page, path: Path) -> str:
         faults=sections.fault_table(history.faults, redact),
         plan=sections.plan_text(history.header, redact),
         environment=sections.environment(history, redacted(page.environment), redact),
-        logs=sections.node_logs(tails(page.logs, path, redact)),
+        logs=node_logs(ends, history, clocks, whole(history, rows)),
         drawing=packed_json(
             {
                 "layout": layout,
                 "clocks": drawn_clocks(clocks),
                 **drawn_run,
                 "traces": steps,
+                "logs": drawn_logs(ends),
                 **({} if coarse is None else _coarse(history, rows, coarse)),
             }
         ),
@@ -230,7 +234,9 @@ def _coarse(history: History, rows: Rows, coarse: Aggregate) -> dict[str, Any]:
     return {"from": start, "to": end, "total": coarse.total, "bins": coarse.bins, "exact": exact, "of": of}
 
 
-def _notes(history: History, rows: Rows, every: int, coarse: Aggregate | None, steps_left: int) -> Child:
+def _notes(
+    history: History, rows: Rows, every: int, coarse: Aggregate | None, steps_left: int, ends: Sequence[Tail]
+) -> Child:
     """What the timeline leaves out or puts together."""
     notes = [coarse.words] if coarse else []
     if steps_left:
@@ -243,6 +249,8 @@ def _notes(history: History, rows: Rows, every: int, coarse: Aggregate | None, s
         notes.append("One lane of processes in four is named; an operation under the pointer names its own.")
     if every > 1:
         notes.append(f"Of the nodes' clocks one reading in {every} is drawn.")
+    if any(tail.cut and tail.timed for tail in ends):
+        notes.append("Of the nodes' logs the ends alone are drawn: the section of logs says how much.")
     _, left = drawn([event for event in history.events if event.kind not in KINDS])
     if left:
         kinds = ", ".join(f"{n:,} {visible(kind)[:40]}" for kind, n in list(left.items())[:20])

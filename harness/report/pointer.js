@@ -24,6 +24,7 @@ function hit(event) { // what is under the pointer
     const near = lane.events.filter((e) => Math.abs(e[0] - t) < 2 * reach);
     found.event = near.find((e) => Object.hasOwn(GLYPHS, e[2])) || near[0];
     found.span = lane.spans.find((span) => span[2] - reach <= t && t <= span[3] + reach);
+    if (y < lane.y + lane.height / 2 || !found.event) found.lines = linesNear(lane.log, t, 1.3 * reach);
   }
   if (lane?.kind === 'process') {
     const { list } = lane, { start, shownEnd, rank } = ops;
@@ -47,6 +48,7 @@ function hit(event) { // what is under the pointer
 
 function showCard(found, event) {
   const card = $('card'), pairs = !found ? null : found.op >= 0 ? describe(found.op) : found.fault ? describeFault(found.fault)
+    : found.lines ? describeLines(found.lines)
     : found.event ? [['node', found.event[1]], ['at', seconds(found.event[0], 6)], ['event', found.event[3]]]
       : found.clock ? found.clock
         : found.span ? [['node', found.span[0]], [found.span[1] === 'leader' ? 'leads' : 'down', `${seconds(found.span[2])} – ${seconds(found.span[3])}`], found.span[4] && ['term', found.span[4]]] : null;
@@ -127,6 +129,7 @@ function listenStack() {
     const found = was.moved ? null : hit(event);
     if (found?.op >= 0) pin(found.op);
     else if (found?.fault) visitFault(found.fault);
+    else if (found?.lines) visitLine(found.lines);
   };
   stack.addEventListener('pointerup', up);
   stack.addEventListener('pointercancel', up);

@@ -8,7 +8,6 @@ from typing import Any
 
 from harness.history import NANOSECONDS, OUTCOMES, Fault, History
 from harness.report.coverage import overlapping
-from harness.report.logs import Tail
 from harness.report.markup import Child, Markup, bar, chip, el, joined, judged, link, pairs, table
 from harness.report.redact import Redact
 from harness.report.text import DASH, counted, lasted, name_text, seconds, shorten
@@ -251,22 +250,13 @@ def environment(history: History, variables: Mapping[str, str], redact: Redact) 
     return joined(parts)
 
 
-def node_logs(tails: Sequence[Tail]) -> Markup:
-    """The end of each node's log, folded."""
-    if not tails:
-        return el("p", "No node logs.")
-    parts = []
-    for tail in tails:
-        says = [tail.cut or counted(len(tail.lines), "line")]
-        name = el("summary", el("b", tail.node), f" {'; '.join(says)}")
-        whole = el("p", el("a", "the whole log", href=link(tail.path)), class_="hint") if tail.path else None
-        text = el("pre", "\n".join(tail.lines), class_="scroll log", tabindex=0) if tail.lines else None
-        parts.append(el("details", name, whole, text))
-    return joined(parts)
+def legend(
+    history: History, verdicts: Sequence[Verdict], rivals: bool, logs: Sequence[tuple[str, str]] = ()
+) -> Markup:
+    """What the marks that are drawn mean: each has a shape, none rests on colour alone.
 
-
-def legend(history: History, verdicts: Sequence[Verdict], rivals: bool) -> Markup:
-    """What the marks that are drawn mean: each has a shape, none rests on colour alone."""
+    `logs` are those of log lines, as `logged` gives them.
+    """
     words = [
         ("ok", "ok: happened"),
         ("fail", "fail: did not happen"),
@@ -280,6 +270,7 @@ def legend(history: History, verdicts: Sequence[Verdict], rivals: bool) -> Marku
     parts += [chip(kind) for kind in dict.fromkeys(fault.kind for fault in history.faults[:50])][:16]
     if rivals:
         parts.append(el("span", "two lead at once", class_="outcome rivals"))
+    parts += [el("span", text, class_=f"outcome {name}") for name, text in logs]
     return joined(parts)
 
 

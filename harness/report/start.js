@@ -40,6 +40,7 @@ async function start() {
   document.body.classList.add('drawn');
   [axisSheet, lanesSheet, latencySheet, rateSheet, mapSheet] = ['axis', 'lanes', 'latency', 'rate', 'map'].map(sheet);
   $('cursor').hidden = $('drag').hidden = true;
+  layLogs();
   layLanes();
   layLatency();
   layClocks();

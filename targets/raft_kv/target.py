@@ -122,6 +122,7 @@ class RaftKV(Target):
             detail = json.loads(line)
         except ValueError:
             return None  # the last line of a node that was killed
+        detail.pop("time", None)  # an event has that of the run
         if (
             "entries" in detail
         ):  # the request's number is the operation's: the report shows who applied it when

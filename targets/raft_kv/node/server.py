@@ -14,6 +14,7 @@ import os
 import random
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -272,8 +273,8 @@ class Accepted(asyncio.Protocol):
 
 
 def say(kind: str, detail: dict[str, Any]) -> None:
-    """One node event on standard output, at once."""
-    sys.stdout.write(ENCODE({"event": kind, **detail}) + "\n")
+    """One node event on standard output, at once, with what the node's wall clock shows."""
+    sys.stdout.write(ENCODE({"event": kind, "time": round(time.time(), 6), **detail}) + "\n")
     sys.stdout.flush()
 
 

@@ -229,8 +229,8 @@ def test_log_tails_say_what_is_cut(tmp_path: Path) -> None:
     logs["n6"] = tmp_path
     seen = outline(tmp_path, page_of(synthetic.history(10), logs=logs))
     text = seen.text["logs"]
-    assert "only line" in text and "line 4999" in text and "line 4000\n" not in text
-    assert "the last 200 lines of 5,000 lines" in text
+    assert "only line" in text and "line 4999" in text and "line 3999\n" not in text
+    assert "the last 1,000 lines of 5,000 lines" in text
     assert text.count("no log was written") == 2
     assert ("a", {"href": "./n2.log"}) in seen.tags
 

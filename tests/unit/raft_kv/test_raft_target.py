@@ -56,7 +56,7 @@ def test_refusals(wrong: dict[str, Any], says: str) -> None:
 
 def test_events() -> None:
     target = RaftKV()
-    line = '{"event":"role","role":"leader","term":3}'
+    line = '{"event":"role","time":1795849200.25,"role":"leader","term":3}'
     assert target.event(line) == ("role", {"role": "leader", "term": 3})
     assert target.event("anything else") is None
     assert target.event('{"event":"apply","entr') is None
