@@ -21,7 +21,7 @@ from harness.report.text import counted, name_text, visible
 LINES = 1000
 WIDTH = 400
 TOTAL = 200_000
-"""Characters of all logs on one page; half of that where `MANY` operations fill it."""
+"""Characters of all logs on one page; a quarter of that where `MANY` operations fill it."""
 MANY = 50_000
 # A line that tells of trouble: by a word, or by the letter or sign that klog and redis have for it.
 LOUD = re.compile(r"(?i:error|warn|panic|fatal)|^[WEF]\d{4,6} |^\d+:[XCSM] .{12,30} # ")
@@ -65,7 +65,7 @@ def tails(
     logs: Mapping[str, Path], page: Path, redact: Redact, history: History, clocks: Clocks
 ) -> list[Tail]:
     """The end of each log; a log that is not there, or unreadable, says so in place of its lines."""
-    total = TOTAL if len(history) < MANY else TOTAL // 2
+    total = TOTAL if len(history) < MANY else TOTAL // 4
     room = max(min(64_000, total // max(len(logs), 1)), 2_000)
     end = round(history.duration * NANOSECONDS)
 
