@@ -30,7 +30,7 @@ from tests.integration.report.variants import SCRIPTED, SHOT, VARIANTS, Made, Wo
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, ViewportSize
 
-# The table follows 60 ms after the last picture: a timer that is set later and for longer ends after that one.
+# The table follows 60 ms after the last picture: a timer that is set later and for longer ends after it.
 TABLED = "new Promise(done => requestAnimationFrame(() => setTimeout(done, 61)))"
 PAINTED = "performance.getEntriesByName('painted').length"
 
