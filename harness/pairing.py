@@ -295,9 +295,10 @@ def _fault(number: int, told: Mapping[str, Any]) -> Fault:
 def _wall(told: Any, time: int) -> Wall | None:
     """What the wall clock showed at time 0, from what it showed at `time` (ns); None of what is no time."""
     unix, zone = (told.get(name) if isinstance(told, Mapping) else None for name in ("unix", "zone"))
-    if type(unix) is not int or type(zone) is not int or not (abs(unix) < 1 << 62 and abs(zone) < 86_400):
+    if type(unix) is not int or type(zone) is not int:
         return None
-    return Wall(unix - max(time, 0), zone)
+    began = unix - max(time, 0)
+    return Wall(began, zone) if abs(began) < 1 << 62 and abs(zone) < 86_400 else None
 
 
 __all__ = ["ClientEvent", "Event", "pair"]

@@ -28,7 +28,8 @@ def log_times(
 
     The zone, in seconds east of UTC, is that of the run or UTC, whichever puts more lines into a run of `end`
     ns; None where every line names its own. `steps` are those of the node's clock, as `steps_of` makes them;
-    `whole` says that no line is before these.
+    `whole` says that no line is before these. A time that is far from the run by any of them, as a line may
+    begin with a date of something else, stays as it is and puts no other one right.
     """
     stamps = [stamp(line, wall.unix) for line in lines]
 
@@ -38,8 +39,12 @@ def log_times(
     zone = None
     if any(s is not None and not s.zoned for s in stamps):
         zone = max((wall.zone, 0), key=lambda zone: _within(of_run(zone), end))
-    put = put_right if whole else put_right_from_the_end
-    return put(of_run(zone or 0), steps), zone
+    told = of_run(zone or 0)
+    near = [
+        t if t is not None and any(_within([t - ahead], end) for _, ahead in steps) else None for t in told
+    ]
+    right = (put_right if whole else put_right_from_the_end)(near, steps)
+    return [t if r is None else r for t, r in zip(told, right, strict=True)], zone
 
 
 def _ahead(told: Stamp, zone: int) -> int:

@@ -48,9 +48,18 @@ function fillLog(log) { // its lines become places to go to, and their times lin
   const leads = host.textContent.split('\n').map((line) => line.slice(0, log.lead));
   host.replaceChildren(...text.flatMap((line, k) => {
     const t = log.at[k], moves = log.own[k] && t >= run.from && t <= run.to;
-    const time = moves ? make('a', { href: `#t=${Math.max(t - 1, run.from).toFixed(6)}..${Math.min(t + 1, run.to).toFixed(6)}`, 'aria-label': `${leads[k].trim()}, show in the timeline`, click: (event) => { event.preventDefault(); visitTime(t); } }, leads[k]) : leads[k];
+    const time = moves ? make('a', { tabindex: -1, href: `#t=${Math.max(t - 1, run.from).toFixed(6)}..${Math.min(t + 1, run.to).toFixed(6)}`, 'aria-label': `${leads[k].trim()}, show in the timeline`, click: (event) => { event.preventDefault(); visitTime(t); } }, leads[k]) : leads[k];
     return [make('span', { id: `${log.id}-${k}`, tabindex: -1, class: log.loud.has(k) && 'loud' }, time, line), k + 1 < text.length ? '\n' : ''];
   }));
+  const times = [...host.querySelectorAll('a')];
+  if (times.length) times[0].tabIndex = 0; // one stop for the Tab key, whatever the number of lines
+  host.addEventListener('keydown', (event) => {
+    const k = times.indexOf(document.activeElement), next = times[k + { ArrowDown: 1, ArrowUp: -1 }[event.key]];
+    if (k < 0 || !next) return;
+    event.preventDefault();
+    [times[k].tabIndex, next.tabIndex] = [-1, 0];
+    next.focus();
+  });
 }
 
 function visitLine({ log, lines }) { // of several, the first that tells of trouble

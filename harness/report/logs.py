@@ -96,7 +96,7 @@ def _tail(
     except OSError as error:
         return Tail(node, (), f"the log cannot be read: {error.strerror}", None)
     everything = data.decode("utf-8", "replace").splitlines()
-    if begin and everything:
+    if begin and len(everything) > 1:
         everything = everything[1:]  # it starts in the middle
     everything = [line[: 8 * WIDTH] for line in everything]
     told, zone = times(node, everything, not begin)
@@ -218,7 +218,9 @@ def _explained(tails: Sequence[Tail], history: History, clocks: Clocks) -> Marku
     ]
     for zone in sorted({tail.zone for tail in tails if tail.zone is not None}):
         nodes = [name_text(tail.node, 40) for tail in tails if tail.zone == zone]
-        words.append(f"Of {_some(nodes)}, times that name no zone are read as {_zone(zone)}.")
+        words.append(
+            f"Of {_some(nodes)}, times that name no zone are read as {_zone(zone)}, from first to last."
+        )
     named = [tail.node for tail in tails]
     off = [node for node in named if len(steps_of(clocks, node)) > 1]
     skewed = {n for f in history.faults if family(f.kind) == "clock" and f.start is not None for n in f.nodes}

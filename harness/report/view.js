@@ -38,12 +38,13 @@ function saveHash() {
 
 function loadHash(hash) { // #t=1.2..3.4&op=17&key=3, or #fault=2
   const parts = new URLSearchParams(hash.slice(1)), [from, to] = (parts.get('t') || '').split('..').map(Number);
-  const op = Number(parts.get('op') ?? NaN), fault = run.faults[Number(parts.get('fault') ?? NaN)], key = Number(parts.get('key') ?? -1);
+  const number = (name) => (/^\d+$/.test(parts.get(name)) ? Number(parts.get(name)) : -1), op = number('op'), fault = run.faults[number('fault')], key = number('key');
+  const stretch = to > from && Number.isFinite(to - from);
   if (!['t', 'op', 'fault', 'key'].some((name) => parts.has(name))) return; // a link into the page
   if (key !== view.key) choose(typeof run.keys[key] === 'string' ? key : -1);
   if (fault) visitFault(fault);
-  if (op >= 0 && op < ops.n) { if (to > from) pin(Math.floor(op)); else visit(Math.floor(op), true); }
-  if (to > from) show(from, to);
+  if (op >= 0 && op < ops.n) { if (stretch) pin(op); else visit(op, true); }
+  if (stretch) show(from, to);
 }
 
 function pin(i) {

@@ -124,6 +124,25 @@ def test_lines_of_a_clock_that_jumped_are_put_right(
         assert put_right_from_the_end(shown, steps) == true
 
 
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize(
+    ("foreign", "says"), [("2036-01-01T00:00:00Z token expires", 2036), ("1234567890 B", 2009)]
+)
+def test_a_date_of_something_else_moves_no_other_line(foreign: str, says: int, whole: bool) -> None:
+    """Of a clock that was two seconds behind for a while."""
+    steps = [(-math.inf, 0), (4 * NANOSECONDS, -2 * NANOSECONDS), (7 * NANOSECONDS, 0)]
+    true = [k / 2 for k in range(1, 19)]
+    lines = [f"{at_(t - 2 if 4 <= t < 7 else t)} x" for t in true]
+    end = 10 * NANOSECONDS
+    assert log_times(lines, WALL, end, steps, whole)[0] == [round(t * NANOSECONDS) for t in true]
+    for place in range(len(lines) + 1):
+        times, _ = log_times([*lines[:place], foreign, *lines[place:]], WALL, end, steps, whole)
+        stands = times.pop(place)
+        assert times == [round(t * NANOSECONDS) for t in true]
+        assert stands is not None
+        assert datetime.fromtimestamp((stands + WALL.unix) / NANOSECONDS, UTC).year == says
+
+
 def test_a_line_without_a_time_has_none_to_put_right() -> None:
     steps = [(-math.inf, 0), (4.0, -2)]
     assert put_right([None, 3, None], steps) == [None, 3, None]
@@ -137,6 +156,8 @@ def test_a_history_says_when_it_began() -> None:
     odd = [None, 7, {}, {"unix": "x", "zone": 0}, {"unix": 1 << 70, "zone": 0}, {"unix": 1, "zone": 86_400}]
     for value in odd:
         assert History.from_events([{"index": 0, "time": 0, **told, "value": value}]).wall is None
+    late = {"index": 0, **told, "time": 10**20, "value": {"unix": 1, "zone": 0}}
+    assert History.from_events([late]).wall is None
 
 
 def test_a_page_gives_it_back(tmp_path: Path) -> None:
@@ -260,6 +281,26 @@ def test_without_script_the_section_stays(tmp_path: Path, open_page: OPEN) -> No
     )
     page.locator("#log-0 summary").click()
     assert page.locator("#log-0 pre").inner_text() == f"1.500 s  {at_(1.5)} <b>up</b>"
+
+
+def test_one_stop_of_the_tab_key_leads_into_a_log(tmp_path: Path, open_page: OPEN) -> None:
+    page = open_page(page_of(tmp_path, run_of(), n1=[f"{at_(k)} up" for k in (1, 2, 3)]))
+    page.locator("#log-0 summary").click()
+    page.locator("#log-0-0 a").wait_for()
+    focused = "document.activeElement.parentNode.id"
+    stops = "[...document.querySelectorAll('#log-0 pre a')].map((a) => a.tabIndex)"
+    assert page.evaluate(stops) == [0, -1, -1]
+    page.locator("#log-0 pre a").first.focus()
+    for key, line in (("ArrowDown", 1), ("ArrowDown", 2), ("ArrowDown", 2), ("ArrowUp", 1)):
+        page.keyboard.press(key)
+        assert page.evaluate(focused) == f"log-0-{line}"
+    assert page.evaluate(stops) == [-1, 0, -1]
+
+
+def test_a_log_of_one_endless_line_shows_its_end(tmp_path: Path, open_page: OPEN) -> None:
+    page = open_page(page_of(tmp_path, run_of(), n1=["x" * 600_000]))
+    page.locator("#log-0 summary").click()
+    assert page.locator("#log-0 pre").inner_text().startswith("xxx")
 
 
 def test_many_lines_stay_within_their_bounds(tmp_path: Path, open_page: OPEN) -> None:
