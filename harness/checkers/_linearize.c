@@ -296,6 +296,7 @@ static i32 stepped(Key *key, i32 state, i32 kind) {
     if (known) return *known;
     long following;
     if (!answered(model, state, kind, key->job->looks[key->job->f[kind]] != 0, &following)) give_up(key->pool, STOPPED);
+    model->pool.escape = &key->job->escape;
     map_put(&model->pool, &model->steps, pair, (i32)following);
     return (i32)following;
 }
@@ -1702,7 +1703,6 @@ static PyObject *search(PyObject *module, PyObject *arguments) {
     job.roles = columns[7].buf; job.halves = columns[8].buf; job.kind = columns[9].buf; job.effects = columns[10].buf; job.looks = columns[11].buf;
     job.rows = (i64)columns[6].len;
     if (asked != Py_None && !(job.model = PyCapsule_GetPointer(asked, MODEL))) goto out;
-    if (job.model) job.model->pool.escape = &job.escape;
     if (!sound(&job, columns, texts != Py_None)) {
         PyErr_SetString(PyExc_ValueError, "the columns are not of one length, or not of 64-bit integers, or some number is in no table");
         goto out;

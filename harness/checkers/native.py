@@ -48,6 +48,7 @@ class Asked:
         self.kinds, self.columns = kinds, kinds.columns
         c, model = self.columns, kinds.model
         self._kinds: tuple[Any, ...]
+        self._model: Any = None
         roles = dict(model.native)
         growing = "APPEND" in roles.values()
         # the kernel's own data types begin with nothing; one that begins otherwise is as any other model
@@ -60,7 +61,7 @@ class Asked:
             known = texts is not None
         if known:
             refused = c.values.known(False)
-            self._kinds = (array("q", codes), c.values.halves, refused, texts, None, None, None, 0, None)
+            self._kinds = (array("q", codes), c.values.halves, refused, texts, None, None, None, 0)
         elif kinds.declared:
             self._declared(kinds.all())
         else:
@@ -95,7 +96,7 @@ class Asked:
         for effect in self.kinds.effects:
             effects.extend(self._effect(effect or Effect()))
         initial = self.kinds.state(self.kinds.model.initial)
-        self._kinds = (None, None, -1, None, column, effects, None, initial, None)
+        self._kinds = (None, None, -1, None, column, effects, None, initial)
 
     def _effect(self, effect: Effect) -> tuple[int, int, int]:
         state = self.kinds.state
@@ -116,8 +117,11 @@ class Asked:
             kinds.all()  # raises where the model does not know an operation
         looks = array("q", [f in model.reads for f in fs])
         initial = kinds.state(model.initial)
-        asked = KERNEL.model(len(self.columns), TRIED, *kinds.asking())
-        self._kinds = (None, None, -1, None, None, None, looks, initial, asked)
+        self._kinds = (None, None, -1, None, None, None, looks, initial)
+        self._ask()
+
+    def _ask(self) -> None:
+        self._model = KERNEL.model(len(self.columns), TRIED, *self.kinds.asking())
 
     def run(
         self, tick: Any, limit: int, configurations: int, *, only: int = -1, until: int = NEVER,
@@ -125,11 +129,17 @@ class Asked:
     ) -> tuple[int, int, list[Found]]:  # fmt: skip
         """Judge all keys or `only` one, up to a violation: work, returns explained, what is not valid."""
         c = self.columns
-        answer, work, explained, found = KERNEL.search(
-            c.call, c.ret, c.key, c.f, c.value, c.result, c.type, len(c.keys.values),
-            len(c.values.values) if self._kinds[0] else max(len(c.values.values), len(self.kinds.states)),
-            *self._kinds, tick, only, until, limit, configurations, beam, zones,
-        )  # fmt: skip
+        if self._kinds[6] is not None and self._model is None:
+            self._ask()
+        try:
+            answer, work, explained, found = KERNEL.search(
+                c.call, c.ret, c.key, c.f, c.value, c.result, c.type, len(c.keys.values),
+                len(c.values.values) if self._kinds[0] else max(len(c.values.values), len(self.kinds.states)),
+                *self._kinds, self._model, tick, only, until, limit, configurations, beam, zones,
+            )  # fmt: skip
+        except BaseException:
+            self._model = None  # the traceback may be kept by the model: a circle no collector sees into
+            raise
         if answer == KERNEL.SHAPE:
             self.kinds.all()  # raises
         if answer:

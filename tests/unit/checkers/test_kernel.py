@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
+import weakref
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -312,3 +314,28 @@ def test_texts_outlive_the_list_that_they_were_taken_from(built: None) -> None:
     before = asked.run(None, FAR, 1 << 20)
     mine[:] = [None] * len(mine)
     assert asked.run(None, FAR, 1 << 20) == before
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_model_that_keeps_what_it_raised_is_let_go(built: None, error: type[BaseException]) -> None:
+    def checked() -> weakref.ref[Kinds]:
+        kept: list[BaseException] = []
+
+        def step(state: Any, op: Any) -> Any:
+            assert kept is not None  # so it holds what it raised, and the frames above
+            if op.f == "write" and op.value == 2:
+                raise error
+            return op.value if op.f == "write" else state
+
+        asked = native.Asked(Kinds(simulated(1, 40, 3).columns, Model.of(step)))
+        for _ in range(2):  # it may be asked again
+            try:
+                asked.run(None, FAR, 1 << 20)
+            except (CheckError, error) as raised:
+                kept.append(raised)
+        assert len(kept) == 2
+        return weakref.ref(asked.kinds)
+
+    gone = checked()
+    gc.collect()
+    assert gone() is None
