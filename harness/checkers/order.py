@@ -85,9 +85,17 @@ def orders(
             last_write[who] = row
         elif follows and version is not None:
             since.setdefault(who, []).append((version, row))
-    later = {b.older: b for b in found if b.newer == INITIAL and b.older != INITIAL}
-    found += [Before(INITIAL, version, Reason.FIRST, b.b, b.a) for version, b in later.items()]
-    return found, said
+    return found + _first(found), said
+
+
+def _first(found: Sequence[Before]) -> list[Before]:
+    """Nothing is older than the first version: said of all that may be said to be, where anything is."""
+    back = {b.older: b for b in found if b.newer == INITIAL and b.older != INITIAL}
+    if not back:
+        return []
+    nothing = next(iter(back.values())).b  # the row that read it
+    others = {b.older: b._replace(b=nothing) for b in found if b.older != INITIAL and b.older not in back}
+    return [Before(INITIAL, version, Reason.FIRST, b.b, b.a) for version, b in (back | others).items()]
 
 
 def knots(edges: Iterable[tuple[int, int]]) -> list[list[int]]:

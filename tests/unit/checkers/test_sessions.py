@@ -121,6 +121,13 @@ def test_reads_in_both_orders_say_nothing_of_writes() -> None:
     assert "2 versions in both orders" in verdict.summary
 
 
+def test_who_reads_back_to_nothing_says_nothing_of_all_that_was_read_before() -> None:
+    """Nothing is older than the first version: what was read before it, however long before, stands both ways."""
+    verdict = monotonic_writes(seconds("[w1][w2][w3]\n            [r3][r1][r-][r2]"))
+    assert (verdict.judgement, verdict.cause) == ("unknown", "ambiguous")
+    assert "3 versions in both orders" in verdict.summary
+
+
 def test_a_write_that_is_seen_before_what_its_session_had_read() -> None:
     picture = "[w1]\n    [r1][w2]\n            [r2][r1]"
     said = sentence(writes_follow_reads(seconds(picture)))
