@@ -122,7 +122,7 @@ def test_reads_in_both_orders_say_nothing_of_writes() -> None:
 
 
 def test_who_reads_back_to_nothing_says_nothing_of_all_that_was_read_before() -> None:
-    """Nothing is older than the first version: what was read before it, however long before, stands both ways."""
+    """Nothing is older than the first version: what was read before that, however long, stands both ways."""
     verdict = monotonic_writes(seconds("[w1][w2][w3]\n            [r3][r1][r-][r2]"))
     assert (verdict.judgement, verdict.cause) == ("unknown", "ambiguous")
     assert "3 versions in both orders" in verdict.summary
