@@ -178,10 +178,9 @@ typedef struct { const u8 *bytes; i64 size; u64 head, neck; } Text;  /* the firs
 typedef struct { Text text; i32 value; } Word;
 typedef struct { i32 mode, needs, makes; } Act;  /* what one operation does */
 /* A model in Python and what it has said: it is kept from one search to the next. */
+enum { ASK, CALL, FS, VALUES, UNKNOWN, STATES, NUMBERS, STATE, ANSWERED, RAISED, COMPARED, INCONSISTENT, OBJECTS };
 typedef struct {
-    PyObject *ask, *states, *numbers;     /* ask(state, call) -> state; states by number, and numbers by (type, state) or None */
-    PyObject *call, *answered, *raised;   /* call(row); what is out of the ordinary: answered(...) -> number, raised(...) */
-    PyObject *inconsistent;               /* the class of what says that an operation cannot happen */
+    PyObject *its[OBJECTS];               /* see `model_doc` */
     PyObject **calls;                     /* by row, of those asked for */
     i64 rows, asked, tried;               /* answers; how many at first are asked for twice, as is each power of two */
     Map steps;                            /* (state, row) -> state */
@@ -252,37 +251,81 @@ static int plain(PyObject *value) {  /* as the state of a number is looked up, w
     return value == Py_None || PyLong_CheckExact(value) || PyUnicode_CheckExact(value) || PyBool_Check(value);
 }
 
-/* The number of the state that follows, -1 where none does; 0 where an exception is set. */
-static int answered(Model *model, i32 state, i32 row, int observes, long *following) {
-    PyObject **call = &model->calls[row], *before = PyList_GetItem(model->states, state), *number = NULL;
-    if (!before || (!*call && !(*call = PyObject_CallFunction(model->call, "i", row)))) return 0;
-    Py_INCREF(before);
-    PyObject *answer = PyObject_CallFunctionObjArgs(model->ask, before, *call, NULL);
-    const i64 count = ++model->asked;
-    const int ordinary = model->numbers != Py_None && count > model->tried && (count & (count - 1));
-    *following = state;
-    if (!answer) {
-        PyObject *type, *error, *where;
-        PyErr_Fetch(&type, &error, &where);
-        PyErr_NormalizeException(&type, &error, &where);
-        if (where) PyException_SetTraceback(error, where);
-        number = PyObject_CallFunction(model->raised, "iiO", state, row, error);
-        Py_XDECREF(type);
-        Py_XDECREF(error);
-        Py_XDECREF(where);
-    } else if (ordinary && (PyObject *)Py_TYPE(answer) == model->inconsistent) *following = ILLEGAL;
-    else if (!ordinary || answer != before) {
-        PyObject *mark = NULL;
-        if (ordinary && !observes && plain(answer) && (mark = PyTuple_Pack(2, Py_TYPE(answer), answer))) {
-            number = PyDict_GetItemWithError(model->numbers, mark);
-            Py_XINCREF(number);
-            Py_DECREF(mark);
-        }
-        if (!number && !PyErr_Occurred()) number = PyObject_CallFunction(model->answered, "iiOL", state, row, answer, (long long)count);
-        if (number) *following = PyLong_AsLong(number);
+/* The operation of a row as the model sees it, made once; NULL with an exception. */
+static PyObject *operation_of(Model *model, const Job *job, i32 row) {
+    if (model->calls[row]) return model->calls[row];
+    PyObject *f = PyList_GetItem(model->its[FS], (Py_ssize_t)job->f[row]), *value = PyList_GetItem(model->its[VALUES], (Py_ssize_t)job->value[row]);
+    PyObject *result = job->type[row] == OK ? PyList_GetItem(model->its[VALUES], (Py_ssize_t)job->result[row]) : model->its[UNKNOWN];
+    PyObject *its = f && value && result ? PyTuple_Pack(3, f, value, result) : NULL;
+    if (its) model->calls[row] = PyObject_CallFunctionObjArgs(model->its[CALL], its, NULL);
+    Py_XDECREF(its);
+    return model->calls[row];
+}
+
+/* Tell Python what the model raised (after an `answer`, unless NULL), which raises in turn. */
+static void told_raised(Model *model, i32 state, i32 row, PyObject *answer) {
+    PyObject *type, *error, *where;
+    PyErr_Fetch(&type, &error, &where);
+    PyErr_NormalizeException(&type, &error, &where);
+    if (where) PyException_SetTraceback(error, where);
+    PyObject *none = answer ? PyObject_CallFunction(model->its[RAISED], "iiOO", state, row, error, answer) : PyObject_CallFunction(model->its[RAISED], "iiO", state, row, error);
+    if (none) PyErr_SetString(PyExc_ValueError, "what the model raised is lost");
+    Py_XDECREF(none);
+    Py_XDECREF(type);
+    Py_XDECREF(error);
+    Py_XDECREF(where);
+}
+
+/* Ask for what was answered once more: False, with an exception, where a pure model would not answer so. */
+static int answers_again(Model *model, i32 state, i32 row, PyObject *before, PyObject *call, PyObject *answer) {
+    PyObject *again = PyObject_CallFunctionObjArgs(model->its[ASK], before, call, NULL);
+    if (!again) { told_raised(model, state, row, answer); return 0; }
+    const int refused = (PyObject *)Py_TYPE(answer) == model->its[INCONSISTENT], alike = (PyObject *)Py_TYPE(again) == model->its[INCONSISTENT];
+    if (!refused || !alike) {
+        const int same = refused || alike ? 0 : PyObject_RichCompareBool(answer, again, Py_EQ);
+        PyObject *none = same ? NULL : PyObject_CallFunction(model->its[COMPARED], "iiOO", state, row, answer, again);
+        Py_XDECREF(none);
     }
+    Py_DECREF(again);
+    return !PyErr_Occurred();
+}
+
+enum { AT_HAND = 8 };  /* states that are looked for by what they are, before by what they are like */
+
+/* The number of the state that was answered, -1 where none follows; an exception may be set. */
+static long number_of(Model *model, i32 state, i32 row, int observes, PyObject *before, PyObject *call, PyObject *answer) {
+    const i64 count = ++model->asked;
+    const int due = count <= model->tried || !(count & (count - 1)), refused = (PyObject *)Py_TYPE(answer) == model->its[INCONSISTENT];
+    PyObject *number = NULL;
+    if (model->its[NUMBERS] != Py_None && (refused || answer == before || (!observes && plain(answer))) && (!due || plain(before))) {
+        if (due && !answers_again(model, state, row, before, call, answer)) return ILLEGAL;
+        if (refused) return ILLEGAL;
+        if (answer == before) return state;
+        const Py_ssize_t states = PyList_Size(model->its[STATES]);
+        for (Py_ssize_t i = 0; i < states && i < AT_HAND; i++) if (PyList_GetItem(model->its[STATES], i) == answer) return (long)i;
+        PyObject *mark = PyTuple_Pack(2, Py_TYPE(answer), answer);
+        if (mark) number = PyDict_GetItemWithError(model->its[NUMBERS], mark);
+        Py_XDECREF(mark);
+        if (number) return PyLong_AsLong(number);
+        if (!PyErr_Occurred()) number = PyObject_CallFunctionObjArgs(model->its[STATE], answer, NULL);
+    } else number = PyObject_CallFunction(model->its[ANSWERED], "iiOi", state, row, answer, due);
+    const long following = number ? PyLong_AsLong(number) : ILLEGAL;
     Py_XDECREF(number);
+    return following;
+}
+
+/* The number of the state that follows, -1 where none does; 0 where an exception is set. */
+static int answered(Model *model, const Job *job, i32 state, i32 row, long *following) {
+    PyObject *before = PyList_GetItem(model->its[STATES], state), *call = before ? operation_of(model, job, row) : NULL;
+    if (!call) return 0;
+    Py_INCREF(before);
+    Py_INCREF(call);
+    PyObject *answer = PyObject_CallFunctionObjArgs(model->its[ASK], before, call, NULL);
+    *following = ILLEGAL;
+    if (answer) *following = number_of(model, state, row, job->looks[job->f[row]] != 0, before, call, answer);
+    else told_raised(model, state, row, NULL);
     Py_XDECREF(answer);
+    Py_DECREF(call);
     Py_DECREF(before);
     if (!PyErr_Occurred() && (*following < ILLEGAL || *following > MOST))
         PyErr_Format(PyExc_ValueError, "the model's next state is number %ld", *following);
@@ -295,7 +338,7 @@ static i32 stepped(Key *key, i32 state, i32 kind) {
     const i32 *known = map_find(&model->steps, pair);
     if (known) return *known;
     long following;
-    if (!answered(model, state, kind, key->job->looks[key->job->f[kind]] != 0, &following)) give_up(key->pool, STOPPED);
+    if (!answered(model, key->job, state, kind, &following)) give_up(key->pool, STOPPED);
     model->pool.escape = &key->job->escape;
     map_put(&model->pool, &model->steps, pair, (i32)following);
     return (i32)following;
@@ -1615,8 +1658,7 @@ static const char *const MODEL = "harness.checkers._linearize.model";
 static void model_back(PyObject *capsule) {
     Model *model = PyCapsule_GetPointer(capsule, MODEL);
     if (!model) return;
-    PyObject *its[] = { model->ask, model->states, model->numbers, model->call, model->answered, model->raised, model->inconsistent };
-    for (size_t i = 0; i < sizeof its / sizeof *its; i++) Py_DECREF(its[i]);
+    for (int i = 0; i < OBJECTS; i++) Py_DECREF(model->its[i]);
     for (i64 row = 0; row < model->rows; row++) Py_XDECREF(model->calls[row]);
     pool_close(&model->pool);
     free(model->calls);
@@ -1624,18 +1666,24 @@ static void model_back(PyObject *capsule) {
 }
 
 PyDoc_STRVAR(model_doc,
-"model(rows, tried, ask, states, numbers, call, answered, raised, inconsistent) -> a model that `search` may ask.\n\n"
-"ask(state, call) gives the next state or one of class `inconsistent`; the first `tried` answers and each that is a power\n"
-"of two go to answered(state, row, answer, count) -> number, as does whatever is not in `numbers`; call(row) is made once.");
+"model(rows, tried, objects) -> a model that `search` may ask.\n\n"
+"The objects: ask(state, call) gives the next state or one of class `inconsistent`; call((f, value, result)) is an operation\n"
+"as it sees them, made once of `fs`, `values` and, where no result is known, `unknown`; `states` by number, `numbers` by (type,\n"
+"state), or None: then it is not to be used, and state(state) gives the number of a new one.  The first `tried` answers and each that\n"
+"is a power of two are asked for twice.  answered(state, row, answer, twice) -> number, and asks again, for whatever is not plain;\n"
+"raised(state, row, error, perhaps the first answer) and compared(state, row, answer, again) raise.  That is all, in this order:\n"
+"ask, call, fs, values, unknown, states, numbers, state, answered, raised, compared, inconsistent.");
 
 static PyObject *model(PyObject *module, PyObject *arguments) {
     Model made = { 0 };
+    PyObject **its = made.its;
     (void)module;
-    if (!PyArg_ParseTuple(arguments, "LLOOOOOOO", &made.rows, &made.tried, &made.ask, &made.states, &made.numbers, &made.call,
-            &made.answered, &made.raised, &made.inconsistent))
+    if (!PyArg_ParseTuple(arguments, "LL(OOOOOOOOOOOO)", &made.rows, &made.tried, its, its + 1, its + 2, its + 3, its + 4, its + 5, its + 6,
+            its + 7, its + 8, its + 9, its + 10, its + 11))
         return NULL;
-    if (made.rows < 0 || made.rows > MOST || !PyList_Check(made.states) || (made.numbers != Py_None && !PyDict_Check(made.numbers))) {
-        PyErr_SetString(PyExc_ValueError, "the states are not a list, their numbers not a dict, or there are too many rows");
+    if (made.rows < 0 || made.rows > MOST || !PyList_Check(its[FS]) || !PyList_Check(its[VALUES]) || !PyList_Check(its[STATES])
+        || (its[NUMBERS] != Py_None && !PyDict_Check(its[NUMBERS]))) {
+        PyErr_SetString(PyExc_ValueError, "the operations, values and states are not lists, numbers no dict, or there are too many rows");
         return NULL;
     }
     Model *kept = malloc(sizeof(Model));
@@ -1645,8 +1693,7 @@ static PyObject *model(PyObject *module, PyObject *arguments) {
     *kept = made;
     pool_open(&kept->pool, NULL, NULL);
     kept->pool.used = ROOM / sizeof(Block);  /* it has no room: each block stands alone */
-    PyObject *its[] = { kept->ask, kept->states, kept->numbers, kept->call, kept->answered, kept->raised, kept->inconsistent };
-    for (size_t i = 0; i < sizeof its / sizeof *its; i++) Py_INCREF(its[i]);
+    for (int i = 0; i < OBJECTS; i++) Py_INCREF(kept->its[i]);
     return capsule;
 }
 

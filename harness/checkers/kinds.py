@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 from array import array
 from collections.abc import Callable, Hashable
-from typing import Any, NoReturn
+from functools import partial
+from typing import Any, NamedTuple, NoReturn
 
 from harness.checkers.model import (
     ANY,
@@ -28,6 +29,26 @@ TRIED = 4  # answers of a model that are asked for twice; of later ones each tha
 PLAIN = (int, str, type(None), float, bytes)  # never change
 
 Place = tuple[int, int, int]  # f, value, result (-1: not known), as numbers of the columns
+
+
+class Asking(NamedTuple):
+    """What the kernel asks a model with, and functions for what is out of the ordinary.
+
+    The kernel's own text says when it calls which.
+    """
+
+    ask: Callable[[Any, Call], Any]
+    call: Callable[[tuple[Any, Any, Any]], Call]
+    fs: list[Any]
+    values: list[Any]
+    unknown: Any
+    states: list[Any]
+    numbers: dict[Any, int] | None
+    state: Callable[[Any], int]
+    answered: Callable[[int, int, Any, bool], int]
+    raised: Callable[..., NoReturn]
+    compared: Callable[[int, int, Any, Any], None]
+    inconsistent: type
 
 
 class Kinds:
@@ -194,22 +215,23 @@ class Kinds:
         self.makes[kind] = None if effect.makes is SAME else self.state(effect.makes)
         self.refuses[kind] = effect.unlike is not ANY
 
-    def asking(self) -> tuple[Any, ...]:
-        """The model as the kernel asks it, with two functions for what is out of the ordinary."""
+    def asking(self) -> Asking:
+        """The model as the kernel asks it."""
         c, numbers = self.columns, self._states if self.model.forget is None else None
-        fs, values = c.fs.values, c.values.values
 
-        def call(row: int) -> Call:
-            result = values[c.result[row]] if c.type[row] == OK else NOT_KNOWN
-            return Call(fs[c.f[row]], values[c.value[row]], result)
+        def answered(state: int, row: int, answer: Any, twice: bool) -> int:
+            return self._numbered(state, self.kind(row), answer, twice)
 
-        def answered(state: int, row: int, answer: Any, count: int) -> int:
-            return self._numbered(state, self.kind(row), answer, count)
+        def raised(state: int, row: int, error: BaseException, *answer: Any) -> NoReturn:
+            self._raised(state, self.kind(row), error, *answer)
 
-        def raised(state: int, row: int, error: BaseException) -> NoReturn:
-            self._raised(state, self.kind(row), error)
+        def compared(state: int, row: int, answer: Any, again: Any) -> None:
+            self._compared(self.kind(row), answer, again)
 
-        return self._step, self.states, numbers, call, answered, raised, Inconsistent
+        return Asking(
+            self._step, partial(tuple.__new__, Call), c.fs.values, c.values.values, NOT_KNOWN, self.states,
+            numbers, self.state, answered, raised, compared, Inconsistent,
+        )  # fmt: skip
 
     def _asked(self, state: int, kind: int) -> int:
         self._answers += 1
@@ -217,13 +239,14 @@ class Kinds:
             answer = self._step(self.states[state], self._calls[kind])
         except Exception as error:
             self._raised(state, kind, error)
-        return self._numbered(state, kind, answer, self._answers)
+        twice = self._answers <= TRIED or not self._answers & (self._answers - 1)
+        return self._numbered(state, kind, answer, twice)
 
-    def _numbered(self, state: int, kind: int, answer: Any, count: int) -> int:
-        """The number of the state that was answered, or ILLEGAL; `count` answers there have been."""
+    def _numbered(self, state: int, kind: int, answer: Any, twice: bool) -> int:
+        """The number of the state that was answered, or ILLEGAL; it is asked for again where `twice`."""
         value, call = self.states[state], self._calls[kind]
-        if (count <= TRIED or not count & (count - 1)) and (wrong := self._impure(value, answer, call)):
-            raise CheckError(f"{self._of(kind)} {wrong}")
+        if twice:
+            self._again(state, kind, answer)
         if isinstance(answer, Inconsistent):
             return ILLEGAL
         if self.observes[kind] and answer is not value and identity(answer) != identity(value):
@@ -254,25 +277,31 @@ class Kinds:
         where = f"operation {self._first[kind]}: the model {self.model.name}"
         return f"{where}, asked for {f!r} of {value!r} with result {told},"
 
-    def _raised(self, state: int, kind: int, error: BaseException) -> NoReturn:
-        """Say where a model failed; what ends the program, a key that interrupts it, goes on."""
+    def _raised(self, state: int, kind: int, error: BaseException, *answer: Any) -> NoReturn:
+        """Say where a model failed, perhaps after an `answer`; what interrupts the program goes on."""
         if not isinstance(error, Exception):
             raise error
-        where = f"{self._of(kind)} in {self.states[state]!r}"
-        raise CheckError(f"{where}: {type(error).__name__}: {error}") from error
+        what = f"{type(error).__name__}: {error}"
+        if answer:
+            what = f"answered {answer[0]!r} and then raised {what}: a model must be pure"
+            raise CheckError(f"{self._of(kind)} {what}") from error
+        raise CheckError(f"{self._of(kind)} in {self.states[state]!r}: {what}") from error
 
-    def _impure(self, value: Any, answer: Any, call: Call) -> str:
-        """What is wrong if the model does not answer the same again, or changes what it is given."""
+    def _again(self, state: int, kind: int, answer: Any) -> None:
+        """Raise CheckError if the model does not answer the same again, or changes what it is given."""
+        value, call = self.states[state], self._calls[kind]
         before = value if isinstance(value, PLAIN) else copy.deepcopy(value)
         try:
             again = self._step(value, call)
         except Exception as error:
-            return (
-                f"answered {answer!r} and then raised {type(error).__name__}: {error}: a model must be pure"
-            )
+            self._raised(state, kind, error, answer)
         if before != value:
-            return f"changed the state it was given, {before!r}, into {value!r}: {FROZEN}"
+            what = f"changed the state it was given, {before!r}, into {value!r}: {FROZEN}"
+            raise CheckError(f"{self._of(kind)} {what}")
+        self._compared(kind, answer, again)
+
+    def _compared(self, kind: int, answer: Any, again: Any) -> None:
         alike = isinstance(answer, Inconsistent) == isinstance(again, Inconsistent)
         if not alike or (not isinstance(answer, Inconsistent) and answer != again):
-            return f"answered {answer!r} and then {again!r}: a model must be pure"
-        return ""
+            what = f"answered {answer!r} and then {again!r}: a model must be pure"
+            raise CheckError(f"{self._of(kind)} {what}")

@@ -121,7 +121,7 @@ class Asked:
         self._ask()
 
     def _ask(self) -> None:
-        self._model = KERNEL.model(len(self.columns), TRIED, *self.kinds.asking())
+        self._model = KERNEL.model(len(self.columns), TRIED, self.kinds.asking())
 
     def run(
         self, tick: Any, limit: int, configurations: int, *, only: int = -1, until: int = NEVER,

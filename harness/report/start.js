@@ -34,7 +34,7 @@ function resize() {
 async function start() {
   await readRun();
   const span = run.to - run.from;
-  Object.assign(whole, { from: run.from - 0.01 * span, to: run.to + 0.01 * span });
+  Object.assign(whole, { from: nanoseconds(run.from - 0.01 * span), to: nanoseconds(run.to + 0.01 * span) });
   Object.assign(view, whole);
   readTheme();
   document.body.classList.add('drawn');

@@ -4,13 +4,15 @@ const whole = { from: 0, to: 1 };
 const toX = (t) => (t - view.from) / (view.to - view.from) * view.width;
 const toTime = (x) => view.from + x / view.width * (view.to - view.from);
 
+const nanoseconds = (t) => Number(t.toFixed(9)); // what the address can say whole: a link opens the very same stretch
+
 let frame = 0;
 function redraw() { frame ||= requestAnimationFrame(drawAll); }
 
 function show(from, to) {
   const span = clamp(to - from, 2e-5, whole.to - whole.from);
-  view.from = clamp(from + (to - from - span) / 2, whole.from, whole.to - span);
-  view.to = view.from + span;
+  view.from = nanoseconds(clamp(from + (to - from - span) / 2, whole.from, whole.to - span));
+  view.to = nanoseconds(view.from + span);
   redraw();
   saveHash();
 }
@@ -27,7 +29,7 @@ function saveHash() {
   clearTimeout(hashTimer);
   hashTimer = setTimeout(() => {
     const parts = [];
-    if (view.from > whole.from || view.to < whole.to) parts.push(`t=${view.from.toFixed(6)}..${view.to.toFixed(6)}`);
+    if (view.from > whole.from || view.to < whole.to) parts.push(`t=${view.from}..${view.to}`);
     if (view.pin >= 0) parts.push(`op=${view.pin}`);
     if (view.key >= 0) parts.push(`key=${view.key}`);
     try { // refused where a page may not touch its address: then it only cannot be linked to

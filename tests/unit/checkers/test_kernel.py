@@ -203,15 +203,15 @@ def test_a_number_that_leads_out_of_its_table_is_refused(built: None, column: st
         assert not asked.run(None, FAR, 1 << 20)[2]
 
 
+@pytest.mark.parametrize("which, made", [("answered", 1.5), ("state", "new")])
 @pytest.mark.parametrize(
     "answer, error", [("x", TypeError), (1 << 70, OverflowError), (1 << 40, ValueError), (-2, ValueError)]
 )
 def test_a_step_that_answers_no_state_is_refused(
-    built: None, answer: Any, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+    built: None, which: str, made: Any, answer: Any, error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kinds = Kinds(simulated(1, 20, 3).columns, Model.of(lambda state, op: state))
-    *most, _, raised, inconsistent = kinds.asking()
-    asking = (*most, lambda state, row, answered, count: answer, raised, inconsistent)
+    kinds = Kinds(simulated(1, 20, 3).columns, Model.of(lambda state, op: made))
+    asking = kinds.asking()._replace(**{which: lambda *_: answer})  # type: ignore[arg-type]
     monkeypatch.setattr(kinds, "asking", lambda: asking)
     with pytest.raises(error):
         native.Asked(kinds).run(None, FAR, 1 << 20)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from itertools import cycle
 from typing import Any
 
 import pytest
@@ -188,9 +189,28 @@ def counts_looks(state: Any, op: Any) -> Any:
     return int(state) + 1
 
 
+def says(*answers: Any) -> Callable[[Any, Any], Any]:
+    """One thing after another, again and again; what is an error it raises."""
+    left = cycle(answers)
+
+    def moody(state: Any, op: Any) -> Any:
+        answer = next(left)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    return moody
+
+
 @pytest.mark.parametrize(
     "step, initial, said",
     [
+        (says(1, 2), 0, "the model moody, .* answered 1 and then 2: a model must be pure"),
+        (says(0, 1), 0, "answered 0 and then 1: a model must be pure"),
+        (says(1, Inconsistent("no")), 0, "answered 1 and then Inconsistent.*: a model must be pure"),
+        (says(Inconsistent("no"), 1), 0, "answered Inconsistent.* and then 1: a model must be pure"),
+        (says(1, OSError("away")), 0, "answered 1 and then raised OSError: away: a model must be pure"),
+        (says(1.5, OSError("away")), 0, "answered 1.5 and then raised OSError: away: a model must be pure"),
         (twice_the_same, 0, "the model twice_the_same, .* answered .* and then .*: a model must be pure"),
         (mutates, Box(), "the model mutates, asked for 'look' .* changed the state it was given"),
         (fails, 0, "the model fails, asked for 'look' of None with result False, in 0: TypeError: "),
@@ -204,6 +224,12 @@ def test_a_model_that_breaks_a_rule_is_told_which(
     reads = ("look",) if step is counts_looks else ()
     with pytest.raises(CheckError, match=said):
         linearizable(looked(False, True), Model.of(step, initial=initial, reads=reads))
+
+
+def test_what_interrupts_a_model_goes_on(kernel: str) -> None:
+    for answers in ((KeyboardInterrupt(),), (1, KeyboardInterrupt())):
+        with pytest.raises(KeyboardInterrupt):
+            linearizable(looked(False, True), Model.of(says(*answers), initial=0))
 
 
 def test_a_state_must_be_hashable_from_the_beginning() -> None:
