@@ -751,6 +751,7 @@ class Stop:
                     self.held.add(task)
                     return True
                 ptrace(SEIZE, task, 0, self.options)
+                self.held.add(task)
             else:
                 self.held.add(task)
                 return True
@@ -1858,7 +1859,7 @@ class Patcher:
         failed = self.gather(group, within)
         self.events = [event for event in self.events if event["name"] != name]  # the answer tells
         if not (group.members or group.waiting or failed):
-            del self.groups[name]
+            self.let_go(group)  # of one that has died meanwhile its parent is still to hear
             raise Refused(f"no process is meant by {json.dumps(dict(who))}")
         return {"processes": [self.described(member) for member in group.members.values()] + failed}
 

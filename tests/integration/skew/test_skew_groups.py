@@ -14,13 +14,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from harness.skew import patcher
 from harness.skew.patcher import SEIZE, Patcher, Process, Refused, Spec, apart, ptrace
-from tests.integration.skew.support import BILLION, HERE, Program, awaited, missing, python, tracer
+from tests.integration.skew.support import BILLION, HERE, Program, awaited, missing, python, state, tracer
 
 FILE = patcher.__file__
 
@@ -312,6 +312,32 @@ def test_a_parent_in_wait_gets_the_true_status(remote: Remote) -> None:
                     remote.do("verify", name="n1")
                     remote.do("drop", name="n1")
             assert child.returncode == 7
+
+
+def test_a_parent_is_told_of_a_child_that_died_when_it_was_to_be_followed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shell = ["sh", "-c", "sleep 60 & echo $!; wait $!; echo ended"]
+    with subprocess.Popen(shell, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+
+        def dies(process: Process, within: float) -> NoReturn:
+            process.attach(within)
+            os.kill(child, signal.SIGKILL)
+            awaited(lambda: state(child) == "Z", "it dies")
+            raise ProcessLookupError
+
+        monkeypatch.setattr(Process, "install", dies)
+        here = Patcher()
+        with pytest.raises(Refused, match="no process is meant"):
+            here.arm("n1", {"pids": [child]}, follow=True)
+        here.poll()
+        try:
+            awaited(lambda: state(parent.pid) == "Z", "its parent has heard, and ends")
+        finally:
+            parent.kill()
+        assert parent.stdout.readline() == "ended\n"
 
 
 def test_a_parent_that_follows_its_own_child_reaps_it() -> None:
