@@ -11,8 +11,9 @@ N ?= 2000
 chaos: $(READY)  ## every plan on the correct store and one planted bug; prints the report's path
 	$(BIN)/pytest -m chaos --nemesis-runtime=$(RUNTIME) -n 2 -v $(ARGS)
 
-test: $(READY)  ## all other tests
-	$(BIN)/pytest -m "not chaos" -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+test: $(READY)  ## all other tests; one that hangs is told after ten minutes, and ends it all
+	$(BIN)/pytest -m "not chaos" -n 3 --dist loadfile --no-loadscope-reorder \
+	  -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true --max-worker-restart=0 $(ARGS)
 
 fuzz: $(READY)  ## the checkers against brute force, N histories of each data type
 	$(BIN)/python -m tests.fuzz $(N) $(ARGS)
