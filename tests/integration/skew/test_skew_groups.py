@@ -319,25 +319,26 @@ def test_a_parent_is_told_of_a_child_that_died_when_it_was_to_be_followed(
 ) -> None:
     shell = ["sh", "-c", "sleep 60 & echo $!; wait $!; echo ended"]
     with subprocess.Popen(shell, stdout=subprocess.PIPE, text=True) as parent:
-        assert parent.stdout is not None
-        child = int(parent.stdout.readline())
-
-        def dies(process: Process, within: float) -> NoReturn:
-            process.attach(within)
-            os.kill(child, signal.SIGKILL)
-            awaited(lambda: state(child) == "Z", "it dies")
-            raise ProcessLookupError
-
-        monkeypatch.setattr(Process, "install", dies)
-        here = Patcher()
-        with pytest.raises(Refused, match="no process is meant"):
-            here.arm("n1", {"pids": [child]}, follow=True)
-        here.poll()
         try:
+            assert parent.stdout is not None
+            child = int(parent.stdout.readline())
+            awaited(lambda: Path(f"/proc/{child}/comm").read_text() == "sleep\n", "it runs its program")
+
+            def dies(process: Process, within: float) -> NoReturn:
+                process.attach(within)
+                os.kill(child, signal.SIGKILL)
+                awaited(lambda: state(child) == "Z", "it dies")
+                raise ProcessLookupError
+
+            monkeypatch.setattr(Process, "install", dies)
+            here = Patcher()
+            with pytest.raises(Refused, match="no process is meant"):
+                here.arm("n1", {"pids": [child]}, follow=True)
+            here.poll()
             awaited(lambda: state(parent.pid) == "Z", "its parent has heard, and ends")
+            assert parent.stdout.readline() == "ended\n"
         finally:
             parent.kill()
-        assert parent.stdout.readline() == "ended\n"
 
 
 def test_a_parent_that_follows_its_own_child_reaps_it() -> None:
