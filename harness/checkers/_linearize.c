@@ -350,9 +350,17 @@ static i32 stepped(Key *key, i32 state, i32 kind) {
    `dead` until it is overwritten.  So a state is a prefix of outputs: exact, and no text is ever put together. */
 
 static u64 eight(const u8 *bytes, i64 size) {  /* of them as a number, so that numbers are ordered as texts are */
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    if (size >= 8) { u64 all; memcpy(&all, bytes, 8); return __builtin_bswap64(all); }
+    if (size >= 4) {
+        u32 first, last;  /* which overlap */
+        memcpy(&first, bytes, 4);
+        memcpy(&last, bytes + size - 4, 4);
+        return (u64)__builtin_bswap32(first) << 32 | (u32)((u64)__builtin_bswap32(last) << (64 - 8 * size));
+    }
+#endif
     u64 number = 0;
-    if (size >= 8) for (int i = 0; i < 8; i++) number = number << 8 | bytes[i];
-    else for (int i = 0; i < size; i++) number |= (u64)bytes[i] << (56 - 8 * i);
+    for (int i = 0; i < size && i < 8; i++) number |= (u64)bytes[i] << (56 - 8 * i);
     return number;
 }
 
@@ -364,6 +372,12 @@ static int compare(const Text *a, const Text *b) {
     const i64 least = a->size < b->size ? a->size : b->size;
     const int order = least > 16 ? memcmp(a->bytes + 16, b->bytes + 16, (size_t)least - 16) : 0;
     return order ? order : a->size < b->size ? -1 : a->size > b->size;
+}
+
+/* Whether a text is not above another, without a jump where their beginnings differ: in a search they cannot be foreseen. */
+INLINE int not_above(const Text *a, const Text *b) {
+    if (__builtin_expect(a->head == b->head && a->neck == b->neck, 0)) return compare(a, b) <= 0;
+    return (a->head < b->head) | ((a->head == b->head) & (a->neck < b->neck));
 }
 
 static int same_start(u64 a, u64 b, i64 bytes) { return bytes >= 8 ? a == b : bytes <= 0 || (a ^ b) >> (64 - 8 * bytes) == 0; }
@@ -386,8 +400,15 @@ static void sort_words(Pool *pool, Word *words, int count) {
                 memcpy(to + a, from + a, sizeof(Word) * (size_t)(end - a));
                 continue;
             }
-            for (int at = begin; at < end; at++)
-                to[at] = a < middle && (b == end || compare(&from[a].text, &from[b].text) <= 0) ? from[a++] : from[b++];
+            int at = begin;
+            while (a < middle && b < end) {
+                const int first = not_above(&from[a].text, &from[b].text);
+                to[at++] = from[first ? a : b];
+                a += first;
+                b += !first;
+            }
+            memcpy(to + at, from + a, sizeof(Word) * (size_t)(middle - a));
+            memcpy(to + at + (middle - a), from + b, sizeof(Word) * (size_t)(end - b));
         }
         Word *old = from;
         from = to;
@@ -875,6 +896,14 @@ INLINE int walked_any(Search *x, const Way *way, const int W) {
             continue;
         }
         if (way->saving && event > x->explained) x->explained = event;
+        if (x->now.count == 1 && has(member(&x->now, 0, W)->mask, slot, W)) {  /* done in all that there is: nothing to choose */
+            Configuration *c = member(&x->now, 0, W);
+            if (!doomed(x, c->state, c->mask, c->mask + W, W)) {
+                cut(c->mask, slot, W);
+                close_slot(x, op);
+                continue;
+            }
+        }
         u64 crashed = 0;
         WORDS crashed |= x->crashed[w];
         for (int with_crashed = !(x->sparing && crashed); with_crashed < 2; with_crashed++) {
@@ -1167,10 +1196,11 @@ static int texts_placed(Key *key, const Word *written, int writes, const Word *o
         int now = -1, at_rank = 1;
         for (i64 at = 0; at < text->size;) {
             const Text rest = text_at(text->bytes + at, text->size - at);
-            int low = 0, high = writes;  /* the last value that is not above the rest of the text */
-            while (low < high) {
-                int middle = (low + high) / 2;
-                if (compare(&written[middle].text, &rest) <= 0) low = middle + 1; else high = middle;
+            int low = 0;  /* the last value that is not above the rest of the text */
+            for (int left = writes; left;) {
+                const int half = left / 2, below = not_above(&written[low + half].text, &rest);
+                low += below ? half + 1 : 0;
+                left = below ? left - half - 1 : half;
             }
             if (!low || !begins_with(&rest, &written[low - 1].text)) return 0;
             const i32 op = key->job->marks[written[low - 1].value].number;
