@@ -11,7 +11,8 @@ setup(
         Extension(
             "harness.checkers._linearize",
             ["harness/checkers/_linearize.c"],
-            extra_compile_args=["-O3"],
+            extra_compile_args=["-O3", "-pthread"],
+            extra_link_args=["-pthread"],
             py_limited_api=True,
             optional=True,
         )

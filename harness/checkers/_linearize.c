@@ -26,10 +26,12 @@
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030B0000
 #include <Python.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 typedef uint64_t u64;
 typedef int64_t i64;
@@ -51,6 +53,7 @@ enum { FEW_OPEN = 5 };        /* with fewer open at once, looking for doomed con
 enum { FIRST_HASHED = 12, SCANNED = 100 };  /* members of a set before it is hashed; looked at for dominance */
 enum { LOOK_UP = 2048 };      /* configurations expanded between two looks at the clock */
 enum { AHEAD = 16 };          /* values that are fetched from memory before they are looked at */
+enum { HELPERS = 15 };        /* at most, beside the thread that asks */
 enum { MOST = 1 << 29 };      /* of rows, keys, values, states and bytes of a text: what the small numbers hold */
 
 /* What a beam keeps: the lowest cost.  Using up writes is what kills a beam, so that weighs most. */
@@ -188,6 +191,17 @@ typedef struct {
 } Model;
 typedef struct { i32 number, stamp, place, placed; } Mark;  /* a value's small number in one key, and its place there */
 
+/* What was found of a key: row -1 where no search was needed; an answer of -1 is none. */
+typedef struct { i32 answer, row; u64 work; i64 explained; } Said;
+/* What threads that judge keys side by side have in common. */
+typedef struct {
+    Said *said;                       /* by key */
+    i64 next, last;                   /* the key that is begun next; after one that is broken none is of use */
+    int stop, busy;                   /* whether time is up; how many helpers there are */
+    pthread_mutex_t lock;             /* of `busy` */
+    pthread_cond_t done;
+} Shared;
+
 typedef struct {
     i64 rows, keys, values;
     const i64 *call, *ret, *key, *f, *value, *result;
@@ -199,7 +213,10 @@ typedef struct {
     i64 initial;                      /* the first state (with roles: value 0) */
     Model *model;
     PyObject *tick;                   /* tick() -> whether to stop */
-    i64 only, until, limit, configurations, beam, zones;
+    i64 only, until, limit, configurations, beam, zones, threads;
+    Shared *shared;
+    i64 which;                        /* the key that is judged */
+    int helps;                        /* in a thread of its own, which Python does not know */
     PyThreadState *thread;            /* while Python runs other threads; NULL with `model`, which needs Python again and again */
     Escape escape;
     Pool pool;
@@ -229,22 +246,30 @@ typedef struct {
     Map longer, known;                /* (state, kind) -> state; (low, size) -> state */
 } Key;
 
-static void look_at_the_clock(Key *key) {
-    Job *job = key->job;
+/* Whether time is up, or nothing is to be found out any more; an exception may be set. */
+static int late(Job *job) {
+    Shared *shared = job->shared;
+    if (__atomic_load_n(&shared->stop, __ATOMIC_RELAXED) || job->which > __atomic_load_n(&shared->last, __ATOMIC_RELAXED)) return 1;
+    if (job->helps) return 0;
+    int stop;
     if (job->tick == Py_None) {
-        if (job->thread) return;
+        if (job->thread) return 0;
         PyThreadState *thread = PyEval_SaveThread();  /* others want to run, too */
         PyEval_RestoreThread(thread);
-        if (PyErr_CheckSignals()) give_up(key->pool, STOPPED);
-        return;
+        stop = PyErr_CheckSignals() != 0;
+    } else {
+        if (job->thread) PyEval_RestoreThread(job->thread);
+        PyObject *answer = PyObject_CallNoArgs(job->tick);
+        stop = !answer || PyObject_IsTrue(answer) != 0;
+        Py_XDECREF(answer);
+        if (job->thread) job->thread = PyEval_SaveThread();
     }
-    if (job->thread) PyEval_RestoreThread(job->thread);
-    PyObject *answer = PyObject_CallNoArgs(job->tick);
-    const int stop = answer && PyObject_IsTrue(answer);
-    Py_XDECREF(answer);
-    const int raised = PyErr_Occurred() != NULL;
-    if (job->thread) job->thread = PyEval_SaveThread();
-    if (raised || stop) give_up(key->pool, STOPPED);
+    if (stop) __atomic_store_n(&shared->stop, 1, __ATOMIC_RELAXED);
+    return stop;
+}
+
+static void look_at_the_clock(Key *key) {
+    if (late(key->job)) give_up(key->pool, STOPPED);
 }
 
 static int plain(PyObject *value) {  /* as the state of a number is looked up, without asking what it is like */
@@ -1576,6 +1601,8 @@ static i64 returns_among(const i32 *event, i64 count) {
 static int history_read(Job *job) {
     if (setjmp(job->escape.out)) return job->escape.why;
     job->marks = zeroed(&job->pool, sizeof(Mark) * (size_t)(job->values + 1));
+    job->shared->said = fresh(&job->pool, sizeof(Said) * (size_t)(job->keys + 1));
+    for (i64 which = 0; which < job->keys; which++) job->shared->said[which] = (Said){ .answer = -1 };
     return partitioned(job);
 }
 
@@ -1585,32 +1612,105 @@ static int key_answered(Key *key, Search *search, Job *job, i64 which) {
     return key_judged(key, search);
 }
 
-/* Judge the keys one after another up to the first violation.  `found` gets (key, answer, row, returns explained) of
-   each that is not valid; `sums` the work and the returns explained in all. */
-static int judged(Job *job, i64 *found, int *count, u64 *sums) {
-    Block rooms[2][ROOM / sizeof(Block)];
+/* Judge one key after another, of those that no other thread has begun. */
+static void keys_judged(Job *job) {
+    Shared *shared = job->shared;
+    Block room[ROOM / sizeof(Block)];
     Pool pool;
-    pool_open(&job->pool, &job->escape, rooms[0]);
-    pool_open(&pool, &job->escape, rooms[1]);
-    const int read = history_read(job);
-    for (i64 which = 0; read == VALID && which < job->keys; which++) {
+    pool_open(&pool, &job->escape, room);
+    for (;;) {
+        const i64 which = __atomic_fetch_add(&shared->next, 1, __ATOMIC_RELAXED);
+        i64 last = __atomic_load_n(&shared->last, __ATOMIC_RELAXED);
+        if (which >= job->keys || which > last || __atomic_load_n(&shared->stop, __ATOMIC_RELAXED)) break;
         if (job->event_of[which] == job->event_of[which + 1]) continue;
         Key key = { .pool = &pool };
         Search search = { .failed = -1 };
+        job->which = which;
         const int answer = key_answered(&key, &search, job, which);
         const i32 *event = job->events + job->event_of[which];
-        const i64 explained = returns_among(event, search.explained);
-        sums[0] += search.work;
-        sums[1] += (u64)explained;
-        if (answer != VALID) {
-            i64 *its = found + 4 * (*count)++;
-            its[0] = which;
-            its[1] = answer;
-            its[2] = answer == INVALID && search.failed >= 0 ? job->rows_of[job->row_of[which] + (event[search.failed] >> 1)] : -1;
-            its[3] = explained;
-        }
+        const int found = answer == INVALID && search.failed >= 0;
+        shared->said[which] = (Said){
+            answer, found ? job->rows_of[job->row_of[which] + (event[search.failed] >> 1)] : -1, search.work,
+            returns_among(event, search.explained),
+        };
         pool_close(&pool);
-        if (answer == INVALID || answer == STOPPED) break;
+        if (answer == INVALID)
+            while (which < last && !__atomic_compare_exchange_n(&shared->last, &last, which, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) { }
+    }
+}
+
+static void *helped(void *asked) {
+    Job job = *(const Job *)asked;
+    job.helps = 1;
+    job.stamp = 0;
+    job.marks = calloc((size_t)job.values + 1, sizeof(Mark));
+    if (job.marks) keys_judged(&job);
+    free(job.marks);
+    pthread_mutex_lock(&job.shared->lock);
+    if (!--job.shared->busy) pthread_cond_signal(&job.shared->done);
+    pthread_mutex_unlock(&job.shared->lock);
+    return NULL;
+}
+
+/* Wait for the helpers, and look at the clock for them. */
+static void helpers_awaited(Job *job) {
+    Shared *shared = job->shared;
+    job->which = -1;
+    pthread_mutex_lock(&shared->lock);
+    while (shared->busy) {
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += 10000000;
+        if (until.tv_nsec >= 1000000000) { until.tv_sec++; until.tv_nsec -= 1000000000; }
+        if (!pthread_cond_timedwait(&shared->done, &shared->lock, &until)) continue;
+        pthread_mutex_unlock(&shared->lock);
+        late(job);
+        pthread_mutex_lock(&shared->lock);
+    }
+    pthread_mutex_unlock(&shared->lock);
+}
+
+/* Judge the keys up to the first violation, side by side where that is asked for: what is said is the same.  `found` gets
+   (key, answer, row, returns explained) of each that is not valid; `sums` the work and the returns explained in all. */
+static int judged(Job *job, i64 *found, int *count, u64 *sums) {
+    Block room[ROOM / sizeof(Block)];
+    Shared shared = { .last = INT64_MAX };
+    job->shared = &shared;
+    pool_open(&job->pool, &job->escape, room);
+    const int read = history_read(job);
+    if (read == VALID) {
+        pthread_t helpers[HELPERS];
+        int begun = 0;
+        if (job->threads > 1) {
+            pthread_mutex_init(&shared.lock, NULL);
+            pthread_cond_init(&shared.done, NULL);
+            pthread_mutex_lock(&shared.lock);
+            while (begun < HELPERS && begun + 1 < job->threads && !pthread_create(&helpers[begun], NULL, helped, job)) begun++;
+            shared.busy = begun;
+            pthread_mutex_unlock(&shared.lock);
+        }
+        Job mine = *job;
+        keys_judged(&mine);
+        if (begun) helpers_awaited(&mine);
+        job->thread = mine.thread;
+        for (int i = 0; i < begun; i++) pthread_join(helpers[i], NULL);
+        if (job->threads > 1) {
+            pthread_cond_destroy(&shared.done);
+            pthread_mutex_destroy(&shared.lock);
+        }
+    }
+    for (i64 which = 0; read == VALID && which < job->keys; which++) {
+        const Said *said = &shared.said[which];
+        if (said->answer < 0) continue;
+        sums[0] += said->work;
+        sums[1] += (u64)said->explained;
+        if (said->answer == VALID) continue;
+        i64 *its = found + 4 * (*count)++;
+        its[0] = which;
+        its[1] = said->answer;
+        its[2] = said->row;
+        its[3] = said->explained;
+        if (said->answer == INVALID) break;
     }
     pool_close(&job->pool);
     return read;
@@ -1729,7 +1829,7 @@ static PyObject *model(PyObject *module, PyObject *arguments) {
 
 PyDoc_STRVAR(search_doc,
 "search(call, ret, key, f, value, result, type, keys, values, roles, halves, refused, texts, kind, effects, looks,\n"
-"       initial, model, tick, only, until, limit, configurations, beam, zones) -> (answer, work, explained, found)\n\n"
+"       initial, model, tick, only, until, limit, configurations, beam, zones, threads) -> (answer, work, explained, found)\n\n"
 "Judge each key (or `only` one, from 0), up to the first violation; see harness.checkers.native for the arguments.\n"
 "`found` has (key, answer, row, returns explained) of each that is not valid; row -1 where no search was needed.");
 
@@ -1770,10 +1870,10 @@ static PyObject *search(PyObject *module, PyObject *arguments) {
     PyObject *result = NULL;
     (void)module;
     if (!PyArg_ParseTuple(
-            arguments, "y*y*y*y*y*y*y*LLz*z*LOz*z*z*LOOLLLLLL", &columns[0], &columns[1], &columns[2], &columns[3], &columns[4],
+            arguments, "y*y*y*y*y*y*y*LLz*z*LOz*z*z*LOOLLLLLLL", &columns[0], &columns[1], &columns[2], &columns[3], &columns[4],
             &columns[5], &columns[6], &job.keys, &job.values, &columns[7], &columns[8], &job.refused, &texts, &columns[9],
             &columns[10], &columns[11], &job.initial, &asked, &job.tick, &job.only, &job.until, &job.limit, &job.configurations, &job.beam,
-            &job.zones))
+            &job.zones, &job.threads))
         return NULL;
     job.call = columns[0].buf; job.ret = columns[1].buf; job.key = columns[2].buf; job.f = columns[3].buf;
     job.value = columns[4].buf; job.result = columns[5].buf; job.type = columns[6].buf;
@@ -1794,7 +1894,7 @@ static PyObject *search(PyObject *module, PyObject *arguments) {
     if (!found) { PyErr_NoMemory(); goto out; }
     int count = 0;
     u64 sums[2] = { 0 };
-    if (!job.model) job.thread = PyEval_SaveThread();
+    if (job.model) job.threads = 1; else job.thread = PyEval_SaveThread();
     int answer = judged(&job, found, &count, sums);
     if (job.thread) PyEval_RestoreThread(job.thread);
     if (PyErr_Occurred()) goto out;

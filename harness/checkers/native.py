@@ -6,6 +6,8 @@ It is optional. `kernel` says which of the two judges here.
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 from array import array
 from collections.abc import Sequence
 from importlib import import_module
@@ -21,6 +23,7 @@ with contextlib.suppress(ImportError):
 FIRST = 1 << 14  # configurations expanded before another key gets its turn, four times as many each time
 BEAM = 4  # configurations kept at first
 NEVER = 1 << 62
+MANY = 4096  # operations from which it pays to begin threads
 
 
 class Found(NamedTuple):
@@ -35,6 +38,13 @@ class Found(NamedTuple):
 def kernel() -> str:
     """``native`` where the kernel was built, else ``python``."""
     return "python" if KERNEL is None else "native"
+
+
+def processors() -> int:
+    """How many there are for this process."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class Asked:
@@ -125,10 +135,15 @@ class Asked:
 
     def run(
         self, tick: Any, limit: int, configurations: int, *, only: int = -1, until: int = NEVER,
-        beam: int = BEAM, zones: bool = True,
+        beam: int = BEAM, zones: bool = True, threads: int | None = None,
     ) -> tuple[int, int, list[Found]]:  # fmt: skip
-        """Judge all keys or `only` one, up to a violation: work, returns explained, what is not valid."""
+        """Judge all keys or `only` one, up to a violation: work, returns explained, what is not valid.
+
+        Many operations are judged by as many `threads` as there are processors, each a key at a time.
+        """
         c = self.columns
+        if threads is None:
+            threads = processors() if only < 0 and len(c) >= MANY else 1
         if self._kinds[6] is not None and self._model is None:
             self._ask()
         try:
@@ -136,6 +151,7 @@ class Asked:
                 c.call, c.ret, c.key, c.f, c.value, c.result, c.type, len(c.keys.values),
                 len(c.values.values) if self._kinds[0] else max(len(c.values.values), len(self.kinds.states)),
                 *self._kinds, self._model, tick, only, until, limit, configurations, beam, zones,
+                threads,
             )  # fmt: skip
         except BaseException:
             self._model = None  # the traceback may be kept by the model: a circle no collector sees into

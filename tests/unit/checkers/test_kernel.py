@@ -133,6 +133,45 @@ def test_a_tick_that_raises_ends_the_search(built: None) -> None:
         native.Asked(Kinds(h.columns, MODELS["cas-register"])).run(interrupt, FAR, 1 << 20)
 
 
+def test_keys_side_by_side_say_what_keys_in_turn_say(built: None) -> None:
+    rnd = random.Random("side by side")
+    answered = Counter[str]()
+    for case in range(150):
+        h = simulated(
+            case, rnd.randint(20, 600), rnd.randint(3, 12), keys=rnd.randint(2, 30),
+            values=rnd.choice((2, 5, None)), unknown=0.1, cas=rnd.random() < 0.5,
+        )  # fmt: skip
+        for _ in range(rnd.choice((0, 0, 1, 5))):
+            h.columns.result[rnd.randrange(len(h.columns))] = rnd.choice(h.columns.result)
+        limit = rnd.choice((10, 40, FAR))
+        asked = native.Asked(Kinds(h.columns, MODELS["cas-register"]))
+        in_turn = asked.run(None, limit, 1 << 20, threads=1)
+        for threads in (2, 3, 99):
+            assert asked.run(None, limit, 1 << 20, threads=threads) == in_turn
+        answered.update(found.answer for found in in_turn[2])
+        answered["VALID"] += not in_turn[2]
+    assert min(answered[name] for name in ("VALID", "INVALID", "LIMIT")) > 15, answered
+
+
+def test_time_is_up_for_all_that_are_side_by_side(built: None) -> None:
+    """Whoever has the long key, the one that looks at the clock or another."""
+    h = simulated(1, 20_000, 20, values=5)
+    (h.columns.key[0],) = h.columns.keys.codes(["its own"])
+    asked = native.Asked(Kinds(h.columns, MODELS["cas-register"]))
+    for threads in (1, 2, 2, 2, 3):
+        looks = 0
+
+        def late() -> bool:
+            nonlocal looks
+            looks += 1
+            return looks > 1
+
+        answers = {found.answer for found in asked.run(late, FAR, 1 << 20, threads=threads)[2]}
+        assert answers == {"STOPPED"} and looks == 2
+        with pytest.raises(ZeroDivisionError):
+            asked.run(lambda: 1 / 0, FAR, 1 << 20, threads=threads)
+
+
 def test_without_a_kernel_the_same_is_decided(kernel: str) -> None:
     h = simulated(1, 300, 5, keys=3, values=4)
     assert native.kernel() == kernel
