@@ -233,7 +233,7 @@ typedef struct { i32 low, high, size; } Prefix;  /* of the sorted outputs [low, 
 typedef struct {
     Job *job;
     Pool *pool;
-    int count, events;
+    int count, events, open;          /* open: at most at once */
     const i32 *event, *row;           /* event: operation * 2, + 1 for its return */
     const Act *act;
     i32 *call, *ret;
@@ -526,7 +526,11 @@ INLINE int word(int bit, const int W) { return W == 1 ? 0 : bit >> 6; }
 INLINE int has(const u64 *mask, int bit, const int W) { return mask[word(bit, W)] >> (bit & 63) & 1; }
 INLINE void put(u64 *mask, int bit, const int W) { mask[word(bit, W)] |= 1ull << (bit & 63); }
 INLINE void cut(u64 *mask, int bit, const int W) { mask[word(bit, W)] &= ~(1ull << (bit & 63)); }
-INLINE int bits(u64 word) { return __builtin_popcountll(word); }
+INLINE int bits(u64 word) {  /* without the instruction, which not every machine has, the builtin is a call */
+    word -= word >> 1 & 0x5555555555555555ull;
+    word = (word & 0x3333333333333333ull) + (word >> 2 & 0x3333333333333333ull);
+    return (int)(((word + (word >> 4)) & 0x0F0F0F0F0F0F0F0Full) * 0x0101010101010101ull >> 56);
+}
 INLINE int lowest(u64 word) { return __builtin_ctzll(word); }
 static void emptied(Set *set) { set->count = set->live = set->hashed = 0; }
 
@@ -654,6 +658,13 @@ static void add_8(Search *x, Set *set, i32 state, const u64 *done, const u64 *ma
 
 /* Add a configuration, unless one in the set covers it; drop those that it covers. */
 INLINE void add(Search *x, Set *set, i32 state, const u64 *done, const u64 *may, const int W) {
+    if (!set->count && set->room) {  /* nothing to compare it with */
+        Configuration *new = member(set, 0, W);
+        new->state = state;
+        WORDS { new->mask[w] = done[w]; new->mask[W + w] = may[w]; }
+        set->count = set->live = 1;
+        return;
+    }
     (W == 1 ? add_1 : W == 2 ? add_2 : add_8)(x, set, state, done, may);
 }
 
@@ -994,6 +1005,14 @@ static int slots_given(Search *x) {
     const Key *key = x->key;
     const int W = x->W;
     u64 used[WIDEST] = { 0 };
+    if (W == 1) {
+        for (int event = 0; event < key->events; event++) {
+            const int op = key->event[event] >> 1;
+            if (!(key->event[event] & 1)) x->slot[op] = lowest(~used[0]);
+            used[0] ^= 1ull << x->slot[op];
+        }
+        return 1;
+    }
     for (int event = 0; event < key->events; event++) {
         int op = key->event[event] >> 1, slot = -1;
         if (key->event[event] & 1) { cut(used, x->slot[op], W); continue; }
@@ -1012,8 +1031,8 @@ static void watch_makers(Search *x) {
     x->last_maker = fresh(key->pool, 4ul * (size_t)(key->count + 1));
     x->watch_next = fresh(key->pool, 4ul * (size_t)(key->count + 1));
     x->watched = fresh(key->pool, 4ul * (size_t)(key->events + 1));
-    for (int i = 0; i < key->states; i++) last[i] = -1;
-    for (int i = 0; i < key->events; i++) x->watched[i] = -1;
+    memset(last, 0xff, 4ul * (size_t)(key->states + 1));
+    memset(x->watched, 0xff, 4ul * (size_t)(key->events + 1));
     for (int i = 0; i < key->count; i++) x->last_maker[i] = NEVER;
     for (int event = 0; event < key->events; event++) {
         int op = key->event[event] >> 1;
@@ -1482,9 +1501,15 @@ static void key_read(Key *key, Job *job, i64 which) {
     key->call = fresh(pool, 4ul * (size_t)(key->count + 1));
     key->ret = fresh(pool, 4ul * (size_t)(key->count + 1));
     for (int op = 0; op < key->count; op++) key->ret[op] = NEVER + op;
-    for (int event = 0; event < key->events; event++) {
+    for (int event = 0, open = 0; event < key->events; event++) {
         int op = key->event[event] >> 1;
-        if (key->event[event] & 1) key->ret[op] = event; else key->call[op] = event;
+        if (key->event[event] & 1) {
+            key->ret[op] = event;
+            open--;
+        } else {
+            key->call[op] = event;
+            if (++open > key->open) key->open = open;
+        }
     }
 }
 
@@ -1497,11 +1522,7 @@ static int key_judged(Key *key, Search *x) {
         }
     }
     kinds_numbered(key);
-    int open = 0, most = 0;
-    for (int event = 0; event < key->events; event++) {
-        if (key->event[event] & 1) open--;
-        else if (++open > most) most = open;
-    }
+    const int most = key->open;
     if (most > 64 * WIDEST) return WIDE;
     search_begun(x, key, most <= 64 ? 1 : most <= 128 ? 2 : WIDEST);
     x->limit = (u64)key->job->limit;
@@ -1539,14 +1560,10 @@ static void alike_found(Job *job) {
 static int partitioned(Job *job) {
     Pool *pool = &job->pool;
     const i64 rows = job->rows;
-    i64 last = -1;
+    const i64 last = 2 * rows - 1;
     if (job->model) alike_found(job);
     job->row_of = zeroed(pool, 4ul * (size_t)(job->keys + 2));
     job->event_of = zeroed(pool, 4ul * (size_t)(job->keys + 2));
-    for (i64 row = 0; row < rows; row++) {
-        if (job->call[row] > last) last = job->call[row];
-        if (job->ret[row] > last) last = job->ret[row];
-    }
     i32 *at = fresh(pool, 4ul * (size_t)(last + 2)), *local = fresh(pool, 4ul * (size_t)(rows + 1));
     Act *acts = fresh(pool, sizeof(Act) * (size_t)(rows + 1));
     memset(at, 0xff, 4ul * (size_t)(last + 2));

@@ -53,15 +53,16 @@ def rows_of(columns: Columns, key: int) -> list[int]:
 
 def decide(kinds: Kinds, budget: Budget, deadline: float) -> Decision:
     """Judge every key. Raises CheckError for operations that the model does not know."""
-    ours = kinds.model is MODELS.get(kinds.model.name)
-    if ours and kinds.model.name == "set" and (registers := elements.apart(kinds)) is not None:
+    name = kinds.model.name
+    ours = kinds.model is MODELS.get(name)
+    if ours and name == "set" and (registers := elements.apart(kinds)) is not None:
         return _apart(kinds, registers, budget, deadline)
     by_sorting: Callable[[Kinds, list[int]], Finding | None] | None = None
-    if ours and kinds.model.name in ITEMS:  # the search has the other half of the time
+    if ours and name in ITEMS:  # the search has the other half of the time
         now = monotonic()
-        by_sorting = partial(ITEMS[kinds.model.name], deadline=now + (deadline - now) / 2)
+        by_sorting = partial(ITEMS[name], deadline=now + (deadline - now) / 2)
     elif ours:
-        by_sorting = SORTED.get(kinds.model.name)
+        by_sorting = SORTED.get(name)
     known: dict[int, Finding] = {}
     if by_sorting is not None:
         kinds.all()  # also a failed one must be an operation of the model

@@ -10,6 +10,7 @@ import os
 import sys
 from array import array
 from collections.abc import Sequence
+from functools import cache
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -59,11 +60,10 @@ class Asked:
         c, model = self.columns, kinds.model
         self._kinds: tuple[Any, ...]
         self._model: Any = None
-        roles = dict(model.native)
-        growing = "APPEND" in roles.values()
+        roles, growing = _roles(model.native)
         # the kernel's own data types begin with nothing; one that begins otherwise is as any other model
         begins = model.initial in ("", ()) if growing else model.initial is None
-        codes = [ROLES.get(roles.get(f, ""), -1) for f in c.fs.values]  # the first is None, always
+        codes = [roles.get(f, -1) for f in c.fs.values]  # the first is None, always
         texts: Any = None
         known = bool(roles) and begins and codes.count(-1) == 1
         if known and growing:
@@ -143,7 +143,7 @@ class Asked:
         """
         c = self.columns
         if threads is None:
-            threads = processors() if only < 0 and len(c) >= MANY else 1
+            threads = processors() if only < 0 and len(c.call) >= MANY else 1
         if self._kinds[6] is not None and self._model is None:
             self._ask()
         try:
@@ -156,13 +156,22 @@ class Asked:
         except BaseException:
             self._model = None  # the traceback may be kept by the model: a circle no collector sees into
             raise
-        if answer == KERNEL.SHAPE:
-            self.kinds.all()  # raises
         if answer:
+            if answer == KERNEL.SHAPE:
+                self.kinds.all()  # raises
             raise MemoryError
         return work, explained, [Found(key, NAMES[answer], row, n) for key, answer, row, n in found]
 
 
-ROLES = {name: getattr(KERNEL, name, -1) for name in ("READ", "WRITE", "CAS", "APPEND")}
+ROLES = ("READ", "WRITE", "CAS", "APPEND")
+
+
+@cache
+def _roles(native: tuple[tuple[str, str], ...]) -> tuple[dict[str, int], bool]:
+    """The kernel's numbers for the operations of a model, and whether it is one that grows."""
+    numbers = {f: getattr(KERNEL, role) if role in ROLES else -1 for f, role in native}
+    return numbers, "APPEND" in dict(native).values()
+
+
 ANSWERS = ("VALID", "INVALID", "LIMIT", "MEMORY", "WIDE", "STOPPED", "SHAPE")
 NAMES = {getattr(KERNEL, name): name for name in ANSWERS} if KERNEL is not None else {}
