@@ -196,7 +196,7 @@ typedef struct { i32 answer, row; u64 work; i64 explained; } Said;
 /* What threads that judge keys side by side have in common. */
 typedef struct {
     Said *said;                       /* by key */
-    i64 next, last;                   /* the key that is begun next; after one that is broken none is of use */
+    i32 next, last;                   /* the key that is begun next; after one that is broken none is of use */
     int stop, busy;                   /* whether time is up; how many helpers there are */
     pthread_mutex_t lock;             /* of `busy` */
     pthread_cond_t done;
@@ -215,7 +215,7 @@ typedef struct {
     PyObject *tick;                   /* tick() -> whether to stop */
     i64 only, until, limit, configurations, beam, zones, threads;
     Shared *shared;
-    i64 which;                        /* the key that is judged */
+    i32 which;                        /* the key that is judged */
     int helps;                        /* in a thread of its own, which Python does not know */
     PyThreadState *thread;            /* while Python runs other threads; NULL with `model`, which needs Python again and again */
     Escape escape;
@@ -1636,8 +1636,8 @@ static void keys_judged(Job *job) {
     Pool pool;
     pool_open(&pool, &job->escape, room);
     for (;;) {
-        const i64 which = __atomic_fetch_add(&shared->next, 1, __ATOMIC_RELAXED);
-        i64 last = __atomic_load_n(&shared->last, __ATOMIC_RELAXED);
+        const i32 which = __atomic_fetch_add(&shared->next, 1, __ATOMIC_RELAXED);
+        i32 last = __atomic_load_n(&shared->last, __ATOMIC_RELAXED);
         if (which >= job->keys || which > last || __atomic_load_n(&shared->stop, __ATOMIC_RELAXED)) break;
         if (job->event_of[which] == job->event_of[which + 1]) continue;
         Key key = { .pool = &pool };
@@ -1651,6 +1651,7 @@ static void keys_judged(Job *job) {
             returns_among(event, search.explained),
         };
         pool_close(&pool);
+        if (answer == STOPPED) break;  /* time is up, or a model raised something */
         if (answer == INVALID)
             while (which < last && !__atomic_compare_exchange_n(&shared->last, &last, which, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) { }
     }
@@ -1669,6 +1670,20 @@ static void *helped(void *asked) {
     return NULL;
 }
 
+#ifdef __APPLE__
+enum { WAITED = CLOCK_REALTIME };
+static void waits_made(Shared *shared) { pthread_cond_init(&shared->done, NULL); }
+#else
+enum { WAITED = CLOCK_MONOTONIC };  /* which nobody sets back */
+static void waits_made(Shared *shared) {
+    pthread_condattr_t how;
+    pthread_condattr_init(&how);
+    pthread_condattr_setclock(&how, CLOCK_MONOTONIC);
+    pthread_cond_init(&shared->done, &how);
+    pthread_condattr_destroy(&how);
+}
+#endif
+
 /* Wait for the helpers, and look at the clock for them. */
 static void helpers_awaited(Job *job) {
     Shared *shared = job->shared;
@@ -1676,7 +1691,7 @@ static void helpers_awaited(Job *job) {
     pthread_mutex_lock(&shared->lock);
     while (shared->busy) {
         struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
+        clock_gettime(WAITED, &until);
         until.tv_nsec += 10000000;
         if (until.tv_nsec >= 1000000000) { until.tv_sec++; until.tv_nsec -= 1000000000; }
         if (!pthread_cond_timedwait(&shared->done, &shared->lock, &until)) continue;
@@ -1691,18 +1706,19 @@ static void helpers_awaited(Job *job) {
    (key, answer, row, returns explained) of each that is not valid; `sums` the work and the returns explained in all. */
 static int judged(Job *job, i64 *found, int *count, u64 *sums) {
     Block room[ROOM / sizeof(Block)];
-    Shared shared = { .last = INT64_MAX };
+    Shared shared = { .last = INT32_MAX };
     job->shared = &shared;
     pool_open(&job->pool, &job->escape, room);
     const int read = history_read(job);
     if (read == VALID) {
         pthread_t helpers[HELPERS];
-        int begun = 0;
-        if (job->threads > 1) {
+        int begun = 0, several = 0;
+        for (i64 which = 0; which < job->keys && several < job->threads; which++) several += job->event_of[which] < job->event_of[which + 1];
+        if (several > 1) {
             pthread_mutex_init(&shared.lock, NULL);
-            pthread_cond_init(&shared.done, NULL);
+            waits_made(&shared);
             pthread_mutex_lock(&shared.lock);
-            while (begun < HELPERS && begun + 1 < job->threads && !pthread_create(&helpers[begun], NULL, helped, job)) begun++;
+            while (begun < HELPERS && begun + 1 < several && !pthread_create(&helpers[begun], NULL, helped, job)) begun++;
             shared.busy = begun;
             pthread_mutex_unlock(&shared.lock);
         }
@@ -1711,13 +1727,15 @@ static int judged(Job *job, i64 *found, int *count, u64 *sums) {
         if (begun) helpers_awaited(&mine);
         job->thread = mine.thread;
         for (int i = 0; i < begun; i++) pthread_join(helpers[i], NULL);
-        if (job->threads > 1) {
+        if (several > 1) {
             pthread_cond_destroy(&shared.done);
             pthread_mutex_destroy(&shared.lock);
         }
     }
     for (i64 which = 0; read == VALID && which < job->keys; which++) {
-        const Said *said = &shared.said[which];
+        Said *said = &shared.said[which];
+        /* one that was begun, or would have been, when time was up */
+        if (said->answer < 0 && shared.stop && job->event_of[which] < job->event_of[which + 1]) *said = (Said){ STOPPED, -1, 0, 0 };
         if (said->answer < 0) continue;
         sums[0] += said->work;
         sums[1] += (u64)said->explained;

@@ -172,6 +172,14 @@ def test_time_is_up_for_all_that_are_side_by_side(built: None) -> None:
             asked.run(lambda: 1 / 0, FAR, 1 << 20, threads=threads)
 
 
+def test_no_key_is_left_out_when_time_is_up(built: None) -> None:
+    h = simulated(1, 40_000, 20, keys=4, values=5)
+    asked = native.Asked(Kinds(h.columns, MODELS["cas-register"]))
+    found = asked.run(lambda: True, FAR, 1 << 20, threads=1)[2]
+    assert [one.answer for one in found] == ["STOPPED"] * 4
+    assert [one.explained > 0 for one in found] == [True, False, False, False]
+
+
 def test_without_a_kernel_the_same_is_decided(kernel: str) -> None:
     h = simulated(1, 300, 5, keys=3, values=4)
     assert native.kernel() == kernel

@@ -232,6 +232,26 @@ def test_what_interrupts_a_model_goes_on(kernel: str) -> None:
             linearizable(looked(False, True), Model.of(says(*answers), initial=0))
 
 
+@pytest.mark.parametrize(
+    "error, told", [(OSError("away"), CheckError), (KeyboardInterrupt(), KeyboardInterrupt)]
+)
+def test_what_a_model_raises_of_one_key_ends_it_for_all(
+    kernel: str, error: BaseException, told: type[BaseException]
+) -> None:
+    def moody(state: Any, op: Any) -> Any:
+        if op.f == "boom":
+            raise error
+        return op.value
+
+    fs = ("set", "boom", "set", "set", "set")
+    h = history([
+        {"process": 0, "f": f, "key": key, "value": n % 2, "result": None, "start": 10 * n, "end": 10 * n + 5}
+        for n, (f, key) in enumerate(zip(fs, "aabbb", strict=True))
+    ])  # fmt: skip
+    with pytest.raises(told, match="away" if told is CheckError else None):
+        linearizable(h, Model.of(moody, initial=0))
+
+
 def test_a_state_must_be_hashable_from_the_beginning() -> None:
     with pytest.raises(CheckError, match=r"the model latch begins with \[\], which is not hashable"):
         Model.of(latch, initial=[])  # type: ignore[arg-type]
