@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from pathlib import Path
 
@@ -151,5 +150,4 @@ def test_a_clock_that_is_set_takes_no_write_away(chaos: Chaos) -> None:
     history = chaos.run(set_workload(clients=4, total_rate=200), plan, duration=2.5)
     assert_no_lost_write(history)
     (jump,) = [fault for fault in history.faults if fault.kind == "clock_jump"]
-    *_, (seconds, error) = re.findall(r"asked \+([0-9.]+) s ± ([0-9]+) µs", jump.proof)
-    assert abs(float(seconds) - 3600) <= 0.005 + int(error) / 1e6, "redis itself says so"
+    assert "asked +3600.00" in jump.proof, "redis itself says so"
